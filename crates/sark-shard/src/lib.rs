@@ -1,1 +1,79 @@
-//! Placeholder of the room; see docs.
+//! One shard of a cache: a single-threaded LRU with deadlines.
+//!
+//! A [`Shard`] stores entries under hashes that the caller computed, in at most so much [`Room`]: when it is full, the entry
+//! that was used least recently leaves. Entries may have a [`Lifetime`]; all operations, expiry included, are O(1).
+//!
+//! ```
+//! use sark_shard::{Config, Lifetime, Nanos, NoPool, RemovalCause, Room, Shard};
+//! # fn hash(key: &str) -> u64 { key.bytes().fold(7, |h, b| (h ^ u64::from(b)).wrapping_mul(0x9E37_79B9_7F4A_7C15)) }
+//!
+//! let mut shard = Shard::new(Config { budget: Room::for_entries(2), ..Config::default() });
+//! let mut removed = Vec::new();
+//! let now = Nanos(0);
+//! for key in ["a", "b"] {
+//!     shard.insert(hash(key), key, key.len(), 1, Lifetime::For(100), now, &mut NoPool, &mut removed);
+//! }
+//! assert_eq!(shard.get(hash("a"), &"a", now, &mut removed, |len| *len), Some(1));
+//!
+//! // A third entry doesn't fit, so the least recently used one leaves, and the caller gets it.
+//! shard.insert(hash("c"), "c", 1, 1, Lifetime::Default, now, &mut NoPool, &mut removed);
+//! assert_eq!((removed[0].key, removed[0].cause), ("b", RemovalCause::Size));
+//!
+//! // Nothing is served at or after its deadline, whether or not anybody has reclaimed it.
+//! assert_eq!(shard.peek(hash("a"), &"a", Nanos(100)), None);
+//! shard.advance(Nanos(100), 64, &mut removed);
+//! assert_eq!((removed[1].key, removed[1].cause), ("a", RemovalCause::Expired));
+//! ```
+//!
+//! # What it never does
+//!
+//! * It has no thread, lock, atomic, clock or I/O. `&mut self` everywhere; the time is an argument, in [`Nanos`] since an origin
+//!   that the caller picks. If time goes back, nothing breaks, and nothing that was reclaimed comes back.
+//! * It hashes nothing. The caller brings a well-mixed 64-bit hash; the shard uses its **low 32 bits**, so that shards can be
+//!   picked by the others.
+//! * It drops nothing of the caller's, except when the shard (or its [`Contents`]) is itself dropped. What leaves goes into the
+//!   [`Removals`] that the caller brings.
+//! * It exceeds its budget for no moment: room is found before an entry is stored.
+//! * It does not depend on the caller's code to behave: if `Eq`, a closure or a `Drop` panics, the shard stays valid.
+//!   It does not panic by itself, except that growing may run out of memory.
+//!
+//! # What an entry costs
+//!
+//! Beside its key and value: 8 bytes of links, 4 of hash and some 6 to 11 in the index. A deadline costs 16 more, time-to-idle
+//! another 16, a weight other than one 4, and [deciding equality outside](Shard::find_by) 8; each only from the first entry that
+//! needs it. [`Shard::memory`] tells.
+//!
+//! # Rooms
+//!
+//! `slab` (entries, all unsafe code) over `list` (the order of use); `index` (hash to slot); `deadlines` over `wheel`
+//! (timers); `promotions` (hits that wait); `shard` (the operations, by theme). List and wheel aren't generic over keys and values, so they compile once.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod column;
+mod counters;
+mod deadlines;
+mod index;
+mod list;
+mod promotions;
+mod removed;
+mod room;
+mod shard;
+mod slab;
+mod slot;
+mod time;
+mod wheel;
+
+pub use counters::Counters;
+pub use removed::{RemovalCause, Removals, Removed};
+pub use room::{NoPool, Pool, Room};
+pub use shard::{
+    Candidate, Changed, Config, Contents, EntryRef, Finding, Insertion, Iter, Match, Memory, Progress, Shard, Stamp,
+    Undecided,
+};
+pub use slot::Slot;
+pub use time::{Lifetime, Nanos};

@@ -1,0 +1,86 @@
+//! One value per slot, in a dense array of its own, that costs nothing while all values are the usual one.
+//!
+//! Hashes, weights, generations and times of last access are columns. A column never knows which slots are in use: a slot
+//! that is used again is simply set again.
+
+use alloc::vec::Vec;
+
+use crate::slot::Slot;
+
+/// The values of one property, by slot.
+pub(crate) struct Column<T> {
+    /// Slots at and beyond its length have the usual value.
+    values: Vec<T>,
+    usual: T,
+}
+
+impl<T: Copy + PartialEq> Column<T> {
+    pub(crate) const fn new(usual: T) -> Self {
+        Self { values: Vec::new(), usual }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: Slot) -> T {
+        self.values.get(slot.index()).copied().unwrap_or(self.usual)
+    }
+
+    /// Sets the value of `slot`; `capacity` is that of the slab, so that all arrays grow at the same moments.
+    #[inline]
+    pub(crate) fn set(&mut self, slot: Slot, value: T, capacity: usize) {
+        match self.values.get_mut(slot.index()) {
+            Some(place) => *place = value,
+            None if value == self.usual => {}
+            None => self.extend_to(slot, value, capacity),
+        }
+    }
+
+    fn extend_to(&mut self, slot: Slot, value: T, capacity: usize) {
+        let len = slot.index() + 1;
+        if self.values.capacity() < len {
+            let goal = capacity.max(len);
+            self.values.reserve_exact(goal - self.values.len());
+        }
+        self.values.resize(len, self.usual);
+        self.values[slot.index()] = value;
+    }
+
+    /// Sets the value of a slot that the column already reaches, and nothing otherwise.
+    #[inline]
+    pub(crate) fn change(&mut self, slot: Slot, change: impl FnOnce(&mut T)) {
+        if let Some(place) = self.values.get_mut(slot.index()) {
+            change(place);
+        }
+    }
+
+    /// Gives the memory back; every slot has the usual value again.
+    pub(crate) fn reset(&mut self) {
+        self.values = Vec::new();
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<T>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_of_usual_values_allocates_nothing() {
+        let mut column = Column::new(1u32);
+        column.set(Slot(5), 1, 64);
+        assert_eq!((column.get(Slot(5)), column.bytes()), (1, 0));
+    }
+
+    #[test]
+    fn the_first_unusual_value_brings_the_column_to_the_capacity_of_the_slab() {
+        let mut column = Column::new(1u32);
+        column.set(Slot(5), 9, 64);
+        assert_eq!((column.get(Slot(4)), column.get(Slot(5)), column.get(Slot(6))), (1, 9, 1));
+        assert_eq!(column.bytes(), 64 * 4);
+        column.set(Slot(5), 1, 64);
+        assert_eq!(column.get(Slot(5)), 1);
+    }
+}

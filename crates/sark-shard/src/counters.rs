@@ -1,0 +1,34 @@
+//! What has happened in a shard, in numbers.
+//!
+//! Each operation counts what it did; nothing here is ever read by the shard itself.
+
+/// Counts since the shard was made. They wrap at 2^64.
+///
+/// ```
+/// # use sark_shard::*;
+/// let mut shard = Shard::<u64, u64>::new(Config::default());
+/// let mut removed = Vec::new();
+/// shard.get(1, &1, Nanos(0), &mut removed, |value| *value);
+/// assert_eq!(shard.counters(), Counters { misses: 1, ..Counters::default() });
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Look-ups that found a live entry: `get`, `get_batch`, `update`, `hit_slot`.
+    pub hits: u64,
+    /// Look-ups that did not.
+    pub misses: u64,
+    /// Entries stored under a new key.
+    pub inserted: u64,
+    /// Values that a newer one for their key displaced, whether that was stored or rejected.
+    pub replaced: u64,
+    /// Entries evicted to make room ([`RemovalCause::Size`](crate::RemovalCause::Size)).
+    pub evicted: u64,
+    /// Entries removed because their deadline had come, however that was noticed.
+    pub expired: u64,
+    /// Those of `expired` that a look-up ran into.
+    pub expired_on_get: u64,
+    /// Entries removed or cleared.
+    pub explicit: u64,
+    /// Entries handed back without being stored ([`RemovalCause::Rejected`](crate::RemovalCause::Rejected)).
+    pub rejected: u64,
+}

@@ -1,0 +1,146 @@
+//! From a hash to a slot.
+//!
+//! The shard calls it with the caller's 64-bit hash; keys are compared by the closure that comes along. Only the low 32 bits are
+//! used and kept, four bytes an entry, so the table grows without running anybody's `Hash`, and the caller may route to shards by
+//! the high 32. The index never sees a key.
+
+use hashbrown::HashTable;
+
+use crate::column::Column;
+use crate::slot::Slot;
+
+/// The part of the caller's hash that a shard uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShortHash(pub(crate) u32);
+
+impl ShortHash {
+    #[inline]
+    pub(crate) const fn of(hash: u64) -> Self {
+        Self(hash as u32)
+    }
+
+    /// As `hashbrown` wants it: it takes the top seven bits as a tag and the low ones as a position.
+    #[inline]
+    const fn folded(self) -> u64 {
+        (self.0 as u64) << 32 | self.0 as u64
+    }
+}
+
+/// Which slots have which hash.
+#[repr(C)]
+pub(crate) struct Index {
+    table: HashTable<Slot>,
+    /// The hash of every slot in the table.
+    hashes: Column<u32>,
+}
+
+impl Index {
+    pub(crate) const fn new() -> Self {
+        Self { table: HashTable::new(), hashes: Column::new(0) }
+    }
+
+    #[inline]
+    pub(crate) fn hash_of(&self, slot: Slot) -> ShortHash {
+        ShortHash(self.hashes.get(slot))
+    }
+
+    /// The first slot under `hash` that `is_it` accepts. It may be asked about slots with other hashes, too.
+    #[inline]
+    pub(crate) fn find(&self, hash: ShortHash, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        self.table.find(hash.folded(), |&slot| is_it(slot)).copied()
+    }
+
+    /// A slot that is probably the one sought; nobody has looked at its hash or key.
+    #[inline]
+    pub(crate) fn guess(&self, hash: ShortHash) -> Option<Slot> {
+        self.table.iter_hash(hash.folded()).next().copied()
+    }
+
+    /// All slots with exactly this hash, in no order.
+    pub(crate) fn with_hash(&self, hash: ShortHash) -> impl Iterator<Item = Slot> + '_ {
+        self.table.iter_hash(hash.folded()).copied().filter(move |&slot| self.hash_of(slot) == hash)
+    }
+
+    /// Makes sure that one more slot can be inserted without allocating.
+    #[inline]
+    pub(crate) fn reserve_one(&mut self) {
+        let hashes = &self.hashes;
+        self.table.reserve(1, |&slot| ShortHash(hashes.get(slot)).folded());
+    }
+
+    /// Adds a slot. `capacity` is that of the slab.
+    #[inline]
+    pub(crate) fn insert(&mut self, hash: ShortHash, slot: Slot, capacity: usize) {
+        self.hashes.set(slot, hash.0, capacity);
+        let hashes = &self.hashes;
+        self.table.insert_unique(hash.folded(), slot, |&slot| ShortHash(hashes.get(slot)).folded());
+    }
+
+    /// Takes a slot out.
+    #[inline]
+    pub(crate) fn remove(&mut self, slot: Slot) {
+        let found = self.table.find_entry(self.hash_of(slot).folded(), |&other| other == slot);
+        debug_assert!(found.is_ok(), "{slot:?} is removed but not in the index");
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.table.allocation_size() + self.hashes.bytes()
+    }
+
+    /// Asserts that each of the `live` slots is found under its hash, and that nothing else is in the table.
+    #[cfg(any(test, fuzzing, feature = "validate"))]
+    pub(crate) fn validate(&self, live: impl Iterator<Item = Slot>) {
+        let mut count = 0;
+        for slot in live {
+            let places = self.table.iter_hash(self.hash_of(slot).folded()).filter(|&&other| other == slot).count();
+            assert_eq!(places, 1, "index: {slot:?} is in {places} places under its hash");
+            count += 1;
+        }
+        assert_eq!(self.table.len(), count, "index: {} slots in the table, {count} live", self.table.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_slot_is_found_under_its_hash_until_removed() {
+        let mut index = Index::new();
+        for slot in 0..1000 {
+            index.insert(ShortHash(slot / 2), Slot(slot), 1024);
+        }
+        index.validate((0..1000).map(Slot));
+        assert_eq!(index.with_hash(ShortHash(7)).map(|slot| slot.0).sum::<u32>(), 14 + 15);
+        assert_eq!(index.find(ShortHash(7), |slot| slot == Slot(15)), Some(Slot(15)));
+        index.remove(Slot(15));
+        assert_eq!(index.find(ShortHash(7), |slot| slot == Slot(15)), None);
+        assert_eq!(index.guess(ShortHash(7)), Some(Slot(14)));
+        index.validate((0..1000).filter(|&slot| slot != 15).map(Slot));
+    }
+
+    /// splitmix64: well mixed, as a cache's hasher must be.
+    fn mix(key: u64) -> u64 {
+        let z = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    #[test]
+    fn tags_keep_their_entropy_within_a_shard_routed_by_the_high_bits() {
+        let mut tags = BTreeMap::<u64, u32>::new();
+        let in_one_shard = (0..).map(mix).filter(|hash| (hash >> 32) % 128 == 5).take(100_000);
+        for hash in in_one_shard {
+            *tags.entry(ShortHash::of(hash).folded() >> 57).or_default() += 1;
+        }
+        let entropy: f64 = tags.values().map(|&n| f64::from(n) / 100_000.0).map(|p| -p * p.log2()).sum();
+        assert!(entropy > 6.99, "{entropy} bits of 7");
+    }
+}

@@ -1,0 +1,68 @@
+//! What was in a shard: an owning thing to carry away and take apart, or drop, where that does no harm.
+
+use core::fmt;
+use core::iter::FusedIterator;
+
+use crate::column::Column;
+use crate::removed::{RemovalCause, Removed};
+use crate::slab::Slab;
+
+/// The entries that [`Shard::clear`](super::Shard::clear) took out, least recently used first.
+///
+/// Dropping it drops those that were not taken from it; if one of them panics, the others are still dropped.
+#[must_use = "dropping it drops all entries"]
+pub struct Contents<K, V> {
+    slab: Slab<K, V>,
+    weights: Column<u32>,
+    weight: u64,
+}
+
+impl<K, V> Contents<K, V> {
+    pub(super) const fn new(slab: Slab<K, V>, weights: Column<u32>, weight: u64) -> Self {
+        Self { slab, weights, weight }
+    }
+
+    /// Number of entries left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether none is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sum of their weights.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+}
+
+/// Each as [`RemovalCause::Explicit`].
+impl<K, V> Iterator for Contents<K, V> {
+    type Item = Removed<K, V>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let slot = self.slab.oldest()?;
+        let entry = self.slab.remove(slot)?;
+        let weight = self.weights.get(slot);
+        self.weight -= u64::from(weight);
+        Some(Removed { key: entry.key, value: entry.value, weight, cause: RemovalCause::Explicit })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
+    }
+}
+
+impl<K, V> ExactSizeIterator for Contents<K, V> {}
+impl<K, V> FusedIterator for Contents<K, V> {}
+
+impl<K, V> fmt::Debug for Contents<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contents").field("len", &self.len()).field("weight", &self.weight).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,207 @@
+//! Deciding equality outside: for keys whose comparison must not run while the shard is held.
+//!
+//! The Python binding is such a caller: comparing two keys may run any Python code. So it asks for what can be decided without, gets the
+//! candidates that can't, decides outside, and comes back: by slot if one was equal ([`Shard::slot_of`] says whether it is still
+//! that entry), or to insert if none was ([`Shard::insert_if`] does only if no entry with such a hash came meanwhile).
+//! What this takes is allocated on the first [`Shard::find_by`].
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::insert::New;
+use super::{Insertion, Shard};
+use crate::column::Column;
+use crate::index::ShortHash;
+use crate::removed::{RemovalCause, Removals};
+use crate::room::Pool;
+use crate::slot::Slot;
+use crate::time::{Lifetime, Nanos};
+
+/// What a predicate says of a stored key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// It is the key sought.
+    Equal,
+    /// It is another key.
+    Different,
+    /// It can't be said here.
+    Ask,
+}
+
+/// What a look-up by predicate found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The entry.
+    Found(Slot),
+    /// No live entry has this key, as of this stamp.
+    Absent(Stamp),
+    /// Perhaps one of some.
+    Undecided(Undecided),
+}
+
+/// The entries of which the predicate could not tell; all others are different.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// At least one.
+    pub candidates: Vec<Candidate>,
+    /// If none of them turns out equal, the key is absent as of this stamp.
+    pub stamp: Stamp,
+}
+
+/// One entry, and no other that may come to its slot later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Candidate {
+    slot: Slot,
+    generation: u64,
+}
+
+/// How many entries with such a hash had been inserted at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp(u64);
+
+/// An insertion that did not happen because an entry with such a hash was inserted since the stamp: look up again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Changed<K, V> {
+    /// The key, back.
+    pub key: K,
+    /// The value, back.
+    pub value: V,
+}
+
+/// Hashes that share a counter: those equal in the low bits. Sharing costs nothing but a needless second look-up.
+const CLASSES: usize = 256;
+
+/// Tells entries of one slot apart, and notices insertions.
+pub(super) struct Decide {
+    /// Insertions by class of hash, and of all; `None` until somebody asks.
+    inserted: Option<Box<[u64; CLASSES]>>,
+    /// Numbers each insertion after the first question; zero for entries older than that.
+    generations: Column<u64>,
+    /// The last number given. Never used twice, so a candidate outlives `clear`.
+    last: u64,
+}
+
+fn class(hash: ShortHash) -> usize {
+    hash.0 as usize % CLASSES
+}
+
+impl Decide {
+    pub(super) const fn new() -> Self {
+        Self { inserted: None, generations: Column::new(0), last: 0 }
+    }
+
+    /// Notes an insertion, if anybody wants to know.
+    #[inline]
+    pub(super) fn inserted(&mut self, hash: ShortHash, slot: Slot, capacity: usize) {
+        if let Some(inserted) = &mut self.inserted {
+            inserted[class(hash)] += 1;
+            self.last += 1;
+            self.generations.set(slot, self.last, capacity);
+        }
+    }
+
+    /// Forgets all slots: the entries are gone.
+    pub(super) fn forget_slots(&mut self) {
+        self.generations.reset();
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.generations.bytes() + self.inserted.as_deref().map_or(0, size_of_val)
+    }
+
+    fn stamp(&mut self, hash: ShortHash) -> Stamp {
+        let inserted = self.inserted.get_or_insert_with(|| Box::new([0; CLASSES]));
+        Stamp(inserted[class(hash)])
+    }
+}
+
+impl<K, V> Shard<K, V> {
+    /// Looks for the live entry under `hash` that `predicate` says is equal, and notes those of which it can't tell.
+    ///
+    /// An equal one wins at once. Leaves no trace in order and counters; dead entries count as absent. `predicate` is asked only
+    /// about keys whose low 32 bits of hash are the same. O(1), unless many keys share a hash.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let (mut shard, mut removed) = (Shard::<String, u64>::new(Config::default()), Vec::new());
+    /// # let now = Nanos(0);
+    /// let Finding::Absent(stamp) = shard.find_by(7, now, |_| Match::Ask) else { panic!() };
+    /// shard.insert_if(stamp, 7, "a".into(), 1, 1, Lifetime::Default, now, &mut NoPool, &mut removed).unwrap();
+    ///
+    /// let Finding::Undecided(undecided) = shard.find_by(7, now, |_| Match::Ask) else { panic!() };
+    /// // ... here "a" is compared, with the shard let go ...
+    /// let slot = shard.slot_of(undecided.candidates[0]).expect("it is still there");
+    /// assert_eq!(shard.hit_slot(slot, now, &mut removed, |value| *value), Some(1));
+    /// ```
+    pub fn find_by(&mut self, hash: u64, now: Nanos, mut predicate: impl FnMut(&K) -> Match) -> Finding {
+        let hash = ShortHash::of(hash);
+        let stamp = self.decide.stamp(hash);
+        let mut candidates = Vec::new();
+        for slot in self.index.with_hash(hash) {
+            let Some(entry) = self.slab.get(slot) else { continue };
+            if self.deadlines.is_dead(slot, now) {
+                continue;
+            }
+            match predicate(&entry.key) {
+                Match::Equal => return Finding::Found(slot),
+                Match::Different => {}
+                Match::Ask => candidates.push(Candidate { slot, generation: self.decide.generations.get(slot) }),
+            }
+        }
+        if candidates.is_empty() { Finding::Absent(stamp) } else { Finding::Undecided(Undecided { candidates, stamp }) }
+    }
+
+    /// The slot of a candidate, if it is still the same entry: not removed since, but perhaps with a new value. O(1).
+    #[must_use]
+    pub fn slot_of(&self, candidate: Candidate) -> Option<Slot> {
+        let Candidate { slot, generation } = candidate;
+        let same = self.slab.is_live(slot) && self.decide.generations.get(slot) == generation;
+        same.then_some(slot)
+    }
+
+    /// Stores an entry whose key is absent as of `stamp`, as [`insert`](Self::insert) does, but compares no keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Changed`] gives key and value back if an entry with such a hash was inserted since the stamp was given: the key may
+    /// not be absent any more.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact that only the caller knows")]
+    pub fn insert_if(
+        &mut self,
+        stamp: Stamp,
+        hash: u64,
+        key: K,
+        value: V,
+        weight: u32,
+        lifetime: Lifetime,
+        now: Nanos,
+        pool: &mut impl Pool,
+        removed: &mut impl Removals<K, V>,
+    ) -> Result<Insertion<K, V>, Changed<K, V>> {
+        let hash = ShortHash::of(hash);
+        if self.decide.stamp(hash) != stamp {
+            return Err(Changed { key, value });
+        }
+        // A dead entry counted as absent; it must not stay beside the new one.
+        while let Some(dead) = self.dead_with_hash(hash, now) {
+            self.hand_back(dead, RemovalCause::Expired, removed);
+        }
+        Ok(self.store(None, New { hash, key, value, weight, lifetime }, now, pool, removed))
+    }
+
+    fn dead_with_hash(&self, hash: ShortHash, now: Nanos) -> Option<Slot> {
+        self.index.with_hash(hash).find(|&slot| self.deadlines.is_dead(slot, now))
+    }
+}
+
+#[cfg(any(test, fuzzing, feature = "validate"))]
+impl Decide {
+    /// Asserts that no two entries inserted since the first question have the same number.
+    pub(super) fn validate(&self, live: impl Iterator<Item = Slot>) {
+        let mut numbers: Vec<u64> = live.map(|slot| self.generations.get(slot)).filter(|&number| number != 0).collect();
+        numbers.sort_unstable();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "decide: two entries have one number");
+        assert!(numbers.last().is_none_or(|&number| number <= self.last), "decide: a number was never given");
+    }
+}

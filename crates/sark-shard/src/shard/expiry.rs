@@ -1,0 +1,106 @@
+//! Time passing: deadlines that come, and deadlines that change.
+
+use equivalent::Equivalent;
+
+use super::Shard;
+use crate::index::ShortHash;
+use crate::removed::{RemovalCause, Removals};
+use crate::slot::Slot;
+use crate::time::{Lifetime, Nanos};
+
+/// How far an advance came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Entries handed back as [`RemovalCause::Expired`].
+    pub expired: usize,
+    /// Whether the budget ran out before everything due at this time was done: call again.
+    pub more: bool,
+}
+
+impl<K, V> Shard<K, V> {
+    /// Hands back entries whose deadline has come by `now`, in no particular order.
+    ///
+    /// Each entry handed back, and each one whose timer only had to be moved, costs one of `budget`; what is left over
+    /// is carried on by the next call. O(budget), and O(1) for each entry in all (its timer moves at most eleven times).
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// for key in 0..3 {
+    ///     shard.insert(hash(key), key, key, 1, Lifetime::For(10), Nanos(0), &mut NoPool, &mut removed);
+    /// }
+    /// assert_eq!(shard.advance(Nanos(9), 64, &mut removed).expired, 0);
+    /// assert_eq!(shard.advance(Nanos(1000), 2, &mut removed), Progress { expired: 2, more: true });
+    /// assert_eq!(shard.advance(Nanos(1000), 2, &mut removed), Progress { expired: 1, more: false });
+    /// ```
+    pub fn advance(&mut self, now: Nanos, budget: usize, removed: &mut impl Removals<K, V>) -> Progress {
+        let mut left = budget;
+        let mut expired = 0;
+        while let Some(slot) = self.deadlines.pop_dead(now, &mut left, self.slab.capacity()) {
+            self.hand_back(slot, RemovalCause::Expired, removed);
+            expired += 1;
+        }
+        Progress { expired, more: left == 0 && self.deadlines.is_due(now) }
+    }
+
+    /// A time at which [`advance`](Self::advance) may have something to do: never after the earliest deadline, and before it if that is far away, when there are only timers to move. Zero if an advance is under way. O(1).
+    #[must_use]
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.deadlines.next()
+    }
+
+    /// Whether any entry has a deadline now, so that time matters. O(1).
+    #[must_use]
+    #[inline]
+    pub fn has_deadlines(&self) -> bool {
+        self.deadlines.len() > 0
+    }
+
+    /// Gives `key` a new lifetime from `now` on; says whether it was there and alive.
+    ///
+    /// It is not a use: the order and the time of access stay. With a lifetime of zero the entry is handed back as
+    /// [`RemovalCause::Expired`]. O(1).
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// shard.insert(hash(1), 1, 10, 1, Lifetime::For(10), Nanos(0), &mut NoPool, &mut removed);
+    /// assert!(shard.set_lifetime(hash(1), &1, Lifetime::For(10), Nanos(5), &mut removed));
+    /// assert_eq!(shard.peek(hash(1), &1, Nanos(14)), Some(&10));
+    /// ```
+    pub fn set_lifetime<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        lifetime: Lifetime,
+        now: Nanos,
+        removed: &mut impl Removals<K, V>,
+    ) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        match self.find(ShortHash::of(hash), key) {
+            Some((slot, _)) => self.set_lifetime_found(slot, lifetime, now, removed),
+            None => false,
+        }
+    }
+
+    /// Changes the lifetime of a live slot.
+    pub(super) fn set_lifetime_found(
+        &mut self,
+        slot: Slot,
+        lifetime: Lifetime,
+        now: Nanos,
+        removed: &mut impl Removals<K, V>,
+    ) -> bool {
+        let alive = !self.deadlines.is_dead(slot, now);
+        match self.deadlines.fixed(lifetime, now) {
+            Some(fixed) if alive => self.deadlines.change(slot, fixed, self.slab.capacity()),
+            _ => self.hand_back(slot, RemovalCause::Expired, removed),
+        }
+        alive
+    }
+}

@@ -1,0 +1,235 @@
+//! Storing: make sure of room, evict if there is none, then put the entry in.
+//!
+//! The one place where entries come in. It never holds more than the budget, not for a moment, and evicts nothing for an
+//! entry that won't fit anyway.
+
+use super::Shard;
+use crate::index::ShortHash;
+use crate::removed::{RemovalCause, Removals, Removed};
+use crate::room::{Pool, Room};
+use crate::slab::Entry;
+use crate::slot::Slot;
+use crate::time::{Lifetime, Nanos};
+
+/// What became of an insertion.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "an entry that is short of room was not stored"]
+pub enum Insertion<K, V> {
+    /// It was stored under a key that was not there.
+    Inserted,
+    /// It was stored in place of an older value, which was handed back.
+    Replaced,
+    /// It was not to be kept, so it was handed back, as was an older value.
+    Rejected,
+    /// It doesn't fit, even if all else were evicted. Nothing was, and an older value is still there.
+    Short {
+        /// The key, back.
+        key: K,
+        /// The value, back.
+        value: V,
+        /// How much more budget would let it in.
+        missing: Room,
+    },
+}
+
+/// An entry that is to be stored, with all that is decided about it before the shard is asked.
+pub(super) struct New<K, V> {
+    pub(super) hash: ShortHash,
+    pub(super) key: K,
+    pub(super) value: V,
+    pub(super) weight: u32,
+    pub(super) lifetime: Lifetime,
+}
+
+impl<K, V> Shard<K, V> {
+    /// Stores `value` under `key`, as the most recently used entry.
+    ///
+    /// If the shard is full, `pool` is asked for the room that is missing; then the least recently used entries are evicted
+    /// ([`RemovalCause::Size`]) until it fits; then it is stored. An older value of the key is handed back as
+    /// [`RemovalCause::Replaced`] with the key passed in, while the older, equal key stays; it is never evicted for its own
+    /// replacement. An older value that was dead is handed back as [`RemovalCause::Expired`], and the new one counts as new.
+    ///
+    /// With a lifetime of zero nothing is stored: an older value is handed back as [`RemovalCause::Replaced`], then the new one
+    /// as [`RemovalCause::Rejected`].
+    ///
+    /// O(1), plus what is evicted, plus growing from time to time.
+    ///
+    /// # Panics
+    ///
+    /// If `Eq`, `pool` or `removed` does; the shard is valid then. The entry may have been dropped.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// let mut shard = Shard::new(Config { budget: Room::for_weight(10), ..Config::default() });
+    /// let mut removed = Vec::new();
+    /// let mut insert = |key, weight| {
+    ///     shard.insert(hash(key), key, (), weight, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed)
+    /// };
+    /// assert_eq!(insert(1, 6), Insertion::Inserted);
+    /// assert_eq!(insert(1, 7), Insertion::Replaced);
+    /// assert!(matches!(insert(2, 12), Insertion::Short { missing: Room { entries: 0, weight: 2 }, .. }));
+    /// assert_eq!(insert(2, 4), Insertion::Inserted);
+    /// assert_eq!((shard.used(), removed[0].cause), (Room { entries: 1, weight: 4 }, RemovalCause::Replaced));
+    /// ```
+    #[expect(clippy::too_many_arguments, reason = "each is a fact that only the caller knows")]
+    pub fn insert(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        weight: u32,
+        lifetime: Lifetime,
+        now: Nanos,
+        pool: &mut impl Pool,
+        removed: &mut impl Removals<K, V>,
+    ) -> Insertion<K, V>
+    where
+        K: Eq,
+    {
+        let hash = ShortHash::of(hash);
+        let found = self.find(hash, &key).map(|(slot, _)| slot);
+        self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
+    }
+
+    /// Refuses a new entry: an older value of its key is forgotten ([`RemovalCause::Replaced`], or `Expired` if it was dead), and the new one
+    /// handed back as [`RemovalCause::Rejected`]. For entries that are too heavy for the whole cache. O(1).
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// shard.insert(hash(1), 1, 10, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed);
+    /// shard.reject(hash(1), 1, 11, 1 << 30, Nanos(0), &mut removed);
+    /// assert_eq!(removed.iter().map(|r| (r.value, r.cause)).collect::<Vec<_>>(),
+    ///     [(10, RemovalCause::Replaced), (11, RemovalCause::Rejected)]);
+    /// ```
+    pub fn reject(&mut self, hash: u64, key: K, value: V, weight: u32, now: Nanos, removed: &mut impl Removals<K, V>)
+    where
+        K: Eq,
+    {
+        let found = self.find(ShortHash::of(hash), &key).map(|(slot, _)| slot);
+        let found = self.unless_dead(found, now, removed);
+        if let Some(slot) = found {
+            self.hand_back(slot, RemovalCause::Replaced, removed);
+        }
+        self.hand_back_new(key, value, weight, removed);
+    }
+
+    /// Stores an entry whose key is at `found`, or nowhere.
+    pub(super) fn store(
+        &mut self,
+        found: Option<Slot>,
+        new: New<K, V>,
+        now: Nanos,
+        pool: &mut impl Pool,
+        removed: &mut impl Removals<K, V>,
+    ) -> Insertion<K, V> {
+        let found = self.unless_dead(found, now, removed);
+        let Some(fixed) = self.deadlines.fixed(new.lifetime, now) else {
+            if let Some(slot) = found {
+                self.hand_back(slot, RemovalCause::Replaced, removed);
+            }
+            self.hand_back_new(new.key, new.value, new.weight, removed);
+            return Insertion::Rejected;
+        };
+        if let Err(missing) = self.make_room(found, new.weight, pool, removed) {
+            return Insertion::Short { key: new.key, value: new.value, missing };
+        }
+        let New { hash, key, value, weight, .. } = new;
+        match found {
+            None => {
+                self.put(hash, key, value, weight, fixed, now);
+                self.counters.inserted += 1;
+                Insertion::Inserted
+            }
+            Some(slot) => {
+                let (value, weight) = self.exchange(slot, value, weight, fixed, now);
+                self.count(RemovalCause::Replaced);
+                removed.push(Removed { key, value, weight, cause: RemovalCause::Replaced });
+                Insertion::Replaced
+            }
+        }
+    }
+
+    /// Puts a value in the place of another, which comes back with its weight. Runs none of the caller's code.
+    fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
+        self.promotions.note(slot, &mut self.slab);
+        let capacity = self.slab.capacity();
+        let old = self.weights.get(slot);
+        self.weights.set(slot, weight, capacity);
+        self.weight = self.weight - u64::from(old) + u64::from(weight);
+        self.deadlines.start(slot, fixed, now, capacity);
+        match self.slab.get_mut(slot) {
+            Some(Entry { value: place, .. }) => (core::mem::replace(place, value), old),
+            None => unreachable!("{slot:?} was found live, and nothing has been removed but others"),
+        }
+    }
+
+    /// Sees to it that an entry of this weight fits, in the place of `replaced` if there is one; or says what is missing.
+    #[inline]
+    fn make_room(
+        &mut self,
+        replaced: Option<Slot>,
+        weight: u32,
+        pool: &mut impl Pool,
+        removed: &mut impl Removals<K, V>,
+    ) -> Result<(), Room> {
+        let new = Room { entries: 1, weight: u64::from(weight) };
+        let old = match replaced {
+            Some(slot) => Room { entries: 1, weight: u64::from(self.weights.get(slot)) },
+            None => Room::NONE,
+        };
+        // Everything else, and the new entry.
+        if self.used().saturating_sub(old).saturating_add(new).fits_in(self.limit()) {
+            return Ok(());
+        }
+        self.make_room_for(replaced, new, old, pool, removed)
+    }
+
+    #[inline(never)]
+    fn make_room_for(
+        &mut self,
+        replaced: Option<Slot>,
+        new: Room,
+        old: Room,
+        pool: &mut impl Pool,
+        removed: &mut impl Removals<K, V>,
+    ) -> Result<(), Room> {
+        // A budget that was lowered below what is used is not won back here: only what this entry adds is asked for.
+        let excess = self.used().saturating_sub(old).saturating_add(new).saturating_sub(self.limit());
+        let wanted = excess.min(new.saturating_sub(old));
+        if !wanted.is_none() {
+            let given = pool.take(wanted);
+            self.budget = self.budget.saturating_add(given);
+        }
+        let missing = new.saturating_sub(self.limit());
+        if !missing.is_none() {
+            return Err(missing);
+        }
+        // The entry to be replaced is about to be the most recently used; so it is the last to be evicted, and never is, since
+        // without all others there is room enough.
+        if let Some(slot) = replaced {
+            self.promotions.note(slot, &mut self.slab);
+        }
+        self.promotions.apply(&mut self.slab);
+        while !self.used().saturating_sub(old).saturating_add(new).fits_in(self.limit()) {
+            match self.slab.oldest() {
+                Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// `found`, unless that is dead: then it is handed back and there is nothing.
+    #[inline]
+    fn unless_dead(&mut self, found: Option<Slot>, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<Slot> {
+        let slot = found?;
+        if self.deadlines.is_dead(slot, now) {
+            self.hand_back(slot, RemovalCause::Expired, removed);
+            return None;
+        }
+        Some(slot)
+    }
+}

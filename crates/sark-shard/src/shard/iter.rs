@@ -1,0 +1,92 @@
+//! Seeing entries without using them.
+
+use core::iter::FusedIterator;
+
+use super::Shard;
+use crate::slot::Slot;
+use crate::time::Nanos;
+
+/// An entry, seen in its place.
+#[derive(Debug)]
+pub struct EntryRef<'a, K, V> {
+    /// Its key.
+    pub key: &'a K,
+    /// Its value.
+    pub value: &'a V,
+    /// The weight it was inserted with.
+    pub weight: u32,
+    /// When it dies if nobody touches it; `None` for never.
+    pub deadline: Option<Nanos>,
+}
+
+impl<K, V> EntryRef<'_, K, V> {
+    /// Whether its deadline has come.
+    #[must_use]
+    pub fn is_dead(&self, now: Nanos) -> bool {
+        self.deadline.is_some_and(|deadline| now.tick() >= deadline.0)
+    }
+}
+
+impl<K, V> Clone for EntryRef<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for EntryRef<'_, K, V> {}
+
+/// The entries of a shard, least recently used first; see [`Shard::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, K, V> {
+    shard: &'a Shard<K, V>,
+    next: Option<Slot>,
+    left: usize,
+}
+
+impl<K, V> Shard<K, V> {
+    /// The entries, least recently used first, without leaving a trace.
+    ///
+    /// Those whose deadline has come are among them until somebody reclaims them: ask [`EntryRef::is_dead`]. It
+    /// needs `&mut` because hits that wait are applied first.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// for key in 0..3 {
+    ///     shard.insert(hash(key), key, key, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed);
+    /// }
+    /// shard.get(hash(0), &0, Nanos(0), &mut removed, |_| ());
+    /// assert_eq!(shard.iter().map(|entry| *entry.key).collect::<Vec<_>>(), [1, 2, 0]);
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, K, V> {
+        self.promotions.apply(&mut self.slab);
+        Iter { next: self.slab.oldest(), left: self.len(), shard: self }
+    }
+
+    /// All that is known of a live slot.
+    #[inline]
+    pub(super) fn entry_ref(&self, slot: Slot) -> Option<EntryRef<'_, K, V>> {
+        let entry = self.slab.get(slot)?;
+        let deadline = Some(Nanos(self.deadlines.deadline(slot))).filter(|&deadline| deadline != Nanos::MAX);
+        Some(EntryRef { key: &entry.key, value: &entry.value, weight: self.weights.get(slot), deadline })
+    }
+}
+
+impl<'a, K, V> Iterator for Iter<'a, K, V> {
+    type Item = EntryRef<'a, K, V>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let slot = self.next?;
+        self.next = self.shard.slab.newer(slot);
+        self.left -= 1;
+        self.shard.entry_ref(slot)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<K, V> ExactSizeIterator for Iter<'_, K, V> {}
+impl<K, V> FusedIterator for Iter<'_, K, V> {}

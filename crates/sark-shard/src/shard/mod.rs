@@ -1,0 +1,266 @@
+//! The shard: what it is made of, and the steps that all operations share.
+//!
+//! The operations are in the files beside this one, by theme. They all keep one rule, which is what makes a panic in the
+//! caller's code harmless: *find first, then change*. The caller's code (`Eq`, closures, `Pool`, `Removals`) runs while
+//! the shard is whole; between the first and the last step of a change there is none.
+
+mod budget;
+mod contents;
+mod decide;
+mod expiry;
+mod insert;
+mod iter;
+mod lookup;
+mod remove;
+mod slots;
+#[cfg(any(test, fuzzing, feature = "validate"))]
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use core::mem::offset_of;
+
+use equivalent::Equivalent;
+
+use crate::column::Column;
+use crate::counters::Counters;
+use crate::deadlines::Deadlines;
+use crate::index::{Index, ShortHash};
+use crate::promotions::Promotions;
+use crate::removed::{RemovalCause, Removals, Removed};
+use crate::room::Room;
+use crate::slab::{Entry, Slab};
+use crate::slot::Slot;
+use crate::time::Nanos;
+
+pub use contents::Contents;
+pub use decide::{Candidate, Changed, Finding, Match, Stamp, Undecided};
+pub use expiry::Progress;
+pub use insert::Insertion;
+pub use iter::{EntryRef, Iter};
+
+/// How a shard is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What it may hold. It can be changed later: [`Shard::set_budget`]. A shard holds at most some two thousand million
+    /// entries whatever its budget.
+    pub budget: Room,
+    /// Nanoseconds that an entry with [`Lifetime::Default`](crate::Lifetime::Default) is kept. Zero: not at all.
+    pub time_to_live: Option<u64>,
+    /// Nanoseconds that any entry is kept after it was last read or written. Zero: not at all.
+    pub time_to_idle: Option<u64>,
+    /// How many entries to expect, zero if unknown. Memory doubles as it grows up to there, and grows gently beyond. Nothing is
+    /// allocated ahead.
+    pub capacity_hint: usize,
+}
+
+/// Unlimited room, no deadlines, no expectations.
+impl Default for Config {
+    fn default() -> Self {
+        Self { budget: Room::UNLIMITED, time_to_live: None, time_to_idle: None, capacity_hint: 0 }
+    }
+}
+
+/// Bytes that a shard has allocated; see [`Shard::memory`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// For keys and values themselves (not what they point to), spare room included.
+    pub entries: usize,
+    /// For the order of use.
+    pub order: usize,
+    /// For the index and the hashes.
+    pub index: usize,
+    /// For deadlines and times of access.
+    pub deadlines: usize,
+    /// For weights, and for deciding equality outside.
+    pub other: usize,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.entries + self.order + self.index + self.deadlines + self.other
+    }
+}
+
+/// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the [crate] for an overview.
+///
+/// The fields that a hit touches come first, starting with the 48 bytes that it writes: put 16 bytes before a shard on a
+/// cache line, and a hit writes that line alone (and, under time-to-idle, the time of access).
+#[repr(C)]
+pub struct Shard<K, V> {
+    promotions: Promotions,
+    index: Index,
+    slab: Slab<K, V>,
+    deadlines: Deadlines,
+    // From here on, what hits don't touch.
+    weights: Column<u32>,
+    weight: u64,
+    budget: Room,
+    capacity_hint: usize,
+    decide: decide::Decide,
+    /// All but the hits, which `promotions` counts.
+    counters: Counters,
+}
+
+const _: () = {
+    assert!(offset_of!(Shard<u64, u64>, promotions) == 0);
+    assert!(offset_of!(Shard<u64, u64>, index) == 48);
+    // Everything else that a hit reads is in the three cache lines after the one it writes.
+    let end_of_hot = offset_of!(Shard<u64, u64>, deadlines) + Deadlines::HOT_BYTES;
+    assert!(end_of_hot <= 48 + 3 * 64);
+};
+
+impl<K, V> Shard<K, V> {
+    /// An empty shard. Allocates nothing.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            promotions: Promotions::new(),
+            index: Index::new(),
+            slab: Slab::new(),
+            deadlines: Deadlines::new(config.time_to_live, config.time_to_idle),
+            weights: Column::new(1),
+            weight: 0,
+            budget: config.budget,
+            capacity_hint: config.capacity_hint,
+            decide: decide::Decide::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Number of entries, those included whose deadline has come but which nobody has reclaimed yet.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters { hits: self.promotions.hits(), ..self.counters }
+    }
+
+    /// Bytes allocated at this moment.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// let mut shard = Shard::new(Config { capacity_hint: 100, ..Config::default() });
+    /// assert_eq!(shard.memory().total(), 0);
+    /// for key in 0..100u64 {
+    ///     let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    ///     shard.insert(hash, key, key, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut Vec::new());
+    /// }
+    /// assert_eq!(shard.memory().entries, 100 * 16);
+    /// assert_eq!(shard.memory().deadlines, 0);
+    /// ```
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let (order, entries) = self.slab.bytes();
+        Memory {
+            entries,
+            order,
+            index: self.index.bytes(),
+            deadlines: self.deadlines.bytes(),
+            other: self.weights.bytes() + self.decide.bytes(),
+        }
+    }
+
+    /// The slot and the entry of `key`, dead or alive. Runs the caller's comparison.
+    #[inline]
+    fn find<Q>(&self, hash: ShortHash, key: &Q) -> Option<(Slot, &Entry<K, V>)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut found = None;
+        let slot = self.index.find(hash, |slot| {
+            found = self.slab.get(slot).filter(|entry| key.equivalent(&entry.key));
+            found.is_some()
+        })?;
+        Some((slot, found?))
+    }
+
+    /// Counts a hit on a live entry and notes its use.
+    #[inline]
+    fn record_hit(&mut self, slot: Slot, now: Nanos) {
+        self.promotions.hit(slot, &mut self.slab);
+        self.deadlines.touch(slot, now);
+    }
+
+    /// Stores an entry that has room, under a key that is not there. Runs none of the caller's code.
+    #[inline]
+    fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
+        self.promotions.apply(&mut self.slab);
+        self.index.reserve_one();
+        self.slab.reserve_one(self.capacity_hint);
+        let slot = self.slab.insert(key, value);
+        let capacity = self.slab.capacity();
+        self.index.insert(hash, slot, capacity);
+        self.deadlines.start(slot, fixed, now, capacity);
+        self.weights.set(slot, weight, capacity);
+        self.weight += u64::from(weight);
+        self.decide.inserted(hash, slot, capacity);
+        slot
+    }
+
+    /// Takes a live entry out, for whatever reason. Runs none of the caller's code.
+    #[inline]
+    fn take_out(&mut self, slot: Slot) -> Option<(Entry<K, V>, u32)> {
+        self.promotions.apply(&mut self.slab);
+        let entry = self.slab.remove(slot)?;
+        self.index.remove(slot);
+        self.deadlines.cancel(slot);
+        let weight = self.weights.get(slot);
+        self.weight -= u64::from(weight);
+        Some((entry, weight))
+    }
+
+    /// Takes a live entry out, counts it under `cause` and hands it back.
+    fn hand_back(&mut self, slot: Slot, cause: RemovalCause, removed: &mut impl Removals<K, V>) {
+        if let Some((Entry { key, value }, weight)) = self.take_out(slot) {
+            self.count(cause);
+            removed.push(Removed { key, value, weight, cause });
+        }
+    }
+
+    /// Hands back an entry that was never stored.
+    fn hand_back_new(&mut self, key: K, value: V, weight: u32, removed: &mut impl Removals<K, V>) {
+        self.count(RemovalCause::Rejected);
+        removed.push(Removed { key, value, weight, cause: RemovalCause::Rejected });
+    }
+
+    #[inline]
+    fn count(&mut self, cause: RemovalCause) {
+        let counter = match cause {
+            RemovalCause::Expired => &mut self.counters.expired,
+            RemovalCause::Explicit => &mut self.counters.explicit,
+            RemovalCause::Replaced => &mut self.counters.replaced,
+            RemovalCause::Size => &mut self.counters.evicted,
+            RemovalCause::Rejected => &mut self.counters.rejected,
+        };
+        *counter = counter.wrapping_add(1);
+    }
+}
+
+/// Shows sizes and counts, never keys or values.
+impl<K, V> fmt::Debug for Shard<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("used", &self.used())
+            .field("budget", &self.budget())
+            .field("deadlines", &self.deadlines.len())
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,47 @@
+//! Asserts what must always be so. For tests, fuzzing, and the tests of other crates (feature `validate`).
+
+use core::iter::successors;
+
+use super::Shard;
+use crate::slot::Slot;
+
+impl<K, V> Shard<K, V> {
+    /// Asserts every invariant: order, slots, free slots, index, deadlines, weights, counts, hits that wait.
+    ///
+    /// O(entries). Runs none of the caller's code.
+    ///
+    /// # Panics
+    ///
+    /// If one doesn't hold, saying which.
+    pub fn validate(&self) {
+        self.slab.validate();
+        self.deadlines.validate();
+        self.index.validate(self.slots());
+        for slot in (0..self.slab.slots() as u32).map(Slot) {
+            self.deadlines.validate_slot(slot, self.slab.is_live(slot));
+        }
+        let weight: u64 = self.slots().map(|slot| u64::from(self.weights.get(slot))).sum();
+        assert_eq!(weight, self.weight, "weights: the entries weigh {weight}, {} is counted", self.weight);
+        for &slot in self.promotions.waiting() {
+            assert!(self.slab.is_live(slot), "promotions: {slot:?} waits but is not live");
+        }
+        self.decide.validate(self.slots());
+        self.validate_counters();
+    }
+
+    /// What came in and has not gone out is there.
+    fn validate_counters(&self) {
+        let counters = self.counters();
+        let in_place = counters.evicted + counters.expired + counters.explicit;
+        assert!(
+            counters.inserted - in_place >= self.len() as u64,
+            "counters: {} entries from {counters:?}",
+            self.len()
+        );
+        assert!(counters.expired_on_get <= counters.expired.min(counters.misses), "counters: {counters:?}");
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        successors(self.slab.oldest(), |&slot| self.slab.newer(slot))
+    }
+}

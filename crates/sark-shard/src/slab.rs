@@ -1,0 +1,277 @@
+//! Where keys and values are: an array of entries, the order of use, and the only `unsafe` of this crate.
+//!
+//! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised exactly while the list says
+//! that the slot is live.* Both are private here, an entry is written before its slot is made live, and a slot is
+//! released before its entry is read out for good. Every access is checked against the list: that costs a load of the
+//! link, which a hit moves soon anyway. The slab never compares keys and never drops an entry before its own end.
+
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+
+use crate::list::List;
+use crate::slot::Slot;
+
+/// A key with its value.
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+}
+
+/// Entries by slot, and the order in which they were used.
+#[repr(C)]
+pub(crate) struct Slab<K, V> {
+    /// At least as long as the list has slots; initialised where the list says live.
+    entries: Vec<MaybeUninit<Entry<K, V>>>,
+    list: List,
+}
+
+/// The next capacity of arrays that are full at `current`: doubling up to `hint`, then an eighth more at a time, so that a
+/// shard a little fuller than expected doesn't take twice the memory. Without a hint it doubles.
+fn next_capacity(current: usize, hint: usize) -> usize {
+    const SMALLEST: usize = 8;
+    if current < hint {
+        (current * 2).clamp(SMALLEST, hint.max(SMALLEST))
+    } else if hint == 0 {
+        (current * 2).max(SMALLEST)
+    } else {
+        current + (current / 8).max(SMALLEST)
+    }
+}
+
+impl<K, V> Slab<K, V> {
+    pub(crate) const fn new() -> Self {
+        Self { entries: Vec::new(), list: List::new() }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Slots that there is memory for.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.list.capacity()
+    }
+
+    /// Slots that have ever been live.
+    #[cfg(any(test, fuzzing, feature = "validate"))]
+    pub(crate) fn slots(&self) -> usize {
+        self.list.slots()
+    }
+
+    #[inline]
+    pub(crate) fn is_live(&self, slot: Slot) -> bool {
+        self.list.is_live(slot)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: Slot) -> Option<&Entry<K, V>> {
+        if !self.list.is_live(slot) {
+            return None;
+        }
+        // SAFETY: the slot is live, so its entry is within the array and initialised.
+        Some(unsafe { self.entries.get_unchecked(slot.index()).assume_init_ref() })
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry<K, V>> {
+        if !self.list.is_live(slot) {
+            return None;
+        }
+        // SAFETY: the slot is live, so its entry is within the array and initialised.
+        Some(unsafe { self.entries.get_unchecked_mut(slot.index()).assume_init_mut() })
+    }
+
+    /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected number of entries.
+    #[inline]
+    pub(crate) fn reserve_one(&mut self, hint: usize) {
+        if self.list.vacant().index() >= self.list.capacity() {
+            self.grow(hint);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, hint: usize) {
+        let capacity = next_capacity(self.list.capacity(), hint);
+        self.list.reserve_to(capacity);
+        self.entries.reserve_exact(capacity - self.entries.len());
+    }
+
+    /// Stores an entry as the most recently used.
+    #[inline]
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Slot {
+        let entry = MaybeUninit::new(Entry { key, value });
+        let slot = self.list.vacant();
+        match self.entries.get_mut(slot.index()) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
+        }
+        // The slot is live only now that its entry is there: `occupy` takes the slot that `vacant` named.
+        self.list.occupy()
+    }
+
+    /// Takes the entry out; the slot is free then.
+    #[inline]
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entry<K, V>> {
+        if !self.list.is_live(slot) {
+            return None;
+        }
+        self.list.release(slot);
+        // SAFETY: the slot was live, so its entry was within the array and initialised; it is free now, so nobody reads
+        // the entry again.
+        Some(unsafe { self.entries.get_unchecked(slot.index()).assume_init_read() })
+    }
+
+    /// Makes a live slot the most recently used.
+    #[inline]
+    pub(crate) fn promote(&mut self, slot: Slot) {
+        self.list.promote(slot);
+    }
+
+    /// The least recently used slot.
+    #[inline]
+    pub(crate) fn oldest(&self) -> Option<Slot> {
+        self.list.oldest()
+    }
+
+    /// The slot used next after this live one.
+    #[inline]
+    pub(crate) fn newer(&self, slot: Slot) -> Option<Slot> {
+        self.list.newer(slot)
+    }
+
+    /// Starts loading what a hit on `slot` will touch.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: Slot) {
+        if let Some(link) = self.list.address(slot) {
+            prefetch(link);
+        }
+        if let Some(entry) = self.entries.get(slot.index()) {
+            prefetch(entry);
+        }
+    }
+
+    /// Bytes allocated beside the entries themselves, and for the entries.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        (self.list.bytes(), self.entries.capacity() * size_of::<Entry<K, V>>())
+    }
+
+    /// Asserts the list's invariants, and that each live slot has an entry.
+    #[cfg(any(test, fuzzing, feature = "validate"))]
+    pub(crate) fn validate(&self) {
+        self.list.validate();
+        assert!(self.entries.len() >= self.list.slots(), "slab: fewer entries than slots");
+    }
+}
+
+/// Drops the entries that are left. If one of them panics the others are still dropped.
+impl<K, V> Drop for Slab<K, V> {
+    fn drop(&mut self) {
+        /// Goes through the slots in the order of memory.
+        struct Rest<'a, K, V>(&'a mut Slab<K, V>, u32);
+
+        impl<K, V> Rest<'_, K, V> {
+            fn drop_all(&mut self) {
+                while (self.1 as usize) < self.0.list.slots() {
+                    let slot = Slot(self.1);
+                    self.1 += 1;
+                    drop(self.0.remove(slot));
+                }
+            }
+        }
+
+        impl<K, V> Drop for Rest<'_, K, V> {
+            fn drop(&mut self) {
+                self.drop_all();
+            }
+        }
+
+        if core::mem::needs_drop::<Entry<K, V>>() {
+            Rest(self, 0).drop_all();
+        }
+    }
+}
+
+/// Asks the processor to load `place`; does nothing where there is no way to ask.
+#[inline]
+pub(crate) fn prefetch<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes from a reference.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(place).cast()) };
+    }
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    {
+        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes from a reference.
+        unsafe {
+            core::arch::asm!("prfm pldl1keep, [{}]", in(reg) core::ptr::from_ref(place), options(nostack, readonly, preserves_flags));
+        }
+    }
+    let _ = place;
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::rc::Rc;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_in_comes_out_once() {
+        let mut slab = Slab::new();
+        slab.reserve_one(0);
+        let slot = slab.insert("key", 7);
+        assert_eq!(slab.get(slot).map(|entry| (entry.key, entry.value)), Some(("key", 7)));
+        assert_eq!(slab.remove(slot).map(|entry| entry.value), Some(7));
+        assert!(slab.get(slot).is_none() && slab.get_mut(slot).is_none() && slab.remove(slot).is_none());
+        slab.validate();
+    }
+
+    #[test]
+    fn a_slot_that_never_was_is_not_live() {
+        let slab = Slab::<u8, u8>::new();
+        assert!(slab.get(Slot(0)).is_none() && slab.get(Slot(Slot::LIMIT)).is_none());
+    }
+
+    #[test]
+    fn the_slab_drops_what_is_left_in_it_and_nothing_else() {
+        let witness = Rc::new(());
+        let mut slab = Slab::new();
+        let slots: Vec<Slot> = (0..10).map(|key| slab.insert(key, Rc::clone(&witness))).collect();
+        let out = slab.remove(slots[4]);
+        assert_eq!(Rc::strong_count(&witness), 11);
+        drop(slab);
+        assert_eq!(Rc::strong_count(&witness), 2);
+        drop(out);
+        assert_eq!(Rc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn a_panicking_drop_does_not_leak_the_rest() {
+        struct Bomb(Rc<()>, bool);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                assert!(!self.1, "bomb");
+            }
+        }
+        let witness = Rc::new(());
+        let mut slab = Slab::new();
+        for key in 0..10 {
+            slab.insert(key, Bomb(Rc::clone(&witness), key == 3));
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(slab)));
+        assert!(outcome.is_err());
+        assert_eq!(Rc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn growth_doubles_up_to_the_hint_and_is_gentle_beyond() {
+        let steps = |hint, from: usize| core::iter::successors(Some(from), move |&c| Some(next_capacity(c, hint)));
+        assert_eq!(steps(100, 0).take(7).collect::<Vec<_>>(), [0, 8, 16, 32, 64, 100, 112]);
+        assert_eq!(steps(10_000, 10_000).nth(1), Some(11_250));
+        assert_eq!(steps(3, 0).take(3).collect::<Vec<_>>(), [0, 8, 16]);
+        assert_eq!(steps(0, 0).take(4).collect::<Vec<_>>(), [0, 8, 16, 32]);
+    }
+}

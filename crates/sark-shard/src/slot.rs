@@ -1,0 +1,22 @@
+//! Names for places: [`Slot`] says where an entry of a shard is stored.
+//!
+//! Every room speaks of entries by slot: the index maps hashes to slots, the list orders slots, the wheel times them.
+//! This room holds no data and decides nothing.
+
+/// The place of one entry inside a shard, from the moment it is inserted until it is removed.
+///
+/// A slot is used again after its entry is gone, so on its own it proves nothing about *which* entry it names; a
+/// [`Candidate`](crate::Candidate) does. All operations by slot are checked: a slot without an entry gives `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub(crate) u32);
+
+impl Slot {
+    /// Slots are numbered below this: the wheel keeps the top bit of its references for itself.
+    pub(crate) const LIMIT: u32 = (1 << 31) - 2;
+
+    /// The position in every array that runs parallel to the slab.
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}

@@ -1,0 +1,49 @@
+//! Time as the shard knows it: an argument, never a clock.
+//!
+//! Called by whoever inserts or looks up. This room reads no clock and keeps no time of its own.
+
+/// A point in time, in nanoseconds since an origin that the caller picks once per shard.
+///
+/// An entry with the deadline `d` is live while `now < d`. Additions saturate, and [`Nanos::MAX`] means *never*, so no
+/// duration is too long. The range is 584 years.
+///
+/// ```
+/// use sark_shard::Nanos;
+///
+/// assert_eq!(Nanos(5).after(7), Nanos(12));
+/// assert_eq!(Nanos(5).after(u64::MAX), Nanos::MAX);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// The deadline that never comes.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The time `nanos` nanoseconds after this one, or [`Nanos::MAX`] if there is no such time.
+    #[must_use]
+    #[inline]
+    pub const fn after(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// As a time to compare with deadlines: the one value that means *never* is not a time.
+    #[inline]
+    pub(crate) const fn tick(self) -> u64 {
+        if self.0 == u64::MAX { u64::MAX - 1 } else { self.0 }
+    }
+}
+
+/// How long an entry may be kept, counted from the operation that says so.
+///
+/// A shard's time-to-idle applies besides, whatever the lifetime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Lifetime {
+    /// As long as [`Config::time_to_live`](crate::Config::time_to_live) says.
+    #[default]
+    Default,
+    /// Without a time-to-live, even if the shard has a default one.
+    Forever,
+    /// This many nanoseconds. Zero means: do not keep it, and forget an older value.
+    For(u64),
+}

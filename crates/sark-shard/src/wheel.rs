@@ -1,0 +1,324 @@
+//! The timers: a hierarchical wheel that never rounds a deadline.
+//!
+//! [`Deadlines`](crate::deadlines::Deadlines) calls it. It knows slots and times, nothing of entries; it compiles once. It
+//! calls nobody: what is due is popped from it, one slot at a time.
+//!
+//! # How it works
+//!
+//! A time is written in eleven digits of six bits, the lowest counting nanoseconds. A deadline is kept at the *level* of
+//! the highest digit in which it differs from `elapsed`, the time that the wheel has reached, in the bucket of that digit:
+//!
+//! ```text
+//!              level 2      level 1      level 0
+//!  elapsed        3            17           60
+//!  deadline       3            19            5        differs first at level 1: bucket 19 of level 1
+//! ```
+//!
+//! So everything at a level comes before everything at the levels above, in the order of the buckets, and the earliest bucket is
+//! the lowest bit of the first non-empty bitmap: no scan, and no tick to be lived through. As the wheel advances to `now`, the
+//! earliest bucket either starts after `now` (done), ends before it (all of it has expired, and nothing is moved), or contains
+//! it (its deadlines move to lower levels, each at most once a level). Scheduling and cancelling are O(1) always.
+//!
+//! A bucket that contains `now` is first hung in the bucket [`DUE`] as a whole, and emptied from there: an advance that runs out of
+//! budget goes on from there, and new deadlines can't hide what is left. Deadlines that had passed already are put
+//! there too.
+//!
+//! The idea is that of G. Varghese and A. Lauck, *Hashed and Hierarchical Timing Wheels*, SOSP 1987 (scheme 7), with absolute digits
+//! instead of a rotating cursor.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::slot::Slot;
+
+const DIGIT_BITS: u32 = 6;
+const BUCKETS: u32 = 1 << DIGIT_BITS;
+const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
+
+/// The bucket of what has passed and of what is being moved down. The others are numbered `level * BUCKETS + digit`.
+const DUE: u32 = LEVELS * BUCKETS;
+/// Set in `Node::prev` of the first node of a bucket; the other bits are the number of the bucket.
+const FIRST: u32 = 1 << 31;
+/// No node.
+const NONE: u32 = u32::MAX;
+/// The deadline of what is not scheduled.
+const NEVER: u64 = u64::MAX;
+
+/// The timer of one slot. Sixteen bytes, in an array parallel to the slab.
+#[derive(Clone, Copy)]
+struct Node {
+    /// `NEVER` if not scheduled.
+    deadline: u64,
+    /// The node before this one in its bucket, or `FIRST | bucket`. Meaningless if not scheduled.
+    prev: u32,
+    /// The node after this one in its bucket, or `NONE`. Meaningless if not scheduled.
+    next: u32,
+}
+
+const IDLE: Node = Node { deadline: NEVER, prev: NONE, next: NONE };
+
+/// The buckets of all levels. Some three kilobytes, allocated with the first deadline.
+struct Buckets {
+    /// The first node of each bucket, or `NONE`.
+    first: [u32; DUE as usize + 1],
+    /// For each level, which buckets have nodes.
+    occupied: [u64; LEVELS as usize],
+}
+
+/// Deadlines by slot.
+#[repr(C)]
+pub(crate) struct Wheel {
+    /// Shorter than the slab if slots at its end never had a deadline.
+    nodes: Vec<Node>,
+    buckets: Option<Box<Buckets>>,
+    /// All deadlines before this have been popped, or are in `DUE`.
+    elapsed: u64,
+    /// Number of scheduled slots.
+    len: usize,
+}
+
+/// The bucket of `deadline` in a wheel that has reached `elapsed`.
+#[inline]
+fn bucket_for(deadline: u64, elapsed: u64) -> u32 {
+    if deadline <= elapsed {
+        return DUE;
+    }
+    let level = (deadline ^ elapsed).ilog2() / DIGIT_BITS;
+    let digit = (deadline >> (level * DIGIT_BITS)) as u32 % BUCKETS;
+    level * BUCKETS + digit
+}
+
+/// The first and the last time that belong into a bucket that isn't `DUE`.
+#[inline]
+fn range_of(bucket: u32, elapsed: u64) -> (u64, u64) {
+    let (level, digit) = (bucket / BUCKETS, bucket % BUCKETS);
+    let shift = level * DIGIT_BITS;
+    let above = u64::MAX.checked_shl(shift + DIGIT_BITS).unwrap_or(0);
+    let start = (elapsed & above) | (u64::from(digit) << shift);
+    (start, start | !(u64::MAX << shift))
+}
+
+impl Buckets {
+    fn new() -> Box<Self> {
+        Box::new(Self { first: [NONE; DUE as usize + 1], occupied: [0; LEVELS as usize] })
+    }
+
+    /// Sets the first node of a bucket, and the bit that says whether there is one.
+    #[inline]
+    fn set_first(&mut self, bucket: u32, node: u32) {
+        self.first[bucket as usize] = node;
+        if let Some(bits) = self.occupied.get_mut((bucket / BUCKETS) as usize) {
+            let bit = 1 << (bucket % BUCKETS);
+            *bits = if node == NONE { *bits & !bit } else { *bits | bit };
+        }
+    }
+
+    /// The bucket with the earliest deadlines, `DUE` aside.
+    #[inline]
+    fn earliest(&self) -> Option<u32> {
+        let (level, bits) = (0..).zip(self.occupied).find(|&(_, bits)| bits != 0)?;
+        Some(level * BUCKETS + bits.trailing_zeros())
+    }
+}
+
+impl Wheel {
+    /// How much of its beginning a hit reads.
+    pub(crate) const HOT_BYTES: usize = size_of::<Vec<Node>>();
+
+    /// A wheel that has reached `elapsed` and has no deadlines.
+    pub(crate) const fn at(elapsed: u64) -> Self {
+        Self { nodes: Vec::new(), buckets: None, elapsed, len: 0 }
+    }
+
+    /// The deadline of `slot`; `u64::MAX` if there is none.
+    #[inline]
+    pub(crate) fn deadline(&self, slot: Slot) -> u64 {
+        self.nodes.get(slot.index()).map_or(NEVER, |node| node.deadline)
+    }
+
+    /// Number of slots with a deadline.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The time that the wheel has reached.
+    #[inline]
+    pub(crate) fn elapsed(&self) -> u64 {
+        self.elapsed
+    }
+
+    /// Gives `slot` a deadline in place of the one it had; `u64::MAX` for none. O(1).
+    ///
+    /// `capacity` is that of the slab, so that the nodes grow when it does.
+    #[inline]
+    pub(crate) fn schedule(&mut self, slot: Slot, deadline: u64, capacity: usize) {
+        self.cancel(slot);
+        if deadline == NEVER {
+            return;
+        }
+        if self.nodes.len() <= slot.index() {
+            self.extend_to(slot, capacity);
+        }
+        self.nodes[slot.index()].deadline = deadline;
+        self.link(slot.0);
+        self.len += 1;
+    }
+
+    /// Takes the deadline of `slot` away, if it has one. O(1).
+    #[inline]
+    pub(crate) fn cancel(&mut self, slot: Slot) {
+        if self.deadline(slot) != NEVER {
+            self.unlink(slot.0);
+            self.nodes[slot.index()] = IDLE;
+            self.len -= 1;
+        }
+    }
+
+    /// Takes one slot whose deadline is at or before `now` out of the wheel, and so on until there is none.
+    ///
+    /// Each slot taken or moved to a lower level costs one of `budget`. `None` means that nothing is due any more, or that the
+    /// budget is used up; [`Self::is_due`] tells which. A `now` before an earlier one counts as that earlier one.
+    pub(crate) fn pop_due(&mut self, now: u64, budget: &mut usize) -> Option<Slot> {
+        let now = now.max(self.elapsed);
+        while *budget > 0 {
+            let Some(buckets) = &mut self.buckets else { break };
+            let first = buckets.first[DUE as usize];
+            if first != NONE {
+                *budget -= 1;
+                let deadline = self.nodes[first as usize].deadline;
+                if deadline <= now {
+                    return Some(self.take(first));
+                }
+                self.unlink(first);
+                self.link(first);
+                continue;
+            }
+            let Some(bucket) = buckets.earliest() else { break };
+            let (start, end) = range_of(bucket, self.elapsed);
+            if start > now {
+                break;
+            }
+            let first = buckets.first[bucket as usize];
+            if end <= now {
+                *budget -= 1;
+                return Some(self.take(first));
+            }
+            self.elapsed = start;
+            buckets.set_first(bucket, NONE);
+            buckets.set_first(DUE, first);
+            self.nodes[first as usize].prev = FIRST | DUE;
+        }
+        if !self.is_due(now) {
+            self.elapsed = now;
+        }
+        None
+    }
+
+    /// Whether an advance to `now` has anything to do.
+    #[inline]
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.next().is_some_and(|next| next <= now.max(self.elapsed))
+    }
+
+    /// A time that is not after the earliest deadline: the start of its bucket, or zero if something is due already.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<u64> {
+        let buckets = self.buckets.as_deref()?;
+        if buckets.first[DUE as usize] != NONE {
+            return Some(0);
+        }
+        Some(range_of(buckets.earliest()?, self.elapsed).0)
+    }
+
+    /// Starts loading the deadline of `slot`.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: Slot) {
+        if let Some(node) = self.nodes.get(slot.index()) {
+            crate::slab::prefetch(node);
+        }
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.buckets.as_deref().map_or(0, size_of_val)
+    }
+
+    #[cold]
+    fn extend_to(&mut self, slot: Slot, capacity: usize) {
+        let len = slot.index() + 1;
+        if self.nodes.capacity() < len {
+            let goal = capacity.max(len);
+            self.nodes.reserve_exact(goal - self.nodes.len());
+        }
+        self.nodes.resize(len, IDLE);
+    }
+
+    /// Takes a scheduled node out for good.
+    #[inline]
+    fn take(&mut self, node: u32) -> Slot {
+        self.cancel(Slot(node));
+        Slot(node)
+    }
+
+    /// Puts a node that has a deadline into its bucket.
+    #[inline]
+    fn link(&mut self, node: u32) {
+        let buckets = self.buckets.get_or_insert_with(Buckets::new);
+        let bucket = bucket_for(self.nodes[node as usize].deadline, self.elapsed);
+        let next = buckets.first[bucket as usize];
+        if next != NONE {
+            self.nodes[next as usize].prev = node;
+        }
+        let place = &mut self.nodes[node as usize];
+        (place.prev, place.next) = (FIRST | bucket, next);
+        buckets.set_first(bucket, node);
+    }
+
+    /// Takes a node out of its bucket.
+    #[inline]
+    fn unlink(&mut self, node: u32) {
+        let Node { prev, next, .. } = self.nodes[node as usize];
+        if next != NONE {
+            self.nodes[next as usize].prev = prev;
+        }
+        if prev & FIRST == 0 {
+            self.nodes[prev as usize].next = next;
+        } else if let Some(buckets) = &mut self.buckets {
+            buckets.set_first(prev & !FIRST, next);
+        }
+    }
+
+    /// Asserts that each scheduled slot is in the bucket it belongs into, once, and that bitmaps and count agree.
+    #[cfg(any(test, fuzzing, feature = "validate"))]
+    pub(crate) fn validate(&self) {
+        let scheduled = self.nodes.iter().filter(|node| node.deadline != NEVER).count();
+        assert_eq!(scheduled, self.len, "wheel: {scheduled} slots are scheduled, {} are counted", self.len);
+        let Some(buckets) = &self.buckets else {
+            assert_eq!(self.len, 0, "wheel: deadlines without buckets");
+            return;
+        };
+        let mut found = 0;
+        for bucket in 0..=DUE {
+            let (mut node, mut before) = (buckets.first[bucket as usize], FIRST | bucket);
+            if bucket != DUE {
+                let bit = buckets.occupied[(bucket / BUCKETS) as usize] >> (bucket % BUCKETS) & 1;
+                assert_eq!(bit == 1, node != NONE, "wheel: the bit of bucket {bucket} is wrong");
+            }
+            while node != NONE {
+                let Node { deadline, prev, next } = self.nodes[node as usize];
+                assert_eq!(prev, before, "wheel: slot {node} doesn't know what is before it");
+                assert_ne!(deadline, NEVER, "wheel: slot {node} is in bucket {bucket} but not scheduled");
+                let right = bucket_for(deadline, self.elapsed);
+                assert!(bucket == DUE || bucket == right, "wheel: slot {node} is in {bucket}, not in {right}");
+                (before, node, found) = (node, next, found + 1);
+                assert!(found <= scheduled, "wheel: bucket {bucket} is a circle, or a slot is in two");
+            }
+        }
+        assert_eq!(found, scheduled, "wheel: a scheduled slot is in no bucket");
+    }
+}
+
+#[cfg(test)]
+#[path = "wheel_tests.rs"]
+mod tests;
