@@ -20,7 +20,8 @@ struct Use {
     accessed: u64,
 }
 
-const UNUSED: Use = Use { fixed: NEVER, accessed: 0 };
+/// Not the value of any slot in use, since deadlines are after zero: so the column reaches all of those.
+const UNUSED: Use = Use { fixed: 0, accessed: 0 };
 
 /// The deadlines of all slots.
 #[repr(C)]

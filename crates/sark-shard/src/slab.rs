@@ -250,16 +250,19 @@ mod tests {
 
     #[test]
     fn a_panicking_drop_does_not_leak_the_rest() {
-        struct Bomb(Rc<()>, bool);
+        struct Bomb {
+            _witness: Rc<()>,
+            armed: bool,
+        }
         impl Drop for Bomb {
             fn drop(&mut self) {
-                assert!(!self.1, "bomb");
+                assert!(!self.armed, "bomb");
             }
         }
         let witness = Rc::new(());
         let mut slab = Slab::new();
         for key in 0..10 {
-            slab.insert(key, Bomb(Rc::clone(&witness), key == 3));
+            slab.insert(key, Bomb { _witness: Rc::clone(&witness), armed: key == 3 });
         }
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(slab)));
         assert!(outcome.is_err());
