@@ -1,0 +1,64 @@
+//! How requests were served: counters that their delegate's owner writes and anybody may read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many requests a delegate served in each way.
+///
+/// A request is counted once as `in_place`, `delegated` or `posted`; `by_worker` and `parked` say more about the same ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DispatchCounts {
+    /// Run by the calling thread at once, because nobody was running the delegate.
+    pub in_place: u64,
+    /// Left in the mailbox by a caller who waited for the answer.
+    pub delegated: u64,
+    /// Left in the mailbox by a caller who went on: posts and submissions.
+    pub posted: u64,
+    /// Those of `delegated` and `posted` that a worker thread ran.
+    pub by_worker: u64,
+    /// Those of `delegated` whose caller had gone to sleep before the answer came.
+    pub parked: u64,
+    /// Posts whose execution, or the dropping of what they left over, panicked: nobody waits for those.
+    pub panicked: u64,
+}
+
+impl std::ops::AddAssign for DispatchCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.in_place += other.in_place;
+        self.delegated += other.delegated;
+        self.posted += other.posted;
+        self.by_worker += other.by_worker;
+        self.parked += other.parked;
+        self.panicked += other.panicked;
+    }
+}
+
+/// A counter with one writer at a time, the owner of the delegate: an addition is a load and a store, not a locked one.
+///
+/// Relaxed throughout: nothing is decided by it. The standard library's atomic also under the model checker, which has
+/// nothing to find here and would only explore more.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// Only the owner of the delegate calls this.
+    #[inline(always)]
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters that a request served in place doesn't touch.
+#[derive(Debug, Default)]
+pub(crate) struct MessageCounts {
+    pub(crate) delegated: Count,
+    pub(crate) posted: Count,
+    pub(crate) by_worker: Count,
+    pub(crate) parked: Count,
+    pub(crate) panicked: Count,
+}

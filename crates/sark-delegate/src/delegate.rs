@@ -1,0 +1,369 @@
+//! One delegate: the state, the right to run it, and its mailbox, laid out so that serving a request in place
+//! touches one cache line of ours.
+//!
+//! # The hand-over
+//!
+//! A sender *announces* its message, puts it into the mailbox, and then counts it as *pending*. Two counters, because
+//! they answer different questions:
+//!
+//! * `announced` (added to before the send) keeps the order: zero means that no message of a call that returned is in
+//!   the mailbox, so a runner may go ahead with its own request. A count made after the send can't say that: a runner
+//!   takes messages oldest first, one of them may be sent but not yet counted, and would use up the count of a later
+//!   one, which then sits in the mailbox with a counter of zero. The models found this with three threads.
+//! * `pending` (added to after the send) decides who serves: a runner releases ownership and *then* reads it, with the
+//!   runner's side of the [barrier](crate::Barrier) in between; a sender adds to it and *then*, after its own side of the
+//!   barrier, tries ownership. So either the runner sees the message, or the sender finds the delegate free: no message
+//!   is left behind. Who counts one when there was none sees to all of them until it knows that an owner will.
+//!
+//! A runner that took ownership first serves what is in the mailbox, so requests are served in the order of the calls.
+//!
+//! Called by `group` (callers) and `worker`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::Resident;
+use crate::barrier::Barrier;
+use crate::counts::{Count, DispatchCounts, MessageCounts};
+use crate::inside;
+use crate::mailbox::Mailbox;
+use crate::ownership::OwnershipWord;
+use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, UnsafeCell, fence, lock};
+use crate::task::{Errand, Message};
+
+/// A runner serves at most so many messages before it lets others have the delegate ...
+const BUDGET_MESSAGES: u32 = if cfg!(loom) { 1 } else { 64 };
+/// ... and for about so long.
+const BUDGET_TIME: Duration = Duration::from_micros(20);
+/// The clock is looked at once in so many messages.
+const MESSAGES_PER_CLOCK_READ: u32 = 8;
+
+/// No alarm is set.
+pub(crate) const NO_ALARM: u64 = u64::MAX;
+
+/// State and the way to it. 128 bytes: x86 fetches lines of 64 in pairs, some Arm cores have lines of 128.
+#[repr(C, align(128))]
+pub(crate) struct Delegate<S: Resident> {
+    pub(crate) owner: OwnershipWord,
+    /// Messages announced and not yet taken out: added to before the send, subtracted from by runners.
+    announced: AtomicU32,
+    /// Requests run by their callers. Written by the owner.
+    in_place: Count,
+    state: UnsafeCell<S>,
+
+    // Cold from here on: not touched by a request that is served in place.
+    counts: MessageCounts,
+    /// Messages sent and not yet taken out: added to after the send, subtracted from by runners. Below zero for a moment
+    /// when a message was taken out before its sender counted it.
+    pending: AtomicI32,
+    mailbox: Mailbox<Message<S>>,
+    /// When a worker should tend this delegate, in nanoseconds since the group was made, or `NO_ALARM`.
+    pub(crate) alarm: AtomicU64,
+    /// Whether `waiting_for_room` may hold somebody.
+    starved: AtomicBool,
+    /// Futures that found the mailbox full.
+    waiting_for_room: Mutex<Vec<Waker>>,
+}
+
+// SAFETY: `state` is touched only through `Owned`, which exists once at a time (the ownership
+// word) and passes what it wrote on with Release/Acquire; messages are `Send`; everything else is `Sync` by itself.
+unsafe impl<S: Resident> Sync for Delegate<S> {}
+// SAFETY: `S: Send` (a supertrait of `Resident`), and so is everything a message holds.
+unsafe impl<S: Resident> Send for Delegate<S> {}
+
+impl<S: Resident> Delegate<S> {
+    pub(crate) fn new(state: S, mailbox: usize) -> Self {
+        #[cfg(not(loom))]
+        const {
+            // The state begins right behind the word, the counter and the count: its first fields share their line.
+            assert!(std::mem::offset_of!(Self, state) == 16 || align_of::<S>() > 16);
+            assert!(align_of::<Self>() >= 128);
+        }
+        Self {
+            owner: OwnershipWord::new(),
+            announced: AtomicU32::new(0),
+            in_place: Count::default(),
+            state: UnsafeCell::new(state),
+            counts: MessageCounts::default(),
+            pending: AtomicI32::new(0),
+            mailbox: Mailbox::new(mailbox),
+            alarm: AtomicU64::new(NO_ALARM),
+            starved: AtomicBool::new(false),
+            waiting_for_room: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Takes the right to run this delegate, if nobody has it.
+    #[inline(always)]
+    pub(crate) fn try_take(&self) -> Option<Owned<'_, S>> {
+        if self.owner.try_take() {
+            inside::enter();
+            Some(Owned { delegate: self })
+        } else {
+            None
+        }
+    }
+
+    /// Whether anybody announced a message that wasn't taken out yet. Relaxed: the order comes from the barrier before it.
+    #[inline(always)]
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether messages wait to be served by somebody. Relaxed: as above.
+    #[inline]
+    pub(crate) fn has_messages(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) > 0
+    }
+
+    /// Sends, or gives the message back if there is no room. `Ok(true)`: no other message was pending, so this sender
+    /// sees to what is.
+    pub(crate) fn try_send(&self, message: Message<S>) -> Result<bool, Message<S>> {
+        self.announced.fetch_add(1, Ordering::AcqRel);
+        match self.mailbox.try_send(message) {
+            Ok(()) => Ok(self.count_pending()),
+            Err(message) => {
+                self.announced.fetch_sub(1, Ordering::AcqRel);
+                Err(message)
+            }
+        }
+    }
+
+    /// Sends, waiting for room. True as for `try_send`.
+    pub(crate) fn send(&self, message: Message<S>) -> bool {
+        self.announced.fetch_add(1, Ordering::AcqRel);
+        self.mailbox.send(message);
+        self.count_pending()
+    }
+
+    fn count_pending(&self) -> bool {
+        self.pending.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    pub(crate) fn counts(&self) -> DispatchCounts {
+        DispatchCounts {
+            in_place: self.in_place.get(),
+            delegated: self.counts.delegated.get(),
+            posted: self.counts.posted.get(),
+            by_worker: self.counts.by_worker.get(),
+            parked: self.counts.parked.get(),
+            panicked: self.counts.panicked.get(),
+        }
+    }
+
+    /// A future found the mailbox full: it is woken when there is room. It must try once more after this.
+    pub(crate) fn wake_when_room(&self, waker: &Waker) {
+        {
+            let mut waiting = lock(&self.waiting_for_room);
+            if !waiting.iter().any(|known| known.will_wake(waker)) {
+                waiting.push(waker.clone());
+            }
+        }
+        self.starved.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `drain`: either the runner sees `starved`, or the second try sees the room.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Forgets all messages and gives ownership back, in a forked child: who sent them doesn't exist here.
+    #[cfg(all(unix, not(loom)))]
+    pub(crate) fn restart_in_child(&self) {
+        self.mailbox.abandon();
+        self.announced.store(0, Ordering::Relaxed);
+        self.pending.store(0, Ordering::Relaxed);
+        self.owner.release();
+    }
+}
+
+/// The right to run a delegate. While it exists, waiting calls of this thread fail as reentrant.
+pub(crate) struct Owned<'d, S: Resident> {
+    delegate: &'d Delegate<S>,
+}
+
+/// What the release of a delegate leaves to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Released {
+    /// Messages are announced: serve those that are pending, or make sure that somebody does.
+    pub(crate) messages: bool,
+    /// Something was put off until nothing is held: `inside::run_deferred`.
+    pub(crate) deferred: bool,
+}
+
+impl Released {
+    #[inline(always)]
+    pub(crate) fn anything(self) -> bool {
+        self.messages | self.deferred
+    }
+}
+
+impl<S: Resident> Owned<'_, S> {
+    /// Runs a caller's own request.
+    #[inline(always)]
+    pub(crate) fn run_in_place<R>(&mut self, request: impl FnOnce(&mut S) -> R) -> R {
+        self.delegate.in_place.add(1);
+        self.with(request)
+    }
+
+    /// Whether the mailbox is empty, as far as order matters to us: a call that starts after a post returned finds it
+    /// announced, or served by an owner before us.
+    #[inline(always)]
+    pub(crate) fn nothing_before_us(&self) -> bool {
+        !self.delegate.is_announced()
+    }
+
+    /// Runs the maintenance of the state. A panic of it is counted, and it is not run again until it is asked for.
+    pub(crate) fn tend(&mut self, leftovers: &mut S::Leftovers) -> Option<Duration> {
+        let outcome = self.with(|state| catch_unwind(AssertUnwindSafe(|| state.tend(leftovers))));
+        self.delegate.counts.panicked.add(u64::from(outcome.is_err()));
+        outcome.unwrap_or(None)
+    }
+
+    #[inline(always)]
+    fn with<R>(&mut self, f: impl FnOnce(&mut S) -> R) -> R {
+        self.delegate.state.with_mut(|state| {
+            // SAFETY: `Owned` exists once per delegate at a time, and `&mut self` once per `Owned`.
+            f(unsafe { &mut *state })
+        })
+    }
+
+    /// Serves what is in the mailbox, within the budget. True if it came to the end of it.
+    #[cold]
+    pub(crate) fn drain(&mut self, runner: Runner, aftermath: &mut Aftermath<S>) -> bool {
+        // Nothing in here unwinds: the user's code is caught message by message. If we are wrong about that, messages
+        // would be lost and waiters with them, so it is better to stop.
+        let guard = AbortOnUnwind;
+        // Acquire: what senders did before they announced is seen, whatever the channel lends.
+        let announced = self.delegate.announced.load(Ordering::Acquire);
+        let began = (announced > MESSAGES_PER_CLOCK_READ).then(Instant::now);
+        let mut served = 0;
+        let came_to_the_end = loop {
+            let Some(message) = self.delegate.mailbox.try_receive() else { break true };
+            self.serve(message, runner, aftermath);
+            served += 1;
+            let late = || began.is_some_and(|began| began.elapsed() >= BUDGET_TIME);
+            if served >= BUDGET_MESSAGES || served % MESSAGES_PER_CLOCK_READ == 0 && late() {
+                break false;
+            }
+        };
+        if served != 0 {
+            self.delegate.announced.fetch_sub(served, Ordering::AcqRel);
+            self.delegate.pending.fetch_sub(served.cast_signed(), Ordering::AcqRel);
+            // Pairs with the fence in `wake_when_room`.
+            fence(Ordering::SeqCst);
+            if self.delegate.starved.load(Ordering::Relaxed) {
+                self.delegate.starved.store(false, Ordering::Relaxed);
+                aftermath.wakers.append(&mut lock(&self.delegate.waiting_for_room));
+            }
+        }
+        std::mem::forget(guard);
+        came_to_the_end
+    }
+
+    fn serve(&mut self, message: Message<S>, runner: Runner, aftermath: &mut Aftermath<S>) {
+        let counts = &self.delegate.counts;
+        counts.by_worker.add(u64::from(runner == Runner::Worker));
+        match message {
+            Message::Task(task) => {
+                counts.delegated.add(1);
+                let slept = self.with(|state| task.run(state));
+                counts.parked.add(u64::from(slept));
+            }
+            Message::Post(post) => {
+                counts.posted.add(1);
+                let leftovers = &mut aftermath.leftovers;
+                let outcome = self.with(|state| catch_unwind(AssertUnwindSafe(|| state.accept(post, leftovers))));
+                counts.panicked.add(u64::from(outcome.is_err()));
+            }
+            Message::Errand(mut errand) => {
+                counts.posted.add(1);
+                self.with(|state| errand.perform(state));
+                aftermath.errands.push(errand);
+            }
+        }
+    }
+
+    /// Gives the right back and looks for messages, in that order.
+    #[inline(always)]
+    pub(crate) fn release(self, barrier: Barrier) -> Released {
+        let delegate = self.delegate;
+        std::mem::forget(self);
+        delegate.owner.release();
+        barrier.light();
+        let deferred = inside::leave();
+        Released { messages: delegate.is_announced(), deferred }
+    }
+
+    /// Keeps the right past the end of `self`; somebody releases the word by other means.
+    #[cfg(all(unix, not(loom)))]
+    pub(crate) fn keep(self) {
+        inside::leave();
+        std::mem::forget(self);
+    }
+}
+
+impl<S: Resident> Drop for Owned<'_, S> {
+    /// Reached only when the user's code panicked in place: `delegates` looks for messages after it.
+    fn drop(&mut self) {
+        self.delegate.owner.release();
+        inside::leave();
+    }
+}
+
+/// Who serves messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    Caller,
+    Worker,
+}
+
+/// What serving other people's messages leaves to do once the delegate is released: their code runs there.
+pub(crate) struct Aftermath<S: Resident> {
+    pub(crate) leftovers: S::Leftovers,
+    errands: Vec<Box<dyn Errand<S>>>,
+    wakers: Vec<Waker>,
+}
+
+impl<S: Resident> Aftermath<S> {
+    pub(crate) fn new() -> Self {
+        Self { leftovers: S::Leftovers::default(), errands: Vec::new(), wakers: Vec::new() }
+    }
+
+    /// Answers futures, wakes who waited for room, drops what posts left over. Panics stay here: whose code it is
+    /// isn't waiting, and whoever runs this has nothing to do with it. Returns how many there were.
+    pub(crate) fn settle(self) -> u64 {
+        let Self { leftovers, errands, wakers } = self;
+        let mut panics = 0;
+        let mut guarded = |work: &mut dyn FnMut()| {
+            panics += u64::from(catch_unwind(AssertUnwindSafe(work)).is_err());
+        };
+        for errand in errands {
+            let mut errand = Some(errand);
+            guarded(&mut || {
+                if let Some(errand) = errand.take() {
+                    errand.finish();
+                }
+            });
+        }
+        for waker in wakers {
+            let mut waker = Some(waker);
+            guarded(&mut || {
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+            });
+        }
+        let mut leftovers = Some(leftovers);
+        guarded(&mut || drop(leftovers.take()));
+        panics
+    }
+}
+
+/// Ends the process when it is dropped, which happens only while unwinding: something that others rely on would be
+/// half done. Forgotten on the way that everything takes.
+pub(crate) struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}

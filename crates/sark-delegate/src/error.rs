@@ -1,0 +1,46 @@
+//! What can be refused, and why.
+
+use thiserror::Error;
+
+/// Why a request was not accepted. Nothing was done; the request is handed back beside it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryError {
+    /// The calling thread is running a delegate right now: waiting for one from inside could wait for itself.
+    #[error("called from inside a closure that runs on a delegate: waiting there could never end")]
+    Reentrant,
+    /// The mailbox has no room.
+    #[error("the mailbox is full")]
+    Full,
+    /// The process is a fork of one that had other threads at work on these delegates: their state may be torn.
+    #[error(
+        "used in a forked child: its parent had threads at work here; make a new one in the child, or fork with no worker threads"
+    )]
+    Forked,
+}
+
+/// A request that was not accepted, and why.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("{reason}")]
+pub struct Refused<F> {
+    /// The request, as it was passed.
+    pub request: F,
+    /// Why it was not accepted.
+    #[source]
+    pub reason: TryError,
+}
+
+/// Why delegates could not be made.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There must be at least one state to run.
+    #[error("states: none given, at least 1 is needed")]
+    NoStates,
+    /// `PerCore` without threads could not serve anything.
+    #[error("workers: 0 with PerCore dispatch, at least 1 is needed")]
+    NoWorkers,
+    /// A mailbox must have room.
+    #[error("mailbox: a capacity of {0} was given, 1 to 65536 is allowed")]
+    Mailbox(usize),
+}

@@ -1,0 +1,297 @@
+//! The public handle: makes the delegates, takes requests, ends the threads.
+
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use crate::barrier::Barrier;
+use crate::counts::DispatchCounts;
+use crate::delegate::Delegate;
+use crate::error::{ConfigError, Refused, TryError};
+use crate::group::{Group, Shared};
+use crate::submission::Submission;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::task::Message;
+use crate::worker::Crew;
+use crate::{Dispatch, Resident};
+
+/// How delegates are run. `Config::default()` is `Adaptive` with one worker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who runs the states.
+    pub dispatch: Dispatch,
+    /// At most so many worker threads, each started when it is first needed. `None`: one under `Adaptive`, one a
+    /// delegate under `PerCore`. 0 is allowed under `Adaptive`: then there is never a thread.
+    pub workers: Option<usize>,
+    /// Whether the workers of `PerCore` are tied to cores (in turn, within the cores that the process may use).
+    pub pin: bool,
+    /// Messages that a mailbox holds, 1 to 65536.
+    pub mailbox: usize,
+    /// Worker threads are called this, a hyphen and a number.
+    pub name: String,
+    /// How the hand-over is kept safe; `None`: the cheapest form that the system offers.
+    pub barrier: Option<Barrier>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dispatch: Dispatch::Adaptive,
+            workers: None,
+            pin: true,
+            mailbox: 256,
+            name: "delegate".to_owned(),
+            barrier: None,
+        }
+    }
+}
+
+/// A set of single-threaded states, each reached by message, or directly while nobody else is running it.
+///
+/// Dropping it does what [`shutdown`](Self::shutdown) does.
+///
+/// ```
+/// use sark_delegate::{Config, Delegates, Resident};
+///
+/// struct Counter(u64);
+/// impl Resident for Counter {
+///     type Post = u64;
+///     type Leftovers = ();
+///     fn accept(&mut self, more: u64, _: &mut ()) {
+///         self.0 += more;
+///     }
+/// }
+///
+/// let counters = Delegates::new(Config::default(), [Counter(0), Counter(0)])?;
+/// counters.post(1, 20); // goes on
+/// let mut seen = 0;
+/// counters.run(1, |counter| { // waits; may borrow
+///     counter.0 += 22;
+///     seen = counter.0;
+/// });
+/// assert_eq!(seen, 42);
+/// # Ok::<(), sark_delegate::ConfigError>(())
+/// ```
+pub struct Delegates<S: Resident> {
+    group: Group<S>,
+    #[cfg(all(unix, not(loom), not(miri)))]
+    registration: crate::fork::Registration,
+}
+
+impl<S: Resident> Delegates<S> {
+    /// Takes over the states. Starts no thread.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says which setting is out of range.
+    pub fn new(config: Config, states: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+        if !(1..=65536).contains(&config.mailbox) {
+            return Err(ConfigError::Mailbox(config.mailbox));
+        }
+        let delegates: Arc<[_]> = states.into_iter().map(|state| Delegate::new(state, config.mailbox)).collect();
+        let count = delegates.len();
+        if count == 0 {
+            return Err(ConfigError::NoStates);
+        }
+        let per_core = config.dispatch == Dispatch::PerCore;
+        let workers = config.workers.unwrap_or(if per_core { count } else { 1 }).min(count);
+        if per_core && workers == 0 {
+            return Err(ConfigError::NoWorkers);
+        }
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = if per_core && config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let group = Group {
+            delegates,
+            callers_run: !per_core,
+            barrier: config.barrier.unwrap_or_else(Barrier::detect),
+            shared: Arc::new(Shared {
+                crew: Crew::new(workers, config.name, cores, per_core, processors),
+                panics: AtomicU64::new(0),
+                processors,
+                forked: AtomicBool::new(false),
+            }),
+        };
+        Ok(Self {
+            #[cfg(all(unix, not(loom), not(miri)))]
+            registration: crate::fork::Registration::new(group.clone()),
+            group,
+        })
+    }
+
+    /// How many states there are.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub fn len(&self) -> usize {
+        self.group.delegates.len()
+    }
+
+    /// Runs `request` on state `index`, on this thread or another, and returns its result. Waits until it ran.
+    ///
+    /// `request` may borrow from the caller, must not block, and must not wait for any delegate: see [`TryError::Reentrant`].
+    /// Requests on one state run in the order of their calls. No allocation.
+    ///
+    /// # Panics
+    /// With the panic of `request`; when called from inside a delegate; in a forked child that can't use it
+    /// ([`TryError::Forked`]); when `index` is out of range.
+    #[inline]
+    pub fn run<R: Send>(&self, index: usize, request: impl FnOnce(&mut S) -> R + Send) -> R {
+        match self.group.run(index, request, true) {
+            Ok(result) => result,
+            Err(refused) => refuse(refused.reason),
+        }
+    }
+
+    /// As [`run`](Self::run), but what `run` panics for is an error, and so is a full mailbox.
+    ///
+    /// # Errors
+    /// [`Refused`] gives the request back with the reason.
+    ///
+    /// # Panics
+    /// With the panic of `request`; when `index` is out of range.
+    #[inline]
+    pub fn try_run<F, R>(&self, index: usize, request: F) -> Result<R, Refused<F>>
+    where
+        F: FnOnce(&mut S) -> R + Send,
+        R: Send,
+    {
+        self.group.run(index, request, false)
+    }
+
+    /// Runs each request on its state and returns the results in the order of the requests. Each state gets one
+    /// message at most per request, busy ones are waited for together, and none is held while waiting.
+    ///
+    /// # Errors
+    /// [`TryError::Reentrant`] and [`TryError::Forked`]; some requests may have run in the latter case.
+    ///
+    /// # Panics
+    /// With the first panic among the requests, after all of them are through (a request that runs on this thread before
+    /// any message was sent panics at once); when an index is out of range.
+    pub fn run_each<F, R>(&self, requests: Vec<(usize, F)>) -> Result<Vec<R>, TryError>
+    where
+        F: FnOnce(&mut S) -> R + Send,
+        R: Send,
+    {
+        self.group.run_each(requests)
+    }
+
+    /// Leaves `post` for state `index` and goes on. Every call that starts after this returned sees its effect. Waits
+    /// only for room in a full mailbox, and from inside a delegate not even for that.
+    ///
+    /// # Panics
+    /// In a forked child that can't use it; when `index` is out of range. A panic of [`Resident::accept`] reaches the
+    /// caller only if the post ran in place; elsewhere it is counted.
+    pub fn post(&self, index: usize, post: S::Post) {
+        if let Err(reason) = self.group.check_fork(index) {
+            refuse(reason);
+        }
+        if let Err(post) = self.accept_if_idle(index, post) {
+            self.group.leave(index, Message::Post(post));
+        }
+    }
+
+    /// As [`post`](Self::post), but a full mailbox is an error.
+    ///
+    /// # Errors
+    /// [`Refused`] gives the post back with the reason.
+    pub fn try_post(&self, index: usize, post: S::Post) -> Result<(), Refused<S::Post>> {
+        if let Err(reason) = self.group.check_fork(index) {
+            return Err(Refused { request: post, reason });
+        }
+        let Err(post) = self.accept_if_idle(index, post) else { return Ok(()) };
+        match self.group.try_leave(index, Message::Post(post)) {
+            Ok(()) => Ok(()),
+            Err(Message::Post(request)) => Err(Refused { request, reason: TryError::Full }),
+            Err(_) => unreachable!("the message that comes back is the one that was sent"),
+        }
+    }
+
+    fn accept_if_idle(&self, index: usize, post: S::Post) -> Result<(), S::Post> {
+        let mut leftovers = S::Leftovers::default();
+        let mut post = Some(post);
+        // Whether it ran can be read off `post`. What is left over is dropped on return, with the delegate released.
+        let _ran = self.group.run_if_idle(index, |state| {
+            if let Some(post) = post.take() {
+                state.accept(post, &mut leftovers);
+            }
+        });
+        post.map_or(Ok(()), Err)
+    }
+
+    /// Gives `request` to state `index` and returns a future of its result. Tried at once; if the mailbox is full, it
+    /// is accepted when the future is polled and there is room.
+    ///
+    /// # Panics
+    /// In a forked child that can't use it; when `index` is out of range.
+    pub fn submit<F, R>(&self, index: usize, request: F) -> Submission<'_, S, R>
+    where
+        F: FnOnce(&mut S) -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        if let Err(reason) = self.group.check_fork(index) {
+            refuse(reason);
+        }
+        Submission::new(&self.group, index, request)
+    }
+
+    /// Asks that [`Resident::tend`] be run on state `index` in about `delay`, by a worker. Does nothing if there may
+    /// be no workers. The earliest of several wishes counts.
+    pub fn wake_in(&self, index: usize, delay: Duration) {
+        self.group.shared.crew.wake_in(&self.group, index, delay);
+    }
+
+    /// How requests were served so far, over all states. Approximate while requests run.
+    #[must_use]
+    pub fn counts(&self) -> DispatchCounts {
+        let mut sum =
+            DispatchCounts { panicked: self.group.shared.panics.load(Ordering::Relaxed), ..Default::default() };
+        for delegate in self.group.delegates.iter() {
+            sum += delegate.counts();
+        }
+        sum
+    }
+
+    /// Worker threads that run now.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.group.shared.crew.running()
+    }
+
+    /// Serves what was accepted, ends the worker threads and waits for them. A worker that calls this, dropping the
+    /// last handle, isn't waited for: it ends by itself.
+    ///
+    /// The states stay: requests that come later are run by their callers.
+    pub fn shutdown(&self) {
+        if self.group.shared.forked.load(Ordering::Relaxed) {
+            return;
+        }
+        self.group.shared.crew.shut_down();
+        for index in 0..self.len() {
+            if self.group.delegates[index].has_messages() {
+                self.group.serve_if_free(index);
+            }
+        }
+    }
+}
+
+impl<S: Resident> Drop for Delegates<S> {
+    fn drop(&mut self) {
+        self.shutdown();
+        #[cfg(all(unix, not(loom), not(miri)))]
+        self.registration.end();
+    }
+}
+
+impl<S: Resident> std::fmt::Debug for Delegates<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delegates").field("len", &self.len()).field("threads", &self.threads()).finish_non_exhaustive()
+    }
+}
+
+/// Ends a call that can't say no.
+#[cold]
+#[track_caller]
+fn refuse(reason: TryError) -> ! {
+    if std::thread::panicking() {
+        // A second panic would end the process without the message.
+        resume_unwind(Box::new(reason.to_string()));
+    }
+    panic!("{reason}")
+}

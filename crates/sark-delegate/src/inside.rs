@@ -1,0 +1,70 @@
+//! Whether this thread is running a delegate right now, and what it put off until it isn't.
+//!
+//! Code that runs with a delegate held must not wait for any delegate: it would wait for itself, or two threads for
+//! each other. So every waiting call asks [`is_inside`] first and fails at once if it is. Posts are allowed; what they
+//! can't do with a delegate held (serve another one, wait for room in a mailbox) is put off with [`defer`] until the
+//! thread has released. Called by `delegate` (enter, leave) and `delegates` (is_inside, defer, run_deferred).
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+
+use crate::sync::thread_flag;
+
+const INSIDE: u8 = 1;
+const DEFERRED: u8 = 2;
+
+thread_flag! {
+    /// Bit 0: a delegate is held by this thread. Bit 1: something waits in `DEFERRED_WORK`.
+    static FLAGS
+}
+
+type Work = Box<dyn FnOnce()>;
+
+// `ManuallyDrop`, so that it has no destructor and is there while other thread-locals are being destroyed. It owns
+// nothing when the thread ends: `run_deferred` takes the whole vector.
+#[cfg(not(loom))]
+thread_local! {
+    static DEFERRED_WORK: ManuallyDrop<RefCell<Vec<Work>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+}
+#[cfg(loom)]
+crate::sync::thread_local! {
+    static DEFERRED_WORK: ManuallyDrop<RefCell<Vec<Work>>> = ManuallyDrop::new(RefCell::new(Vec::new()));
+}
+
+/// Whether this thread holds a delegate.
+#[inline(always)]
+pub fn is_inside() -> bool {
+    FLAGS.with(|flags| flags.get() & INSIDE != 0)
+}
+
+#[inline(always)]
+pub(crate) fn enter() {
+    FLAGS.with(|flags| flags.set(flags.get() | INSIDE));
+}
+
+/// Returns whether something was put off meanwhile: the caller then calls [`run_deferred`].
+#[inline(always)]
+pub(crate) fn leave() -> bool {
+    FLAGS.with(|flags| {
+        let left = flags.get() & !INSIDE;
+        flags.set(left);
+        left != 0
+    })
+}
+
+/// Keeps `work` until this thread holds no delegate.
+pub(crate) fn defer(work: Work) {
+    DEFERRED_WORK.with(|deferred| deferred.borrow_mut().push(work));
+    FLAGS.with(|flags| flags.set(flags.get() | DEFERRED));
+}
+
+/// Does what was put off, which may put off more.
+#[cold]
+pub(crate) fn run_deferred() {
+    while FLAGS.with(|flags| flags.get() & DEFERRED != 0) {
+        FLAGS.with(|flags| flags.set(flags.get() & !DEFERRED));
+        for work in DEFERRED_WORK.with(|deferred| std::mem::take(&mut *deferred.borrow_mut())) {
+            work();
+        }
+    }
+}

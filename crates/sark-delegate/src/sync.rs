@@ -1,0 +1,71 @@
+//! The one place that knows whether the crate runs on the real machine or under the model checker.
+//!
+//! Everything that the hand-over protocol synchronizes with comes from here, so that under `--cfg loom` each atomic,
+//! fence, cell and thread is loom's and every interleaving is explored. Nothing else in the crate names `loom`.
+
+#[cfg(loom)]
+mod imp {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::Mutex;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, fence};
+    pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
+    pub(crate) use loom::thread_local;
+
+    /// One turn of a waiting loop: under the model checker, let somebody else run.
+    pub(crate) fn spin_loop() {
+        loom::thread::yield_now();
+    }
+
+    /// loom has no clock: parking with a limit is a switch to another thread.
+    pub(crate) fn park_timeout(_limit: std::time::Duration) {
+        loom::thread::yield_now();
+    }
+}
+
+#[cfg(not(loom))]
+mod imp {
+    pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::Mutex;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, fence};
+    pub(crate) use std::thread::{JoinHandle, Thread, current, park, park_timeout, yield_now};
+
+    /// `std::cell::UnsafeCell` with the closure interface of loom's, which checks each access for races.
+    #[derive(Debug)]
+    #[repr(transparent)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+pub(crate) use imp::*;
+// Reference counts order nothing in the protocol, so they are the standard library's in both worlds.
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::Ordering;
+
+/// Locks, and goes on after a panic of another holder: what these locks guard is valid at every point.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> + '_ {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+/// A thread-local flag that costs one move to read, and is there in thread-local destructors too.
+macro_rules! thread_flag {
+    ($(#[$meta:meta])* static $name:ident) => {
+        #[cfg(loom)]
+        crate::sync::thread_local! { $(#[$meta])* static $name: std::cell::Cell<u8> = std::cell::Cell::new(0) }
+        #[cfg(not(loom))]
+        thread_local! { $(#[$meta])* static $name: std::cell::Cell<u8> = const { std::cell::Cell::new(0) } }
+    };
+}
+pub(crate) use thread_flag;

@@ -1,0 +1,194 @@
+//! Requests on their way: what a message is, and who owns it.
+//!
+//! * A caller who waits keeps its request on its own stack ([`StackTask`]) and sends a pointer: no allocation, and the
+//!   closure may borrow from the caller. The caller doesn't leave before the task is `DONE`.
+//! * A caller who doesn't wait sends something that owns itself: a typed post, inline in the message, or a boxed
+//!   [`Errand`] that carries a closure and the reply its future waits for.
+//!
+//! Made by `delegates`, run by `delegate` (always with ownership), waited for in `waiting`.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+use crate::Resident;
+use crate::sync::{AtomicU32, Ordering, Thread, UnsafeCell, current};
+
+/// What lies in a mailbox.
+pub(crate) enum Message<S: Resident> {
+    /// A request whose caller waits.
+    Task(TaskPointer<S>),
+    /// A typed request that nobody waits for.
+    Post(S::Post),
+    /// A closure that nobody waits for, or that a future does.
+    Errand(Box<dyn Errand<S>>),
+}
+
+/// Points at the header of a [`StackTask`] whose caller waits.
+pub(crate) struct TaskPointer<S>(NonNull<Header<S>>);
+
+// SAFETY: the pointer is used by one thread at a time, the one that took it out of the mailbox, and `StackTask::new`
+// lets only closures and results that are `Send` behind it.
+unsafe impl<S> Send for TaskPointer<S> {}
+
+/// Published, not yet run; the caller is awake.
+const WAITING: u32 = 0;
+/// The same, and the caller sleeps or is about to: whoever completes the task wakes it.
+const PARKED: u32 = 1;
+/// Completed: the result is written and nobody but the caller touches the task any more.
+const DONE: u32 = 2;
+
+/// The part of a task that doesn't depend on its closure.
+#[repr(C)]
+pub(crate) struct Header<S> {
+    /// Runs the closure of the `StackTask` that this header begins.
+    ///
+    /// # Safety
+    /// The pointer must come from the same task's [`StackTask::pointer`], and may be passed once.
+    execute: unsafe fn(NonNull<Header<S>>, &mut S),
+    /// `WAITING` -> `PARKED` by the caller, `-> DONE` by the runner.
+    state: AtomicU32,
+    /// The caller's wake handle.
+    thread: Thread,
+}
+
+impl<S> Header<S> {
+    /// Whether the answer is there. `Acquire`: sees everything the closure did.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// The caller says that it is about to sleep; false if the answer came first.
+    pub(crate) fn announce_parking(&self) -> bool {
+        match self.state.compare_exchange(WAITING, PARKED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(state) => state == PARKED,
+        }
+    }
+}
+
+enum Body<F, R> {
+    Ready(F),
+    Running,
+    Finished(std::thread::Result<R>),
+}
+
+/// A waiting caller's request, on its stack.
+#[repr(C)]
+pub(crate) struct StackTask<S, F, R> {
+    header: Header<S>,
+    body: UnsafeCell<Body<F, R>>,
+}
+
+impl<S, F, R> StackTask<S, F, R>
+where
+    F: FnOnce(&mut S) -> R + Send,
+    R: Send,
+{
+    pub(crate) fn new(closure: F) -> Self {
+        Self {
+            header: Header { execute: Self::execute, state: AtomicU32::new(WAITING), thread: current() },
+            body: UnsafeCell::new(Body::Ready(closure)),
+        }
+    }
+
+    pub(crate) fn header(&self) -> &Header<S> {
+        &self.header
+    }
+
+    /// # Safety
+    /// `self` must stay where it is, and alive, until `header().is_done()` or until the message that holds the pointer
+    /// was taken back unsent.
+    pub(crate) unsafe fn pointer(&self) -> TaskPointer<S> {
+        TaskPointer(NonNull::from(self).cast())
+    }
+
+    /// # Safety
+    /// As for [`Header::execute`]: `task` points at the header of a live `StackTask<S, F, R>`, once.
+    unsafe fn execute(task: NonNull<Header<S>>, state: &mut S) {
+        // SAFETY: by contract `task` came from `pointer` on a `StackTask<S, F, R>`, whose header is its first field
+        // (repr(C)), derived from a reference to the whole, and which lives until it is DONE: `complete` comes last.
+        let task = unsafe { task.cast::<Self>().as_ref() };
+        task.body.with_mut(|body| {
+            // SAFETY: between publishing and DONE only the runner touches the body, and a message is taken out once.
+            let body = unsafe { &mut *body };
+            let Body::Ready(closure) = std::mem::replace(body, Body::Running) else {
+                unreachable!("a task is delivered once");
+            };
+            *body = Body::Finished(catch_unwind(AssertUnwindSafe(|| closure(state))));
+        });
+    }
+
+    /// The result, or the panic, of a completed task.
+    pub(crate) fn into_outcome(self) -> std::thread::Result<R> {
+        assert!(self.header.is_done(), "only a completed task has an outcome");
+        let mut outcome = None;
+        self.body.with_mut(|body| {
+            // SAFETY: DONE was read with Acquire, so the runner is through with the task; `self` is ours alone.
+            let body = unsafe { &mut *body };
+            if let Body::Finished(result) = std::mem::replace(body, Body::Running) {
+                outcome = Some(result);
+            }
+        });
+        outcome.expect("a completed task has an outcome")
+    }
+
+    /// The closure of a task that was never delivered.
+    pub(crate) fn into_closure(self) -> F {
+        let mut closure = None;
+        self.body.with_mut(|body| {
+            // SAFETY: the task was not published, or its message was taken back: `self` is ours alone.
+            let body = unsafe { &mut *body };
+            if let Body::Ready(ready) = std::mem::replace(body, Body::Running) {
+                closure = Some(ready);
+            }
+        });
+        closure.expect("an undelivered task still has its closure")
+    }
+}
+
+impl<S> TaskPointer<S> {
+    /// Runs the task and wakes its caller if it sleeps. Returns whether it slept.
+    ///
+    /// The message it came from must have been taken out of the mailbox, which delivers it once.
+    pub(crate) fn run(self, state: &mut S) -> bool {
+        // SAFETY: whoever published the task keeps it in place until it is DONE (`StackTask::pointer`), which is only
+        // set in `complete` below; the mailbox delivers it once, and `run` consumes the pointer.
+        unsafe {
+            let execute = self.0.as_ref().execute;
+            execute(self.0, state);
+            Self::complete(self.0)
+        }
+    }
+
+    /// Marks the task `DONE` and never touches it again.
+    ///
+    /// # Safety
+    /// The task is alive and was executed.
+    unsafe fn complete(task: NonNull<Header<S>>) -> bool {
+        // SAFETY: by contract; the borrow ends before the store that lets the caller go, or with it.
+        let header = unsafe { task.as_ref() };
+        match header.state.compare_exchange(WAITING, DONE, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => false,
+            Err(_parked) => {
+                // The wake handle is cloned before DONE: after it the task may be gone with its caller's stack.
+                let thread = header.thread.clone();
+                header.state.store(DONE, Ordering::Release);
+                thread.unpark();
+                true
+            }
+        }
+    }
+}
+
+/// A request that owns itself: performed with the delegate held, finished after it was released.
+pub(crate) trait Errand<S>: Send {
+    /// Runs the closure, keeping its result or its panic.
+    fn perform(&mut self, state: &mut S);
+    /// Hands the result to whoever waits and wakes them. Runs code of theirs, so the delegate isn't held.
+    fn finish(self: Box<Self>);
+}
+
+/// The panic of a caught closure.
+pub(crate) type Panic = Box<dyn Any + Send>;

@@ -1,0 +1,334 @@
+//! The hand-over under the model checker: every interleaving, and every value that the memory model lets a load see,
+//! up to the given number of preemptions.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p sark-delegate --test loom --release` (or `make loom`). The state checks itself:
+//! loom's cells panic when two threads touch it without an order between them, and loom reports a thread that sleeps
+//! for ever as a deadlock, which is how a missed wake-up shows.
+#![cfg(loom)]
+
+use std::sync::Arc;
+
+use loom::future::block_on;
+use loom::thread;
+use sark_delegate::{Barrier, Config, Delegates, Dispatch, Resident, TryError};
+
+/// What it was told, in order.
+#[derive(Default)]
+struct Log(Vec<u32>);
+
+impl Resident for Log {
+    type Post = u32;
+    type Leftovers = ();
+
+    fn accept(&mut self, post: u32, _: &mut ()) {
+        self.0.push(post);
+    }
+}
+
+fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.check(body);
+}
+
+fn adaptive(mailbox: usize) -> Arc<Delegates<Log>> {
+    let config = Config { workers: Some(0), mailbox, barrier: Some(Barrier::Membarrier), ..Config::default() };
+    Arc::new(Delegates::new(config, [Log::default()]).unwrap())
+}
+
+fn per_core(mailbox: usize) -> Arc<Delegates<Log>> {
+    let config = Config { dispatch: Dispatch::PerCore, pin: false, mailbox, ..Config::default() };
+    Arc::new(Delegates::new(config, [Log::default()]).unwrap())
+}
+
+fn contents(log: &mut Log) -> Vec<u32> {
+    log.0.clone()
+}
+
+#[test]
+fn two_callers_never_run_a_delegate_at_once_and_both_get_their_answer() {
+    model(3, || {
+        let log = adaptive(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+        log.run(0, |log| log.0.push(2));
+        thread.join().unwrap();
+        let mut seen = log.run(0, contents);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2]);
+    });
+}
+
+#[test]
+fn three_callers_never_run_a_delegate_at_once_and_all_get_their_answer() {
+    model(2, || {
+        let log = adaptive(2);
+        let threads = [1, 2].map(|number| {
+            let log = Arc::clone(&log);
+            thread::spawn(move || log.run(0, |log| log.0.push(number)))
+        });
+        log.run(0, |log| log.0.push(3));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let mut seen = log.run(0, contents);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_caller_that_waits_for_a_slow_one_is_woken() {
+    model(3, || {
+        let log = adaptive(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || {
+            other.run(0, |log| {
+                thread::yield_now();
+                log.0.push(1);
+            });
+        });
+        assert_eq!(log.run(0, |log| log.0.len() * 0 + 7), 7);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_post_is_never_left_behind_by_a_runner_that_is_leaving() {
+    model(3, || {
+        let log = adaptive(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+        log.post(0, 2);
+        thread.join().unwrap();
+        // Nobody comes after them to clear up: what the two left is all there is.
+        assert_eq!(
+            log.counts().in_place + log.counts().posted + log.counts().delegated,
+            2,
+            "a message was left behind"
+        );
+    });
+}
+
+#[test]
+fn two_posts_to_a_busy_delegate_are_never_left_behind() {
+    model(2, || {
+        let log = adaptive(4);
+        let threads = [1, 2].map(|number| {
+            let log = Arc::clone(&log);
+            thread::spawn(move || log.post(0, number))
+        });
+        log.run(0, |log| log.0.push(3));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(
+            log.counts().in_place + log.counts().posted + log.counts().delegated,
+            3,
+            "a message was left behind"
+        );
+    });
+}
+
+#[test]
+fn a_call_that_starts_after_a_post_returned_sees_it() {
+    model(3, || {
+        let log = adaptive(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(9)));
+        log.post(0, 1);
+        assert!(log.run(0, contents).contains(&1));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too() {
+    model(2, || {
+        let log = adaptive(4);
+        let others = [8, 9].map(|number| {
+            let log = Arc::clone(&log);
+            thread::spawn(move || log.post(0, number))
+        });
+        log.post(0, 1);
+        assert!(log.run(0, contents).contains(&1));
+        for thread in others {
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn requests_of_one_caller_run_in_the_order_of_its_calls() {
+    model(2, || {
+        let log = adaptive(4);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(9)));
+        log.post(0, 1);
+        log.post(0, 2);
+        log.run(0, |log| log.0.push(3));
+        thread.join().unwrap();
+        let mut seen = log.run(0, contents);
+        seen.retain(|&number| number != 9);
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_full_mailbox_makes_posters_wait_and_loses_nothing() {
+    model(2, || {
+        let log = adaptive(1);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || {
+            other.post(0, 1);
+            other.post(0, 2);
+        });
+        log.run(0, |log| log.0.push(3));
+        thread.join().unwrap();
+        let mut seen = log.run(0, contents);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_worker_serves_a_caller_that_sleeps() {
+    model(2, || {
+        let log = per_core(2);
+        log.run(0, |log| log.0.push(1));
+        assert_eq!(log.run(0, contents), [1]);
+        log.shutdown();
+        assert_eq!(log.threads(), 0);
+    });
+}
+
+#[test]
+fn a_worker_serves_two_callers() {
+    model(2, || {
+        let log = per_core(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+        log.run(0, |log| log.0.push(2));
+        thread.join().unwrap();
+        log.shutdown();
+        let mut seen = log.run(0, contents);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2]);
+    });
+}
+
+#[test]
+fn a_request_in_flight_is_answered_although_the_workers_are_shut_down() {
+    model(2, || {
+        let log = per_core(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+        log.shutdown();
+        thread.join().unwrap();
+        assert_eq!(log.run(0, contents), [1]);
+    });
+}
+
+#[test]
+fn a_post_in_flight_is_served_although_the_workers_are_shut_down() {
+    model(2, || {
+        let log = per_core(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.post(0, 1));
+        log.shutdown();
+        thread.join().unwrap();
+        assert_eq!(log.run(0, contents), [1]);
+    });
+}
+
+#[test]
+fn a_submission_is_answered_and_wakes_who_awaits_it() {
+    model(2, || {
+        let log = adaptive(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+        let length = block_on(log.submit(0, |log| {
+            log.0.push(2);
+            log.0.len()
+        }));
+        assert!(length == 1 || length == 2);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_submission_to_a_full_mailbox_is_told_when_there_is_room() {
+    model(2, || {
+        let log = adaptive(1);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || {
+            other.run(0, |log| {
+                thread::yield_now();
+                log.0.push(1);
+            });
+        });
+        log.post(0, 2);
+        block_on(log.submit(0, |log| log.0.push(3)));
+        thread.join().unwrap();
+        let mut seen = log.run(0, contents);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn dropping_the_future_of_an_accepted_submission_does_not_take_it_back() {
+    model(3, || {
+        let log = adaptive(2);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+        let submission = log.submit(0, |log| log.0.push(2));
+        assert!(submission.is_accepted());
+        drop(submission);
+        thread.join().unwrap();
+        let mut seen = log.run(0, contents);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2]);
+    });
+}
+
+#[test]
+fn waiting_from_inside_fails_and_posting_from_inside_does_not() {
+    model(2, || {
+        let log = adaptive(1);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || {
+            let inner = Arc::clone(&other);
+            other.run(0, move |log| {
+                log.0.push(1);
+                let refused = inner.try_run(0, |_| ()).expect_err("the delegate is held");
+                assert_eq!(refused.reason, TryError::Reentrant);
+                inner.post(0, 2);
+                inner.post(0, 3);
+            });
+        });
+        log.run(0, |log| log.0.push(4));
+        thread.join().unwrap();
+        let mut seen = log.run(0, contents);
+        seen.retain(|&number| number != 4);
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn requests_on_several_delegates_are_waited_for_together() {
+    model(2, || {
+        let config = Config { workers: Some(0), mailbox: 2, ..Config::default() };
+        let logs = Arc::new(Delegates::new(config, [Log::default(), Log::default()]).unwrap());
+        let other = Arc::clone(&logs);
+        let thread = thread::spawn(move || other.run(1, |log| log.0.push(1)));
+        let push = |number: u32| {
+            move |log: &mut Log| {
+                log.0.push(number);
+                number
+            }
+        };
+        assert_eq!(logs.run_each(vec![(1, push(2)), (0, push(3))]), Ok(vec![2, 3]));
+        thread.join().unwrap();
+    });
+}
