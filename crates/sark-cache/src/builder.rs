@@ -1,0 +1,322 @@
+//! Setting a cache up: what can be chosen, what is chosen otherwise, and what is refused.
+
+use std::hash::{BuildHasher, Hash};
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sark_delegate::{Delegates, Dispatch};
+use sark_shard::{Config, Room, Shard};
+use thiserror::Error;
+
+use crate::Cache;
+use crate::cache::Inner;
+use crate::clock::{Clock, Timekeeping, nanos};
+use crate::ledger::Ledger;
+use crate::resident::{Cell, Common};
+
+/// Tells how heavy an entry is.
+pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u32 + Send + Sync>;
+
+/// Shards of fewer entries than this would make the order of eviction coarse, and save nothing.
+const ENTRIES_PER_SHARD: u64 = 512;
+/// For caches that are bounded by weight only, which is bytes as a rule.
+const WEIGHT_PER_SHARD: u64 = 1 << 20;
+/// The index of a shard grows while the shard is held: a larger shard would be held for longer.
+const MOST_ENTRIES_PER_SHARD: u64 = 1 << 16;
+/// Shards per processor under `Adaptive`, so that callers rarely meet.
+const SHARDS_PER_PROCESSOR: u64 = 16;
+/// More shards than this are refused.
+const MOST_SHARDS: usize = 1 << 16;
+
+/// Why a cache could not be built. Says which setting, what it was, and what is allowed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A cache of capacity zero could not hold anything.
+    #[error("{setting}: 0 was given, at least 1 is needed (leave it out for a cache without this bound)")]
+    ZeroCapacity {
+        /// `max_capacity` or `max_entries`.
+        setting: &'static str,
+    },
+    /// Entries would be dead on arrival.
+    #[error("{setting}: a duration of zero was given, it must be longer (leave it out for entries that don't expire)")]
+    ZeroDuration {
+        /// `time_to_live` or `time_to_idle`.
+        setting: &'static str,
+    },
+    /// No shards, more than can be useful, or more than entries.
+    #[error("shards: {given} was given, 1 to {most} is allowed here")]
+    Shards {
+        /// The number that was given.
+        given: usize,
+        /// The largest number that is allowed, with this capacity.
+        most: usize,
+    },
+    /// `PerCore` serves every request on a worker thread, so it needs one.
+    #[error("workers: 0 was given with PerCore dispatch, at least 1 is needed")]
+    NoWorkers,
+    /// Thread names can't hold NUL.
+    #[error("name: {0:?} was given, it must not contain a NUL character")]
+    Name(String),
+    /// Without a weigher every entry counts as one, which is what `max_capacity` bounds then.
+    #[error("max_entries: it was given without a weigher, where max_capacity already bounds the entries")]
+    EntriesTwice,
+}
+
+/// Builds a [`Cache`]. Made by [`Cache::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use sark_cache::Cache;
+///
+/// let cache: Cache<String, Vec<u8>> = Cache::builder()
+///     .max_capacity(64 << 20)
+///     .weigher(|key: &String, value: &Vec<u8>| u32::try_from(key.len() + value.len()).unwrap_or(u32::MAX))
+///     .time_to_live(Duration::from_secs(300))
+///     .build()?;
+/// cache.insert("key".to_owned(), vec![1, 2, 3]);
+/// assert_eq!(cache.weighted_size(), 6);
+/// # Ok::<(), sark_cache::ConfigError>(())
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder<K, V, H = ahash::RandomState> {
+    max_capacity: Option<u64>,
+    max_entries: Option<u64>,
+    weigher: Option<Weigher<K, V>>,
+    time_to_live: Option<Duration>,
+    time_to_idle: Option<Duration>,
+    shards: Option<usize>,
+    dispatch: Dispatch,
+    workers: Option<usize>,
+    pin: bool,
+    hasher: H,
+    clock: Clock,
+    name: String,
+}
+
+impl<K, V> Builder<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            max_capacity: None,
+            max_entries: None,
+            weigher: None,
+            time_to_live: None,
+            time_to_idle: None,
+            shards: None,
+            dispatch: Dispatch::default(),
+            workers: None,
+            pin: true,
+            hasher: ahash::RandomState::new(),
+            clock: Clock::system(),
+            name: "sark-cache".to_owned(),
+        }
+    }
+}
+
+impl<K, V, H> Builder<K, V, H> {
+    /// The most that the cache holds, at any moment: entries, or, with a [`weigher`](Self::weigher), the sum of their
+    /// weights. Unbounded if it isn't called.
+    pub fn max_capacity(mut self, capacity: u64) -> Self {
+        self.max_capacity = Some(capacity);
+        self
+    }
+
+    /// The most entries that the cache holds, beside the bound on their weight. Only with a [`weigher`](Self::weigher).
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = Some(entries);
+        self
+    }
+
+    /// How heavy an entry is, in a unit of your choice. Called once per insertion, by the thread that inserts, with no
+    /// shard held. Zero is allowed: such entries leave with the others.
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Arc::new(weigher));
+        self
+    }
+
+    /// How long an entry is served after it was stored. A hit doesn't extend it. Without it entries stay until they are
+    /// evicted; [`Cache::insert_with_ttl`] overrides it for one entry. Too long a duration means *for ever*.
+    pub fn time_to_live(mut self, duration: Duration) -> Self {
+        self.time_to_live = Some(duration);
+        self
+    }
+
+    /// How long an entry is served after it was last read or stored.
+    pub fn time_to_idle(mut self, duration: Duration) -> Self {
+        self.time_to_idle = Some(duration);
+        self
+    }
+
+    /// Into how many shards the cache is divided. The order of eviction is exact within a shard, so 1 is exact LRU over
+    /// everything. By default 16 per processor under `Adaptive` and one per processor under `PerCore`, but fewer if they
+    /// would hold less than 512 entries each, and more under `Adaptive` if they would hold more than 65,536.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Who runs the shards: the callers where they can ([`Dispatch::Adaptive`], the default), or threads of their own
+    /// ([`Dispatch::PerCore`]).
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.dispatch = dispatch;
+        self
+    }
+
+    /// The most worker threads that the cache may start. By default one under `Adaptive`, started when it is first
+    /// needed, and one per shard under `PerCore`. With 0, under `Adaptive` only, there is never a thread, and what
+    /// expired is reclaimed by insertions and by [`Cache::run_pending_tasks`].
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Whether `PerCore` ties its threads to cores (of those that the process may use). True by default.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// What hashes keys. Its hashes must be well mixed in all 64 bits: the upper half picks the shard, the lower half the
+    /// place within it.
+    pub fn hasher<H2>(self, hasher: H2) -> Builder<K, V, H2> {
+        Builder {
+            max_capacity: self.max_capacity,
+            max_entries: self.max_entries,
+            weigher: self.weigher,
+            time_to_live: self.time_to_live,
+            time_to_idle: self.time_to_idle,
+            shards: self.shards,
+            dispatch: self.dispatch,
+            workers: self.workers,
+            pin: self.pin,
+            hasher,
+            clock: self.clock,
+            name: self.name,
+        }
+    }
+
+    /// The clock that deadlines are kept on.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What the cache and its threads are called.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+}
+
+impl<K, V, H> Builder<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    H: BuildHasher,
+{
+    /// Builds the cache. Starts no thread, and allocates little until entries come.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says which setting is wrong, what it was and what is allowed.
+    pub fn build(self) -> Result<Cache<K, V, H>, ConfigError> {
+        for (setting, capacity) in [("max_capacity", self.max_capacity), ("max_entries", self.max_entries)] {
+            if capacity == Some(0) {
+                return Err(ConfigError::ZeroCapacity { setting });
+            }
+        }
+        for (setting, duration) in [("time_to_live", self.time_to_live), ("time_to_idle", self.time_to_idle)] {
+            if duration == Some(Duration::ZERO) {
+                return Err(ConfigError::ZeroDuration { setting });
+            }
+        }
+        if self.max_entries.is_some() && self.weigher.is_none() {
+            return Err(ConfigError::EntriesTwice);
+        }
+        if self.name.contains('\0') {
+            return Err(ConfigError::Name(self.name));
+        }
+        if self.workers == Some(0) && self.dispatch == Dispatch::PerCore {
+            return Err(ConfigError::NoWorkers);
+        }
+        let (entries, weight) = match self.weigher {
+            Some(_) => (self.max_entries, Some(self.max_capacity.unwrap_or(u64::MAX))),
+            None => (self.max_capacity, None),
+        };
+        let shards = self.shard_count(entries, weight)?;
+        let workers_reclaim = self.workers != Some(0) && self.clock.can_be_slept_on();
+        let common = Arc::new(Common {
+            ledger: Ledger::new(entries.unwrap_or(u64::MAX), weight),
+            time: Timekeeping::new(self.clock),
+            workers_reclaim,
+        });
+        let time_to_live = self.time_to_live.map(nanos);
+        let time_to_idle = self.time_to_idle.map(nanos);
+        for lifetime in [time_to_live, time_to_idle].into_iter().flatten() {
+            common.time.prepare_for(lifetime);
+        }
+        let config = Config {
+            budget: common.ledger.budget_for(Room::NONE),
+            time_to_live,
+            time_to_idle,
+            capacity_hint: usize::try_from(entries.unwrap_or(0).div_ceil(shards as u64)).unwrap_or(0),
+        };
+        let cells = (0..shards).map(|_| Cell::new(Shard::new(config), Arc::clone(&common)));
+        let delegates = Delegates::new(
+            sark_delegate::Config {
+                dispatch: self.dispatch,
+                workers: self.workers,
+                pin: self.pin,
+                name: self.name.clone(),
+                ..sark_delegate::Config::default()
+            },
+            cells,
+        )
+        .map_err(|_| ConfigError::NoWorkers)?;
+        Ok(Cache::from_inner(Inner {
+            delegates,
+            hasher: self.hasher,
+            common,
+            weigher: self.weigher,
+            default_lifetime: time_to_live,
+            name: self.name,
+        }))
+    }
+
+    fn shard_count(&self, entries: Option<u64>, weight: Option<u64>) -> Result<usize, ConfigError> {
+        let most = usize::try_from(entries.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(MOST_SHARDS);
+        if let Some(given) = self.shards {
+            return if (1..=most).contains(&given) { Ok(given) } else { Err(ConfigError::Shards { given, most }) };
+        }
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
+        let useful = entries.map_or(u64::MAX, |entries| entries / ENTRIES_PER_SHARD);
+        let useful = useful.min(match (entries, weight) {
+            (None, Some(weight)) => weight / WEIGHT_PER_SHARD,
+            _ => u64::MAX,
+        });
+        let shards = match self.dispatch {
+            Dispatch::PerCore => processors,
+            Dispatch::Adaptive => {
+                let needed = entries.map_or(0, |entries| entries / MOST_ENTRIES_PER_SHARD);
+                (processors * SHARDS_PER_PROCESSOR).max(needed.min(1 << 12))
+            }
+        };
+        Ok(usize::try_from(shards.min(useful).max(1)).unwrap_or(1).min(most))
+    }
+}
+
+impl<K, V, H> std::fmt::Debug for Builder<K, V, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("max_capacity", &self.max_capacity)
+            .field("max_entries", &self.max_entries)
+            .field("weigher", &self.weigher.is_some())
+            .field("time_to_live", &self.time_to_live)
+            .field("time_to_idle", &self.time_to_idle)
+            .field("shards", &self.shards)
+            .field("dispatch", &self.dispatch)
+            .field("workers", &self.workers)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

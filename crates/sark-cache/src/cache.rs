@@ -1,0 +1,483 @@
+//! The cache people use: hash once, route, send, wait, return. What leaves a shard is dropped here, with nothing held.
+
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use equivalent::Equivalent;
+use sark_delegate::Delegates;
+use sark_shard::{Lifetime, Nanos, Room};
+
+use crate::builder::{Builder, Weigher};
+use crate::clock::nanos;
+use crate::ledger::Gathered;
+use crate::outgoing::Outgoing;
+use crate::resident::{Arrival, Arrived, Cell, Common, PostedInsert};
+use crate::stats::Stats;
+
+/// Maintenance holds a shard for about so many entries at a time.
+const SLICE: usize = 256;
+/// How often an insertion goes round the shards for room before it gives up; once is enough unless others take what it frees.
+const ROUNDS_FOR_ROOM: usize = 16;
+
+/// A concurrent, bounded LRU + TTL cache, embedded in your process.
+///
+/// A cheap handle: clones share one cache, and the last one to be dropped ends its threads, if it ever started any.
+/// Values are handed out as clones, so put large ones into an `Arc`.
+///
+/// Its shards are single-threaded code that is run by exactly one thread at a time: as a rule by the caller, otherwise by
+/// message. Therefore `Eq` of keys and `Clone` of values may run on any thread that uses the cache. They must not block,
+/// and a call that waits for any sark cache from inside them panics at once instead of hanging. Everything else of yours
+/// (`Hash`, the weigher, `Drop`) runs on the calling thread with nothing held, except `Drop` of what a posted insertion
+/// or a worker displaced, which runs on the thread that did it, with nothing held.
+///
+/// ```
+/// use sark_cache::Cache;
+///
+/// let cache = Cache::new(10_000);
+/// cache.insert("answer".to_owned(), 42);
+/// assert_eq!(cache.get("answer"), Some(42));
+/// assert_eq!(cache.remove("answer"), Some(42));
+/// assert_eq!(cache.get("answer"), None);
+/// ```
+pub struct Cache<K, V, H = ahash::RandomState>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    inner: Arc<Inner<K, V, H>>,
+}
+
+pub(crate) struct Inner<K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    pub(crate) delegates: Delegates<Cell<K, V>>,
+    pub(crate) hasher: H,
+    pub(crate) common: Arc<Common>,
+    pub(crate) weigher: Option<Weigher<K, V>>,
+    /// Of entries without one of their own, in nanoseconds.
+    pub(crate) default_lifetime: Option<u64>,
+    pub(crate) name: String,
+}
+
+impl<K, V> Cache<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+{
+    /// A cache of at most `max_capacity` entries that don't expire, with everything else as the builder's defaults.
+    ///
+    /// # Panics
+    /// If `max_capacity` is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn new(max_capacity: u64) -> Self {
+        match Self::builder().max_capacity(max_capacity).build() {
+            Ok(cache) => cache,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Starts setting up a cache.
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
+}
+
+impl<K, V, H> Cache<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    H: BuildHasher,
+{
+    pub(crate) fn from_inner(inner: Inner<K, V, H>) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner<K, V, H> {
+        &self.inner
+    }
+
+    /// The value of `key`, cloned, if it is there and alive. Makes it the most recently used of its shard. O(1), no
+    /// allocation but the clone's.
+    ///
+    /// `key` may be any form that hashes and compares as `K` does, such as `str` for `String`.
+    ///
+    /// # Panics
+    /// If `Hash`, `Eq` or `Clone` panics (the cache stays valid); from inside such code of any sark cache; in a forked child
+    /// of a process where the cache had threads. This goes for all methods that look at entries.
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        V: Clone,
+    {
+        let inner = self.inner();
+        let hash = inner.hash(key);
+        let now = inner.common.time.for_reading();
+        let mut out = Outgoing::new();
+        inner.delegates.run(inner.route(hash), |cell| cell.get(hash, key, now, &mut out, V::clone))
+    }
+
+    /// As [`get`](Self::get), but leaves no trace: the order of use, the time of last use and the counts stay.
+    #[inline]
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        V: Clone,
+    {
+        self.look(key, |cell, hash, now| cell.shard.peek(hash, key, now).cloned())
+    }
+
+    /// Whether `key` is there and alive. Leaves no trace.
+    #[inline]
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+    {
+        self.look(key, |cell, hash, now| cell.shard.peek(hash, key, now).is_some())
+    }
+
+    /// How long `key` will still be served if nobody uses it: `None` if it isn't there, [`Duration::MAX`] if it doesn't
+    /// expire. Leaves no trace.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let cache = sark_cache::Cache::new(10);
+    /// cache.insert("forever", 1);
+    /// cache.insert_with_ttl("soon", 2, Duration::from_secs(60));
+    /// assert_eq!(cache.expires_in("forever"), Some(Duration::MAX));
+    /// assert!(cache.expires_in("soon").unwrap() <= Duration::from_secs(60));
+    /// assert_eq!(cache.expires_in("never stored"), None);
+    /// ```
+    pub fn expires_in<Q>(&self, key: &Q) -> Option<Duration>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+    {
+        self.look(key, |cell, hash, now| {
+            let entry = cell.shard.entry(hash, key, now)?;
+            Some(
+                entry.deadline.map_or(Duration::MAX, |deadline| Duration::from_nanos(deadline.0.saturating_sub(now.0))),
+            )
+        })
+    }
+
+    fn look<Q, R>(&self, key: &Q, look: impl FnOnce(&Cell<K, V>, u64, Nanos) -> R + Send) -> R
+    where
+        Q: Hash + ?Sized,
+        R: Send,
+    {
+        let inner = self.inner();
+        let hash = inner.hash(key);
+        let now = inner.common.time.for_reading();
+        inner.delegates.run(inner.route(hash), |cell| look(cell, hash, now))
+    }
+
+    /// Stores `value` under `key` as the most recently used entry, for the cache's time-to-live. Evicts the least recently
+    /// used entries of the shard if the cache is full.
+    ///
+    /// False if the entry is not kept, which happens only if it is heavier than the whole cache; an older value of the key
+    /// is forgotten then too. O(1), plus what is evicted.
+    pub fn insert(&self, key: K, value: V) -> bool {
+        self.insert_for(key, value, Lifetime::Default)
+    }
+
+    /// As [`insert`](Self::insert), for a time-to-live of its own. Zero means: don't keep it, and forget an older value; that
+    /// is false, too. Too long a duration means *for ever*.
+    pub fn insert_with_ttl(&self, key: K, value: V, time_to_live: Duration) -> bool {
+        let lifetime = nanos(time_to_live);
+        self.inner.common.time.prepare_for(lifetime.max(1));
+        self.insert_for(key, value, Lifetime::For(lifetime))
+    }
+
+    fn insert_for(&self, key: K, value: V, lifetime: Lifetime) -> bool {
+        let inner = self.inner();
+        let arrival = inner.arrival(key, value, lifetime);
+        let index = inner.route(arrival.hash);
+        let now = inner.common.time.for_storing();
+        let mut out = Outgoing::new();
+        inner.insert_at(index, arrival, now, &mut out)
+    }
+
+    /// As [`insert`](Self::insert), but only hands the entry over and goes on: if the shard is busy (or, under `PerCore`,
+    /// always) it is stored a little later, and what it displaces is dropped by another thread. Calls that start after this
+    /// one returned see it.
+    ///
+    /// An entry for which room would have to be made in other shards is rejected instead. Unlike the calls that wait, this
+    /// one may be made from inside code that runs in a cache.
+    pub fn post_insert(&self, key: K, value: V) {
+        let inner = self.inner();
+        let arrival = inner.arrival(key, value, Lifetime::Default);
+        let index = inner.route(arrival.hash);
+        let now = inner.common.time.for_storing();
+        inner.delegates.post(index, PostedInsert { arrival, now });
+        if let Some(lifetime) = inner.default_lifetime
+            && inner.common.workers_reclaim
+        {
+            inner.delegates.wake_in(index, Duration::from_nanos(lifetime));
+        }
+    }
+
+    /// Removes `key` and returns its value, if it was there and alive. O(1).
+    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+    {
+        self.remove_entry(key).map(|(_key, value)| value)
+    }
+
+    /// Removes `key`; nothing afterwards sees its value. O(1).
+    pub fn invalidate<Q>(&self, key: &Q)
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+    {
+        drop(self.remove_entry(key));
+    }
+
+    fn remove_entry<Q>(&self, key: &Q) -> Option<(K, V)>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+    {
+        let inner = self.inner();
+        let hash = inner.hash(key);
+        let now = inner.common.time.for_reading();
+        let mut out = Outgoing::new();
+        inner.delegates.run(inner.route(hash), |cell| cell.remove(hash, key, now, &mut out))
+    }
+
+    /// Removes everything. Each shard is emptied at one moment, and what it held is dropped by this thread afterwards. Entries that
+    /// are inserted meanwhile may stay.
+    pub fn invalidate_all(&self) {
+        for index in 0..self.inner.delegates.len() {
+            drop(self.inner.delegates.run(index, Cell::clear));
+        }
+    }
+
+    /// Changes what the builder's `max_capacity` said; a larger one is available at once. If the new one is smaller than what is
+    /// there, every shard gives up its least recently used entries, in proportion, before this returns. Zero empties the
+    /// cache and keeps it empty.
+    pub fn set_capacity(&self, capacity: u64) {
+        let inner = self.inner();
+        let ledger = &inner.common.ledger;
+        let mut out = Outgoing::new();
+        let turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.set_capacity(capacity);
+        loop {
+            let (excess, used) = (ledger.excess(), ledger.used());
+            if excess.is_none() {
+                break;
+            }
+            for index in 0..inner.delegates.len() {
+                let mut left = inner.delegates.run(index, |cell| share_of(excess, cell.shard.used(), used));
+                let average = used.weight.div_ceil(used.entries.max(1)).max(1);
+                let slice = Room { entries: SLICE as u64, weight: average.saturating_mul(SLICE as u64) };
+                while !left.is_none() && !ledger.excess().is_none() {
+                    let slice = left.min(slice);
+                    let freed = inner.delegates.run(index, |cell| cell.evict_for_another(slice, &mut out));
+                    if freed.is_none() {
+                        break;
+                    }
+                    ledger.give_back(freed);
+                    left = left.saturating_sub(freed);
+                }
+            }
+        }
+        // What was evicted is dropped with nothing held.
+        drop(turn);
+        drop(out);
+    }
+
+    /// How many entries there are, dead ones that nobody has reclaimed yet included. Exact, never above the capacity, and O(1).
+    #[must_use]
+    pub fn entry_count(&self) -> u64 {
+        self.inner.common.ledger.used().entries
+    }
+
+    /// The sum of the weights of all entries; their number if there is no weigher. Exact, never above the capacity, and O(1).
+    #[must_use]
+    pub fn weighted_size(&self) -> u64 {
+        self.inner.common.ledger.used().weight
+    }
+
+    /// The capacity, as [`set_capacity`](Self::set_capacity) or the builder said last; `u64::MAX` if there is no bound.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        let limit = self.inner.common.ledger.limit();
+        if self.inner.common.ledger.is_weighted() { limit.weight } else { limit.entries }
+    }
+
+    /// Reclaims everything that is past its deadline, all of it, and drops it on this thread.
+    ///
+    /// Workers do this by themselves; call it where there are none (`workers(0)`, a manual clock).
+    pub fn run_pending_tasks(&self) {
+        let inner = self.inner();
+        let now = inner.common.time.for_reading();
+        for index in 0..inner.delegates.len() {
+            loop {
+                let mut out = Outgoing::new();
+                if !inner.delegates.run(index, |cell| cell.reclaim(now, SLICE, &mut out)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What has happened so far, over all shards. Asks each of them in turn.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats { dispatch: self.inner.delegates.counts(), ..Stats::default() };
+        for index in 0..self.inner.delegates.len() {
+            stats.add(&self.inner.delegates.run(index, |cell| cell.shard.counters()));
+        }
+        stats
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.inner.delegates.len()
+    }
+
+    /// How many threads of its own the cache runs now.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        self.inner.delegates.threads()
+    }
+
+    /// What the builder named it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+}
+
+impl<K, V, H> Inner<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    H: BuildHasher,
+{
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The shard of a hash: its upper half as a fraction of all shards. Shards index by the lower half.
+    #[inline]
+    pub(crate) fn route(&self, hash: u64) -> usize {
+        // Less than `len`, which is a usize.
+        (((hash >> 32) * self.delegates.len() as u64) >> 32) as usize
+    }
+
+    /// Hashes and weighs an entry, with nothing held.
+    pub(crate) fn arrival(&self, key: K, value: V, lifetime: Lifetime) -> Arrival<K, V> {
+        let hash = self.hash(&key);
+        let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(&key, &value));
+        Arrival { hash, key, value, weight, lifetime }
+    }
+
+    /// Stores an entry in its shard, making room in others if need be. False if it isn't kept.
+    pub(crate) fn insert_at(&self, index: usize, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
+        let mut pool = &self.common.ledger;
+        let (arrived, alarm) = self.delegates.run(index, |cell| {
+            let arrived = cell.insert(arrival, now, &mut pool, out);
+            (arrived, cell.earlier_alarm(now))
+        });
+        if let Some(delay) = alarm {
+            self.delegates.wake_in(index, delay);
+        }
+        match arrived {
+            Arrived::Kept => true,
+            Arrived::Refused => false,
+            Arrived::Short { arrival, missing } => self.insert_with_room_of_others(index, arrival, missing, now, out),
+        }
+    }
+
+    /// The entry's own shard has too little even if it evicts everything: the others give, least recently used first,
+    /// before it is stored. One thread at a time does this, so it always gets there.
+    #[cold]
+    pub(crate) fn insert_with_room_of_others(
+        &self,
+        index: usize,
+        mut arrival: Arrival<K, V>,
+        mut missing: Room,
+        now: Nanos,
+        out: &mut Outgoing<K, V>,
+    ) -> bool {
+        let ledger = &self.common.ledger;
+        let _turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = Gathered { room: Room::NONE, ledger };
+        let whole = Room { entries: 1, weight: if ledger.is_weighted() { u64::from(arrival.weight) } else { 0 } };
+        let others = self.delegates.len();
+        let tries = if whole.fits_in(ledger.limit()) { others * ROUNDS_FOR_ROOM } else { 0 };
+        for step in 1..=tries {
+            let other = (index + step) % others;
+            if other != index {
+                let wanted = missing.saturating_sub(gathered.room);
+                let freed = self.delegates.run(other, |cell| cell.evict_for_another(wanted, out));
+                gathered.room = gathered.room.saturating_add(freed);
+            }
+            if !missing.fits_in(gathered.room) && step % others != 0 {
+                continue;
+            }
+            let (arrived, alarm) = self.delegates.run(index, |cell| {
+                let arrived = cell.insert(arrival, now, &mut gathered, out);
+                (arrived, cell.earlier_alarm(now))
+            });
+            if let Some(delay) = alarm {
+                self.delegates.wake_in(index, delay);
+            }
+            match arrived {
+                Arrived::Kept => return true,
+                Arrived::Refused => return false,
+                Arrived::Short { arrival: back, missing: still } => {
+                    arrival = back;
+                    missing = still;
+                }
+            }
+        }
+        self.delegates.run(index, |cell| cell.reject(arrival, now, out));
+        false
+    }
+}
+
+/// What a shard gives up of `excess`, in proportion to what it uses of `all`, rounded up.
+fn share_of(excess: Room, used: Room, all: Room) -> Room {
+    let share = |excess: u64, used: u64, all: u64| {
+        let share = (u128::from(excess) * u128::from(used)).div_ceil(u128::from(all.max(1)));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    };
+    Room {
+        entries: share(excess.entries, used.entries, all.entries),
+        weight: share(excess.weight, used.weight, all.weight),
+    }
+}
+
+impl<K, V, H> Clone for Cache<K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    /// Another handle of the same cache.
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K, V, H> std::fmt::Debug for Cache<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    H: BuildHasher,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("name", &self.name())
+            .field("entry_count", &self.entry_count())
+            .field("capacity", &self.capacity())
+            .field("shards", &self.shard_count())
+            .finish_non_exhaustive()
+    }
+}

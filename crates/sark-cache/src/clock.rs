@@ -1,0 +1,250 @@
+//! Time, as the cache sees it: nanoseconds since an origin that never changes, and how much of it a look-up pays for.
+//!
+//! A look-up needs the time only to know whether an entry is past its deadline, and a precise clock costs more than the
+//! rest of the look-up. So there are three modes, and a cache only ever moves on to the next one ([`Timekeeping`]):
+//! none of its entries has a deadline and no clock is read; deadlines are far apart from the resolution of a coarse
+//! clock, which is read instead; some lifetime was so short that the precise clock is needed.
+//!
+//! An entry is live while `now < stored_at + ttl`. With the coarse clock, which is behind by up to its resolution, the
+//! start is taken as it is and the end is looked at with the resolution added: it errs early, never late.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use sark_shard::Nanos;
+
+/// The source of time for deadlines: the system's, or one that is moved by hand.
+///
+/// ```
+/// use std::time::Duration;
+/// use sark_cache::{Cache, Clock};
+///
+/// let (clock, hands) = Clock::manual();
+/// let cache = Cache::builder().time_to_live(Duration::from_secs(60)).clock(clock).build()?;
+/// cache.insert("key", 1);
+/// hands.advance(Duration::from_secs(59));
+/// assert_eq!(cache.get("key"), Some(1));
+/// hands.advance(Duration::from_secs(1));
+/// assert_eq!(cache.get("key"), None);
+/// # Ok::<(), sark_cache::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// Monotonic. `resolution`: by how many nanoseconds the coarse reading may be behind.
+    System { resolution: u64 },
+    /// Nanoseconds, as the hands say.
+    Manual(Arc<AtomicU64>),
+}
+
+/// Moves a [manual clock](Clock::manual). Cheap to clone; all clones move the same clock.
+#[derive(Clone)]
+pub struct Hands(Arc<AtomicU64>);
+
+/// A manual clock starts here, so that it can also be set back a little.
+const MANUAL_START: u64 = 1_000_000_000;
+
+impl Clock {
+    /// The system's monotonic clock. What it doesn't count while the machine sleeps doesn't count here.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::System { resolution: system::coarse_resolution() })
+    }
+
+    /// A clock that stands still until its hands are moved. For tests and for replaying recorded time.
+    ///
+    /// Workers can't know when a deadline comes on it, so what expired is reclaimed by other operations and by
+    /// [`Cache::run_pending_tasks`](crate::Cache::run_pending_tasks).
+    #[must_use]
+    pub fn manual() -> (Self, Hands) {
+        let nanos = Arc::new(AtomicU64::new(MANUAL_START));
+        (Self(Source::Manual(Arc::clone(&nanos))), Hands(nanos))
+    }
+
+    /// Whether worker threads can sleep until a time on this clock.
+    pub(crate) fn can_be_slept_on(&self) -> bool {
+        matches!(self.0, Source::System { .. })
+    }
+
+    pub(crate) fn precise(&self) -> Nanos {
+        match &self.0 {
+            Source::System { .. } => Nanos(system::precise()),
+            Source::Manual(nanos) => Nanos(nanos.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution).
+    #[inline]
+    fn coarse(&self) -> Nanos {
+        match &self.0 {
+            Source::System { .. } => Nanos(system::coarse()),
+            Source::Manual(nanos) => Nanos(nanos.load(Ordering::Acquire)),
+        }
+    }
+
+    fn resolution(&self) -> u64 {
+        match self.0 {
+            Source::System { resolution } => resolution,
+            Source::Manual(_) => 0,
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl Hands {
+    /// Moves the clock forward, at most to the end of its range (584 years).
+    pub fn advance(&self, by: Duration) {
+        let by = nanos(by);
+        // The closure never refuses.
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_add(by)));
+    }
+
+    /// Sets the clock to this long after it was made. It may go back; what was reclaimed doesn't come back with it.
+    pub fn set(&self, since_made: Duration) {
+        self.0.store(MANUAL_START.saturating_add(nanos(since_made)), Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Hands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hands").field(&self.0.load(Ordering::Relaxed)).finish()
+    }
+}
+
+/// A duration in nanoseconds, at most `u64::MAX`, which is longer than any deadline can be away.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A cache's clock, and how closely it has to look at it.
+#[derive(Debug)]
+pub(crate) struct Timekeeping {
+    clock: Clock,
+    /// `UNTIMED`, `COARSE` or `PRECISE`; only ever grows.
+    mode: AtomicU8,
+}
+
+/// Nothing has a deadline: the time is of no interest.
+const UNTIMED: u8 = 0;
+const COARSE: u8 = 1;
+const PRECISE: u8 = 2;
+
+/// Lifetimes of fewer steps of the coarse clock than this are kept on the precise one.
+const COARSE_STEPS: u64 = 8;
+
+impl Timekeeping {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, mode: AtomicU8::new(UNTIMED) }
+    }
+
+    /// Must be called before an entry with this lifetime, or time-to-idle, is stored. Relaxed: a look-up that doesn't see
+    /// the change began before that entry was stored.
+    pub(crate) fn prepare_for(&self, lifetime: u64) {
+        let needed = if lifetime < self.clock.resolution().saturating_mul(COARSE_STEPS) { PRECISE } else { COARSE };
+        if self.mode.load(Ordering::Relaxed) < needed {
+            self.mode.fetch_max(needed, Ordering::Relaxed);
+        }
+    }
+
+    /// The time to compare deadlines with.
+    #[inline]
+    pub(crate) fn for_reading(&self) -> Nanos {
+        match self.mode.load(Ordering::Relaxed) {
+            UNTIMED => Nanos(0),
+            COARSE => self.clock.coarse().after(self.clock.resolution()),
+            _ => self.clock.precise(),
+        }
+    }
+
+    /// The time that an entry is stored at.
+    #[inline]
+    pub(crate) fn for_storing(&self) -> Nanos {
+        match self.mode.load(Ordering::Relaxed) {
+            UNTIMED => Nanos(0),
+            COARSE => self.clock.coarse(),
+            _ => self.clock.precise(),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
+
+    fn nanos(time: Timespec) -> u64 {
+        // Monotonic clocks count from boot: neither part is negative, and the range is 584 years.
+        time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec.cast_unsigned())
+    }
+
+    pub(super) fn precise() -> u64 {
+        nanos(clock_gettime(ClockId::Monotonic))
+    }
+
+    /// The time of the last timer tick: a third of the cost.
+    #[inline]
+    pub(super) fn coarse() -> u64 {
+        nanos(clock_gettime(ClockId::MonotonicCoarse))
+    }
+
+    pub(super) fn coarse_resolution() -> u64 {
+        nanos(clock_getres(ClockId::MonotonicCoarse))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+
+    pub(super) fn precise() -> u64 {
+        super::nanos(ORIGIN.get_or_init(Instant::now).elapsed())
+    }
+
+    pub(super) fn coarse() -> u64 {
+        precise()
+    }
+
+    pub(super) fn coarse_resolution() -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_clock_is_never_ahead_and_never_further_behind_than_its_resolution_and_a_delay() {
+        let clock = Clock::system();
+        for _ in 0..10_000 {
+            let before = clock.precise();
+            let coarse = clock.coarse();
+            let after = clock.precise();
+            assert!(coarse <= after, "{coarse:?} is after {after:?}");
+            // The tick itself may be late on a busy machine; that can't be bounded here, only that it is not hours.
+            assert!(coarse.0 + clock.resolution() + 1_000_000_000 > before.0);
+        }
+    }
+
+    #[test]
+    fn timekeeping_only_becomes_more_precise() {
+        let time = Timekeeping::new(Clock::system());
+        assert_eq!(time.for_reading(), Nanos(0));
+        time.prepare_for(1);
+        let precise = time.for_reading();
+        assert!(precise > Nanos(0));
+        time.prepare_for(u64::MAX);
+        assert_eq!(time.mode.load(Ordering::Relaxed), PRECISE);
+    }
+}

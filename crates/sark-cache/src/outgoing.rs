@@ -1,0 +1,33 @@
+//! Entries on their way out: taken from a shard while it is held, dropped when it isn't any more.
+
+use sark_shard::{Removals, Removed};
+use smallvec::SmallVec;
+
+/// Collects what leaves a shard. Lives on the caller's stack, so its drop runs the user's destructors there, with
+/// nothing held. The usual one or two need no allocation.
+pub(crate) struct Outgoing<K, V>(SmallVec<[Removed<K, V>; 2]>);
+
+impl<K, V> Outgoing<K, V> {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(SmallVec::new())
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<K, V> Default for Outgoing<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> Removals<K, V> for Outgoing<K, V> {
+    #[inline]
+    fn push(&mut self, removed: Removed<K, V>) {
+        self.0.push(removed);
+    }
+}

@@ -1,0 +1,218 @@
+//! What a delegate of a cache owns: a shard, and what it needs to keep the cache's promises while it is held.
+//!
+//! The steps here run with the shard held, on whatever thread runs it: no clock, no user's `Drop`, no waiting. Called by
+//! `cache` and `batch` through `sark_delegate`, and by the delegates themselves (posts, maintenance).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use equivalent::Equivalent;
+use sark_delegate::Resident;
+use sark_shard::{Contents, Insertion, Lifetime, Nanos, Pool, Room, Shard};
+
+use crate::clock::Timekeeping;
+use crate::ledger::Ledger;
+use crate::outgoing::Outgoing;
+
+/// An insertion reclaims up to so many dead entries first; the rest is for later ones and for workers.
+const RECLAIM_PER_INSERT: usize = 16;
+/// A worker reclaims so many entries before it lets callers have the shard.
+const RECLAIM_PER_TEND: usize = 256;
+
+/// What the shards of a cache share.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) ledger: Ledger,
+    pub(crate) time: Timekeeping,
+    /// Whether workers may be asked to reclaim what expires.
+    pub(crate) workers_reclaim: bool,
+}
+
+/// A shard with its place in the cache. The shard comes first: its first fields share a cache line with the ownership word.
+#[repr(C)]
+pub(crate) struct Cell<K, V> {
+    pub(crate) shard: Shard<K, V>,
+    common: Arc<Common>,
+    /// The deadline that a worker was last asked to look after; `MAX` if none.
+    alarm: Nanos,
+}
+
+/// An entry on its way in, with all that is decided about it outside.
+pub(crate) struct Arrival<K, V> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) value: V,
+    pub(crate) weight: u32,
+    pub(crate) lifetime: Lifetime,
+}
+
+/// What happened to an arrival.
+pub(crate) enum Arrived<K, V> {
+    Kept,
+    /// Not to be kept: it went out with its cause.
+    Refused,
+    /// This shard can't make room for it by itself.
+    Short {
+        arrival: Arrival<K, V>,
+        missing: Room,
+    },
+}
+
+impl<K, V> Cell<K, V> {
+    pub(crate) fn new(shard: Shard<K, V>, common: Arc<Common>) -> Self {
+        const { assert!(std::mem::offset_of!(Self, shard) == 0) }
+        Self { shard, common, alarm: Nanos::MAX }
+    }
+
+    /// Returns to the ledger what the shard has a budget for and doesn't use.
+    #[inline]
+    pub(crate) fn balance(&mut self) {
+        let surplus = self.take_surplus();
+        if !surplus.is_none() {
+            self.common.ledger.give_back(surplus);
+        }
+    }
+
+    /// Lowers the budget to what is used and returns the difference, which is the caller's from then on.
+    #[inline]
+    fn take_surplus(&mut self) -> Room {
+        let tight = self.common.ledger.budget_for(self.shard.used());
+        let surplus = self.shard.budget().saturating_sub(tight);
+        if !surplus.is_none() {
+            self.shard.set_budget(tight);
+        }
+        surplus
+    }
+
+    #[inline]
+    pub(crate) fn get<Q, R>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        now: Nanos,
+        out: &mut Outgoing<K, V>,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let result = self.shard.get(hash, key, now, out, read);
+        if !out.is_empty() {
+            self.balance();
+        }
+        result
+    }
+
+    /// Stores an entry, taking room from `pool`.
+    pub(crate) fn insert(
+        &mut self,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        pool: &mut impl Pool,
+        out: &mut Outgoing<K, V>,
+    ) -> Arrived<K, V>
+    where
+        K: Eq,
+    {
+        if self.shard.has_deadlines() && self.shard.next_deadline().is_some_and(|due| due <= now) {
+            self.shard.advance(now, RECLAIM_PER_INSERT, out);
+        }
+        let Arrival { hash, key, value, weight, lifetime } = arrival;
+        let insertion = self.shard.insert(hash, key, value, weight, lifetime, now, pool, out);
+        self.balance();
+        match insertion {
+            Insertion::Inserted | Insertion::Replaced => Arrived::Kept,
+            Insertion::Rejected => Arrived::Refused,
+            Insertion::Short { key, value, missing } => {
+                Arrived::Short { arrival: Arrival { hash, key, value, weight, lifetime }, missing }
+            }
+        }
+    }
+
+    /// Refuses an entry that can't have room, and forgets an older value of its key: that would be wrong from now on.
+    pub(crate) fn reject(&mut self, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>)
+    where
+        K: Eq,
+    {
+        let Arrival { hash, key, value, weight, .. } = arrival;
+        self.shard.reject(hash, key, value, weight, now, out);
+        self.balance();
+    }
+
+    pub(crate) fn remove<Q>(&mut self, hash: u64, key: &Q, now: Nanos, out: &mut Outgoing<K, V>) -> Option<(K, V)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let entry = self.shard.remove(hash, key, now, out);
+        self.balance();
+        entry
+    }
+
+    /// Evicts until `wanted` is free and gives that room to the caller.
+    pub(crate) fn evict_for_another(&mut self, wanted: Room, out: &mut Outgoing<K, V>) -> Room {
+        self.shard.evict(wanted, out);
+        self.take_surplus()
+    }
+
+    pub(crate) fn clear(&mut self) -> Contents<K, V> {
+        let contents = self.shard.clear();
+        self.balance();
+        contents
+    }
+
+    /// Reclaims what is dead; true if there is more than `budget` to do.
+    pub(crate) fn reclaim(&mut self, now: Nanos, budget: usize, out: &mut Outgoing<K, V>) -> bool {
+        let progress = self.shard.advance(now, budget, out);
+        self.balance();
+        progress.more
+    }
+
+    /// How soon a worker is to look after the deadlines, if that is sooner than it was asked to.
+    pub(crate) fn earlier_alarm(&mut self, now: Nanos) -> Option<Duration> {
+        if !self.common.workers_reclaim || !self.shard.has_deadlines() {
+            return None;
+        }
+        let due = self.shard.next_deadline()?;
+        if due >= self.alarm {
+            return None;
+        }
+        self.alarm = due;
+        Some(until(due, now))
+    }
+}
+
+fn until(due: Nanos, now: Nanos) -> Duration {
+    Duration::from_nanos(due.0.saturating_sub(now.0))
+}
+
+/// An insertion that nobody waits for.
+pub(crate) struct PostedInsert<K, V> {
+    pub(crate) arrival: Arrival<K, V>,
+    pub(crate) now: Nanos,
+}
+
+impl<K, V> Resident for Cell<K, V>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    type Post = PostedInsert<K, V>;
+    type Leftovers = Outgoing<K, V>;
+
+    fn accept(&mut self, PostedInsert { arrival, now }: Self::Post, out: &mut Self::Leftovers) {
+        let common = Arc::clone(&self.common);
+        if let Arrived::Short { arrival, .. } = self.insert(arrival, now, &mut &common.ledger, out) {
+            // Room would have to be gathered from other shards, and nobody waits who could do that.
+            self.reject(arrival, now, out);
+        }
+    }
+
+    fn tend(&mut self, out: &mut Self::Leftovers) -> Option<Duration> {
+        let now = self.common.time.for_reading();
+        if self.reclaim(now, RECLAIM_PER_TEND, out) {
+            return Some(Duration::ZERO);
+        }
+        self.alarm = self.shard.next_deadline().unwrap_or(Nanos::MAX);
+        (self.alarm != Nanos::MAX).then(|| until(self.alarm, now))
+    }
+}

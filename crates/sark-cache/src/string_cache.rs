@@ -1,0 +1,147 @@
+//! The plain string cache: what services that used to keep short strings in Redis want, with errors instead of options.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::builder::ConfigError;
+use crate::{Builder, Cache};
+
+/// What an [`LruTtlCache`] refuses.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// The entry is heavier than the whole cache. It isn't stored, and an older value of the key is forgotten.
+    #[error("value: key and value are {weight} bytes, at most {capacity} fit into the cache")]
+    CapacityExceeded {
+        /// Bytes of key and value.
+        weight: u64,
+        /// Bytes that the cache may hold.
+        capacity: u64,
+    },
+    /// A default time-to-live of zero, with which nothing would ever be kept.
+    #[error("ttl_secs: 0 was given, at least 1 is needed")]
+    InvalidTtl,
+    /// The cache could not be built for another reason, which it tells.
+    #[error(transparent)]
+    Internal(#[from] ConfigError),
+}
+
+/// A bounded cache of strings with a default time-to-live.
+///
+/// One shard, so the entry that leaves for a new one is exactly the least recently used of all. No threads: what expired
+/// is reclaimed by insertions, [`size`](Self::size) and [`cleanup_expired`](Self::cleanup_expired).
+///
+/// ```
+/// use std::time::Duration;
+/// use sark_cache::LruTtlCache;
+///
+/// let cache = LruTtlCache::new(1000, 300)?;
+/// cache.set("user:1".to_owned(), "allow".to_owned(), None)?;
+/// cache.set("user:2".to_owned(), "deny".to_owned(), Some(Duration::from_secs(60)))?;
+/// assert_eq!(cache.get("user:1").as_deref(), Some("allow"));
+/// assert_eq!(cache.size(), 2);
+/// assert!(cache.delete("user:1"));
+/// # Ok::<(), sark_cache::CacheError>(())
+/// ```
+#[derive(Debug)]
+pub struct LruTtlCache {
+    cache: Cache<String, String>,
+    /// Expired entries that a `cleanup_expired` has already told of.
+    told: AtomicU64,
+}
+
+impl LruTtlCache {
+    /// A cache of at most `max_size` strings, each kept for `ttl_secs` seconds unless [`set`](Self::set) says otherwise.
+    ///
+    /// # Errors
+    /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] if `max_size` is.
+    pub fn new(max_size: u64, ttl_secs: u64) -> Result<Self, CacheError> {
+        Self::with(ttl_secs, |builder| builder.max_capacity(max_size))
+    }
+
+    /// The same with a second bound: keys and values together take up at most `max_bytes` bytes.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`CacheError::Internal`] if `max_bytes` is zero.
+    pub fn with_max_bytes(max_size: u64, max_bytes: u64, ttl_secs: u64) -> Result<Self, CacheError> {
+        Self::with(ttl_secs, |builder| builder.max_entries(max_size).max_capacity(max_bytes).weigher(bytes))
+    }
+
+    /// As [`new`](Self::new), with the rest set up by `configure`, which gets a builder with one shard, no workers and the
+    /// time-to-live.
+    ///
+    /// # Errors
+    /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] for what the builder refuses.
+    pub fn with(
+        ttl_secs: u64,
+        configure: impl FnOnce(Builder<String, String>) -> Builder<String, String>,
+    ) -> Result<Self, CacheError> {
+        if ttl_secs == 0 {
+            return Err(CacheError::InvalidTtl);
+        }
+        let builder = Cache::builder().shards(1).workers(0).time_to_live(Duration::from_secs(ttl_secs));
+        Ok(Self { cache: configure(builder).build()?, told: AtomicU64::new(0) })
+    }
+
+    /// The value of `key`, if it is there and alive. Makes it the most recently used.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.cache.get(key)
+    }
+
+    /// Stores `value` under `key` for `ttl`, or for the default. A `ttl` of zero means: don't keep it, and forget an older
+    /// value.
+    ///
+    /// # Errors
+    /// [`CacheError::CapacityExceeded`] if it is heavier than the whole cache.
+    pub fn set(&self, key: String, value: String, ttl: Option<Duration>) -> Result<(), CacheError> {
+        let weight = bytes(&key, &value);
+        let kept = match ttl {
+            Some(ttl) => self.cache.insert_with_ttl(key, value, ttl),
+            None => self.cache.insert(key, value),
+        };
+        if kept || ttl == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        Err(CacheError::CapacityExceeded { weight: u64::from(weight), capacity: self.cache.capacity() })
+    }
+
+    /// Removes `key`; says whether it was there and alive.
+    pub fn delete(&self, key: &str) -> bool {
+        self.cache.remove(key).is_some()
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) {
+        self.cache.invalidate_all();
+    }
+
+    /// How many live entries there are, everything due reclaimed first. Never above `max_size`.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.cache.run_pending_tasks();
+        self.cache.entry_count()
+    }
+
+    /// Reclaims everything due, and says how many entries expired since the last call, whoever reclaimed them.
+    pub fn cleanup_expired(&self) -> u64 {
+        self.cache.run_pending_tasks();
+        let expired = self.cache.stats().expired;
+        // Of two calls at once, each tells of what the other hasn't.
+        expired.saturating_sub(self.told.fetch_max(expired, Ordering::AcqRel))
+    }
+
+    /// The cache beneath, with everything it offers.
+    #[must_use]
+    pub fn as_cache(&self) -> &Cache<String, String> {
+        &self.cache
+    }
+}
+
+/// What an entry weighs: the bytes of its key and its value.
+#[expect(clippy::ptr_arg, reason = "a weigher gets what the cache stores")]
+fn bytes(key: &String, value: &String) -> u32 {
+    u32::try_from(key.len().saturating_add(value.len())).unwrap_or(u32::MAX)
+}
