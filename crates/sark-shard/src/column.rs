@@ -1,7 +1,8 @@
-//! One value per slot, in a dense array of its own, that costs nothing while all values are the usual one.
+//! One value per slot, in a dense array of its own, that costs nothing while all values are the
+//! usual one.
 //!
-//! Hashes, weights, generations and times of last access are columns. A column never knows which slots are in use: a slot
-//! that is used again is simply set again.
+//! Hashes, weights, generations and times of last access are columns. A column never knows which
+//! slots are in use: a slot that is used again is simply set again.
 
 use alloc::vec::Vec;
 
@@ -24,7 +25,8 @@ impl<T: Copy + PartialEq> Column<T> {
         self.values.get(slot.index()).copied().unwrap_or(self.usual)
     }
 
-    /// Sets the value of `slot`; `capacity` is that of the slab, so that all arrays grow at the same moments.
+    /// Sets the value of `slot`; `capacity` is that of the slab, so that all arrays grow at the
+    /// same moments.
     #[inline]
     pub(crate) fn set(&mut self, slot: Slot, value: T, capacity: usize) {
         match self.values.get_mut(slot.index()) {

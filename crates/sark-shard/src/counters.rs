@@ -29,6 +29,7 @@ pub struct Counters {
     pub expired_on_get: u64,
     /// Entries removed or cleared.
     pub explicit: u64,
-    /// Entries handed back without being stored ([`RemovalCause::Rejected`](crate::RemovalCause::Rejected)).
+    /// Entries handed back without being stored
+    /// ([`RemovalCause::Rejected`](crate::RemovalCause::Rejected)).
     pub rejected: u64,
 }

@@ -1,8 +1,9 @@
-//! When each entry dies: its lifetime, the shard's time-to-idle, and the wheel that finds what is due.
+//! When each entry dies: its lifetime, the shard's time-to-idle, and the wheel that finds what is
+//! due.
 //!
-//! The shard calls it. Without time-to-idle the wheel's deadline *is* the entry's. With it, a hit only notes the time of
-//! the access here, and the wheel, armed for an earlier moment, is armed again when that moment comes. It never removes an
-//! entry: it says which slots have died.
+//! The shard calls it. Without time-to-idle the wheel's deadline *is* the entry's. With it, a hit
+//! only notes the time of the access here, and the wheel, armed for an earlier moment, is armed
+//! again when that moment comes. It never removes an entry: it says which slots have died.
 
 use crate::column::Column;
 use crate::slot::Slot;
@@ -20,7 +21,8 @@ struct Use {
     accessed: u64,
 }
 
-/// Not the value of any slot in use, since deadlines are after zero: so the column reaches all of those.
+/// Not the value of any slot in use, since deadlines are after zero: so the column reaches all of
+/// those.
 const UNUSED: Use = Use { fixed: 0, accessed: 0 };
 
 /// The deadlines of all slots.
@@ -159,7 +161,8 @@ impl Deadlines {
         self.wheel.validate();
     }
 
-    /// Asserts that the wheel will look at `slot` no later than it dies, and not at all if it is not `live`.
+    /// Asserts that the wheel will look at `slot` no later than it dies, and not at all if it is
+    /// not `live`.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate_slot(&self, slot: Slot, live: bool) {
         let armed = self.wheel.deadline(slot);

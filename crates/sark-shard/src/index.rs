@@ -1,8 +1,9 @@
 //! From a hash to a slot.
 //!
-//! The shard calls it with the caller's 64-bit hash; keys are compared by the closure that comes along. Only the low 32 bits are
-//! used and kept, four bytes an entry, so the table grows without running anybody's `Hash`, and the caller may route to shards by
-//! the high 32. The index never sees a key.
+//! The shard calls it with the caller's 64-bit hash; keys are compared by the closure that comes
+//! along. Only the low 32 bits are used and kept, four bytes an entry, so the table grows without
+//! running anybody's `Hash`, and the caller may route to shards by the high 32. The index never
+//! sees a key.
 
 use hashbrown::HashTable;
 
@@ -19,11 +20,17 @@ impl ShortHash {
         Self(hash as u32)
     }
 
-    /// As `hashbrown` wants it: it takes the top seven bits as a tag and the low ones as a position.
+    /// As `hashbrown` wants it: it takes the top seven bits as a tag and the low ones as a
+    /// position.
     #[inline]
     const fn folded(self) -> u64 {
         (self.0 as u64) << 32 | self.0 as u64
     }
+}
+
+/// The hash of a slot, for a table that grows.
+fn rehash(hashes: &Column<u32>) -> impl Fn(&Slot) -> u64 + '_ {
+    |&slot| ShortHash(hashes.get(slot)).folded()
 }
 
 /// Which slots have which hash.
@@ -44,7 +51,8 @@ impl Index {
         ShortHash(self.hashes.get(slot))
     }
 
-    /// The first slot under `hash` that `is_it` accepts. It may be asked about slots with other hashes, too.
+    /// The first slot under `hash` that `is_it` accepts. It may be asked about slots with other
+    /// hashes, too.
     #[inline]
     pub(crate) fn find(&self, hash: ShortHash, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
         self.table.find(hash.folded(), |&slot| is_it(slot)).copied()
@@ -61,11 +69,14 @@ impl Index {
         self.table.iter_hash(hash.folded()).copied().filter(move |&slot| self.hash_of(slot) == hash)
     }
 
-    /// Makes sure that one more slot can be inserted without allocating.
+    /// Grows at once to what `hint` slots need, if it must grow now and has a sixteenth of them:
+    /// the move is then much shorter than the last one would be if the table doubled all the way.
     #[inline]
-    pub(crate) fn reserve_one(&mut self) {
-        let hashes = &self.hashes;
-        self.table.reserve(1, |&slot| ShortHash(hashes.get(slot)).folded());
+    pub(crate) fn grow_ahead(&mut self, hint: usize) {
+        let len = self.table.len();
+        if len == self.table.capacity() && len >= hint / 16 && self.table.num_buckets() < hint {
+            self.table.reserve(hint - len, rehash(&self.hashes));
+        }
     }
 
     /// Adds a slot. `capacity` is that of the slab.
@@ -91,7 +102,8 @@ impl Index {
         self.table.allocation_size() + self.hashes.bytes()
     }
 
-    /// Asserts that each of the `live` slots is found under its hash, and that nothing else is in the table.
+    /// Asserts that each of the `live` slots is found under its hash, and that nothing else is in
+    /// the table.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self, live: impl Iterator<Item = Slot>) {
         let mut count = 0;

@@ -1,7 +1,8 @@
 //! One shard of a cache: a single-threaded LRU with deadlines.
 //!
-//! A [`Shard`] stores entries under hashes that the caller computed, in at most so much [`Room`]: when it is full, the entry
-//! that was used least recently leaves. Entries may have a [`Lifetime`]; all operations, expiry included, are O(1).
+//! A [`Shard`] stores entries under hashes that the caller computed, in at most so much [`Room`]:
+//! when it is full, the entry that was used least recently leaves. Entries may have a [`Lifetime`];
+//! all operations, expiry included, are O(1).
 //!
 //! ```
 //! use sark_shard::{Config, Lifetime, Nanos, NoPool, RemovalCause, Room, Shard};
@@ -27,26 +28,29 @@
 //!
 //! # What it never does
 //!
-//! * It has no thread, lock, atomic, clock or I/O. `&mut self` everywhere; the time is an argument, in [`Nanos`] since an origin
-//!   that the caller picks. If time goes back, nothing breaks, and nothing that was reclaimed comes back.
-//! * It hashes nothing. The caller brings a well-mixed 64-bit hash; the shard uses its **low 32 bits**, so that shards can be
-//!   picked by the others.
-//! * It drops nothing of the caller's, except when the shard (or its [`Contents`]) is itself dropped. What leaves goes into the
-//!   [`Removals`] that the caller brings.
+//! * It has no thread, lock, atomic, clock or I/O. `&mut self` everywhere; the time is an argument,
+//!   in [`Nanos`] since an origin that the caller picks. If time goes back, nothing breaks, and
+//!   nothing that was reclaimed comes back.
+//! * It hashes nothing. The caller brings a well-mixed 64-bit hash; the shard uses its **low 32
+//!   bits**, so that shards can be picked by the others.
+//! * It drops nothing of the caller's, except when the shard (or its [`Contents`]) is itself
+//!   dropped. What leaves goes into the [`Removals`] that the caller brings.
 //! * It exceeds its budget for no moment: room is found before an entry is stored.
-//! * It does not depend on the caller's code to behave: if `Eq`, a closure or a `Drop` panics, the shard stays valid.
-//!   It does not panic by itself, except that growing may run out of memory.
+//! * It does not depend on the caller's code to behave: if `Eq`, a closure or a `Drop` panics, the
+//!   shard stays valid. It does not panic by itself, except that growing may run out of memory.
 //!
 //! # What an entry costs
 //!
-//! Beside its key and value: 8 bytes of links, 4 of hash and some 6 to 11 in the index. A deadline costs 16 more, time-to-idle
-//! another 16, a weight other than one 4, and [deciding equality outside](Shard::find_by) 8; each only from the first entry that
-//! needs it. [`Shard::memory`] tells.
+//! Beside its key and value: 8 bytes of links, 4 of hash and some 6 to 11 in the index. A deadline
+//! costs 16 more, time-to-idle another 16, a weight other than one 4, and [deciding equality
+//! outside](Shard::find_by) 8; each only from the first entry that needs it. [`Shard::memory`]
+//! tells.
 //!
 //! # Rooms
 //!
-//! `slab` (entries, all unsafe code) over `list` (the order of use); `index` (hash to slot); `deadlines` over `wheel`
-//! (timers); `promotions` (hits that wait); `shard` (the operations, by theme). List and wheel aren't generic over keys and values, so they compile once.
+//! `slab` (entries, all unsafe code) over `list` (the order of use); `index` (hash to slot);
+//! `deadlines` over `wheel` (timers); `promotions` (hits that wait); `shard` (the operations, by
+//! theme). List and wheel aren't generic over keys and values, so they compile once.
 
 #![no_std]
 

@@ -1,21 +1,25 @@
-//! The order of use: a circular doubly linked list over slots, and the free slots threaded through the same links.
+//! The order of use: a circular doubly linked list over slots, and the free slots threaded through
+//! the same links.
 //!
-//! The slab owns it and is its only caller. Eight bytes an entry, apart from keys and values, so that moving an entry
-//! touches small dense memory. It isn't generic over keys and values, so it compiles once; it never sees an entry.
+//! The slab owns it and is its only caller. Eight bytes an entry, apart from keys and values, so
+//! that moving an entry touches small dense memory. It isn't generic over keys and values, so it
+//! compiles once; it never sees an entry.
 
 use alloc::vec::Vec;
 
 use crate::slot::Slot;
 
-/// `prev` leads to more recently used entries and `next` to less recently used ones, both as positions in `links`.
-/// A free link has `prev == FREE`, and `next` is the position of the next free one, or `SENTINEL` at the end.
+/// `prev` leads to more recently used entries and `next` to less recently used ones, both as
+/// positions in `links`. A free link has `prev == FREE`, and `next` is the position of the next
+/// free one, or `SENTINEL` at the end.
 #[derive(Clone, Copy)]
 struct Link {
     prev: u32,
     next: u32,
 }
 
-/// Position of the link that closes the circle: its `next` is the most recently used entry, its `prev` the least.
+/// Position of the link that closes the circle: its `next` is the most recently used entry, its
+/// `prev` the least.
 const SENTINEL: u32 = 0;
 const FREE: u32 = u32::MAX;
 
@@ -131,6 +135,15 @@ impl List {
     #[inline]
     pub(crate) fn address(&self, slot: Slot) -> Option<&impl Sized> {
         self.links.get(slot.index() + 1)
+    }
+
+    /// The links beside that of `slot`, to be prefetched.
+    #[inline]
+    pub(crate) fn neighbours(&self, slot: Slot) -> [Option<&impl Sized>; 2] {
+        match self.links.get(slot.index() + 1) {
+            Some(link) => [self.links.get(link.prev as usize), self.links.get(link.next as usize)],
+            None => [None, None],
+        }
     }
 
     /// Bytes allocated.

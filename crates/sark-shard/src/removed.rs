@@ -1,8 +1,8 @@
 //! What leaves a shard, and why.
 //!
-//! A shard drops nothing of the user's: each entry that is evicted, expired, replaced or rejected is pushed into the
-//! [`Removals`] that the caller brought, and dropped by the caller when and where that is safe. This room never runs
-//! anything but that one push.
+//! A shard drops nothing of the user's: each entry that is evicted, expired, replaced or rejected
+//! is pushed into the [`Removals`] that the caller brought, and dropped by the caller when and
+//! where that is safe. This room never runs anything but that one push.
 
 use alloc::vec::Vec;
 
@@ -24,7 +24,8 @@ pub enum RemovalCause {
 /// An entry on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed<K, V> {
-    /// The key. When a value was replaced in place, this is the newer key, equal to the one that stays.
+    /// The key. When a value was replaced in place, this is the newer key, equal to the one that
+    /// stays.
     pub key: K,
     /// The value.
     pub value: V,
@@ -36,8 +37,8 @@ pub struct Removed<K, V> {
 
 /// Takes in what leaves a shard.
 ///
-/// `push` is called while the shard is consistent but in the middle of an operation; if it panics the operation stops there and
-/// the shard stays valid.
+/// `push` is called while the shard is consistent but in the middle of an operation; if it panics
+/// the operation stops there and the shard stays valid.
 pub trait Removals<K, V> {
     /// Takes one entry.
     fn push(&mut self, removed: Removed<K, V>);

@@ -1,7 +1,9 @@
-//! Room: how much a shard may hold, counted in entries and in weight, and where more of it comes from.
+//! Room: how much a shard may hold, counted in entries and in weight, and where more of it comes
+//! from.
 //!
-//! Budgets, use and shortfalls are all a [`Room`]. A shard that is full asks a [`Pool`] before it evicts; the cache's free
-//! pool is one, and this room knows nothing more of it. It never moves room by itself.
+//! Budgets, use and shortfalls are all a [`Room`]. A shard that is full asks a [`Pool`] before it
+//! evicts; the cache's free pool is one, and this room knows nothing more of it. It never moves
+//! room by itself.
 
 /// An amount of entries and an amount of weight: a budget, what is used of it, or what is missing.
 ///
@@ -77,10 +79,12 @@ impl Room {
 
 /// Where a full shard gets more room before it evicts anything.
 ///
-/// What is taken belongs to the shard's budget from then on, until [`Shard::take_surplus`](crate::Shard::take_surplus) or
+/// What is taken belongs to the shard's budget from then on, until
+/// [`Shard::take_surplus`](crate::Shard::take_surplus) or
 /// [`Shard::set_budget`](crate::Shard::set_budget) takes it away again.
 pub trait Pool {
-    /// Gives up to `wanted`, possibly nothing; the answer says how much. More than was wanted is added all the same.
+    /// Gives up to `wanted`, possibly nothing; the answer says how much. More than was wanted is
+    /// added all the same.
     fn take(&mut self, wanted: Room) -> Room;
 }
 

@@ -1,9 +1,11 @@
-//! Where keys and values are: an array of entries, the order of use, and the only `unsafe` of this crate.
+//! Where keys and values are: an array of entries, the order of use, and the only `unsafe` of this
+//! crate.
 //!
-//! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised exactly while the list says
-//! that the slot is live.* Both are private here, an entry is written before its slot is made live, and a slot is
-//! released before its entry is read out for good. Every access is checked against the list: that costs a load of the
-//! link, which a hit moves soon anyway. The slab never compares keys and never drops an entry before its own end.
+//! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised
+//! exactly while the list says that the slot is live.* Both are private here, an entry is written
+//! before its slot is made live, and a slot is released before its entry is read out for good.
+//! Every access is checked against the list: that costs a load of the link, which a hit moves soon
+//! anyway. The slab never compares keys and never drops an entry before its own end.
 
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -25,8 +27,9 @@ pub(crate) struct Slab<K, V> {
     list: List,
 }
 
-/// The next capacity of arrays that are full at `current`: doubling up to `hint`, then an eighth more at a time, so that a
-/// shard a little fuller than expected doesn't take twice the memory. Without a hint it doubles.
+/// The next capacity of arrays that are full at `current`: doubling up to `hint`, then an eighth
+/// more at a time, so that a shard a little fuller than expected doesn't take twice the memory.
+/// Without a hint it doubles.
 fn next_capacity(current: usize, hint: usize) -> usize {
     const SMALLEST: usize = 8;
     if current < hint {
@@ -83,7 +86,8 @@ impl<K, V> Slab<K, V> {
         Some(unsafe { self.entries.get_unchecked_mut(slot.index()).assume_init_mut() })
     }
 
-    /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected number of entries.
+    /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected
+    /// number of entries.
     #[inline]
     pub(crate) fn reserve_one(&mut self, hint: usize) {
         if self.list.vacant().index() >= self.list.capacity() {
@@ -107,7 +111,8 @@ impl<K, V> Slab<K, V> {
             Some(place) => *place = entry,
             None => self.entries.push(entry),
         }
-        // The slot is live only now that its entry is there: `occupy` takes the slot that `vacant` named.
+        // The slot is live only now that its entry is there: `occupy` takes the slot that `vacant`
+        // named.
         self.list.occupy()
     }
 
@@ -118,8 +123,8 @@ impl<K, V> Slab<K, V> {
             return None;
         }
         self.list.release(slot);
-        // SAFETY: the slot was live, so its entry was within the array and initialised; it is free now, so nobody reads
-        // the entry again.
+        // SAFETY: the slot was live, so its entry was within the array and initialised; it is free
+        // now, so nobody reads the entry again.
         Some(unsafe { self.entries.get_unchecked(slot.index()).assume_init_read() })
     }
 
@@ -149,6 +154,14 @@ impl<K, V> Slab<K, V> {
         }
         if let Some(entry) = self.entries.get(slot.index()) {
             prefetch(entry);
+        }
+    }
+
+    /// Starts loading what promoting a live `slot` will touch.
+    #[inline]
+    pub(crate) fn prefetch_neighbours(&self, slot: Slot) {
+        for link in self.list.neighbours(slot).into_iter().flatten() {
+            prefetch(link);
         }
     }
 
@@ -199,12 +212,14 @@ pub(crate) fn prefetch<T>(place: &T) {
     #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes from a reference.
+        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes
+        // from a reference.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(place).cast()) };
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
     {
-        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes from a reference.
+        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes
+        // from a reference.
         unsafe {
             core::arch::asm!("prfm pldl1keep, [{}]", in(reg) core::ptr::from_ref(place), options(nostack, readonly, preserves_flags));
         }

@@ -1,12 +1,13 @@
 //! Names for places: [`Slot`] says where an entry of a shard is stored.
 //!
-//! Every room speaks of entries by slot: the index maps hashes to slots, the list orders slots, the wheel times them.
-//! This room holds no data and decides nothing.
+//! Every room speaks of entries by slot: the index maps hashes to slots, the list orders slots, the
+//! wheel times them. This room holds no data and decides nothing.
 
 /// The place of one entry inside a shard, from the moment it is inserted until it is removed.
 ///
-/// A slot is used again after its entry is gone, so on its own it proves nothing about *which* entry it names; a
-/// [`Candidate`](crate::Candidate) does. All operations by slot are checked: a slot without an entry gives `None`.
+/// A slot is used again after its entry is gone, so on its own it proves nothing about *which*
+/// entry it names; a [`Candidate`](crate::Candidate) does. All operations by slot are checked: a
+/// slot without an entry gives `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(crate) u32);
 

@@ -1,12 +1,13 @@
 //! The timers: a hierarchical wheel that never rounds a deadline.
 //!
-//! [`Deadlines`](crate::deadlines::Deadlines) calls it. It knows slots and times, nothing of entries; it compiles once. It
-//! calls nobody: what is due is popped from it, one slot at a time.
+//! [`Deadlines`](crate::deadlines::Deadlines) calls it. It knows slots and times, nothing of
+//! entries; it compiles once. It calls nobody: what is due is popped from it, one slot at a time.
 //!
 //! # How it works
 //!
-//! A time is written in eleven digits of six bits, the lowest counting nanoseconds. A deadline is kept at the *level* of
-//! the highest digit in which it differs from `elapsed`, the time that the wheel has reached, in the bucket of that digit:
+//! A time is written in eleven digits of six bits, the lowest counting nanoseconds. A deadline is
+//! kept at the *level* of the highest digit in which it differs from `elapsed`, the time that the
+//! wheel has reached, in the bucket of that digit:
 //!
 //! ```text
 //!              level 2      level 1      level 0
@@ -14,17 +15,19 @@
 //!  deadline       3            19            5        differs first at level 1: bucket 19 of level 1
 //! ```
 //!
-//! So everything at a level comes before everything at the levels above, in the order of the buckets, and the earliest bucket is
-//! the lowest bit of the first non-empty bitmap: no scan, and no tick to be lived through. As the wheel advances to `now`, the
-//! earliest bucket either starts after `now` (done), ends before it (all of it has expired, and nothing is moved), or contains
-//! it (its deadlines move to lower levels, each at most once a level). Scheduling and cancelling are O(1) always.
+//! So everything at a level comes before everything at the levels above, in the order of the
+//! buckets, and the earliest bucket is the lowest bit of the first non-empty bitmap: no scan, and
+//! no tick to be lived through. As the wheel advances to `now`, the earliest bucket either starts
+//! after `now` (done), ends before it (all of it has expired, and nothing is moved), or contains it
+//! (its deadlines move to lower levels, each at most once a level). Scheduling and cancelling are
+//! O(1) always.
 //!
-//! A bucket that contains `now` is first hung in the bucket [`DUE`] as a whole, and emptied from there: an advance that runs out of
-//! budget goes on from there, and new deadlines can't hide what is left. Deadlines that had passed already are put
-//! there too.
+//! A bucket that contains `now` is first hung in the bucket [`DUE`] as a whole, and emptied from
+//! there: an advance that runs out of budget goes on from there, and new deadlines can't hide what
+//! is left. Deadlines that had passed already are put there too.
 //!
-//! The idea is that of G. Varghese and A. Lauck, *Hashed and Hierarchical Timing Wheels*, SOSP 1987 (scheme 7), with absolute digits
-//! instead of a rotating cursor.
+//! The idea is that of G. Varghese and A. Lauck, *Hashed and Hierarchical Timing Wheels*, SOSP 1987
+//! (scheme 7), with absolute digits instead of a rotating cursor.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -35,7 +38,8 @@ const DIGIT_BITS: u32 = 6;
 const BUCKETS: u32 = 1 << DIGIT_BITS;
 const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
 
-/// The bucket of what has passed and of what is being moved down. The others are numbered `level * BUCKETS + digit`.
+/// The bucket of what has passed and of what is being moved down. The others are numbered `level *
+/// BUCKETS + digit`.
 const DUE: u32 = LEVELS * BUCKETS;
 /// Set in `Node::prev` of the first node of a bucket; the other bits are the number of the bucket.
 const FIRST: u32 = 1 << 31;
@@ -175,10 +179,12 @@ impl Wheel {
         }
     }
 
-    /// Takes one slot whose deadline is at or before `now` out of the wheel, and so on until there is none.
+    /// Takes one slot whose deadline is at or before `now` out of the wheel, and so on until there
+    /// is none.
     ///
-    /// Each slot taken or moved to a lower level costs one of `budget`. `None` means that nothing is due any more, or that the
-    /// budget is used up; [`Self::is_due`] tells which. A `now` before an earlier one counts as that earlier one.
+    /// Each slot taken or moved to a lower level costs one of `budget`. `None` means that nothing
+    /// is due any more, or that the budget is used up; [`Self::is_due`] tells which. A `now` before
+    /// an earlier one counts as that earlier one.
     pub(crate) fn pop_due(&mut self, now: u64, budget: &mut usize) -> Option<Slot> {
         let now = now.max(self.elapsed);
         while *budget > 0 {
@@ -221,7 +227,8 @@ impl Wheel {
         self.next().is_some_and(|next| next <= now.max(self.elapsed))
     }
 
-    /// A time that is not after the earliest deadline: the start of its bucket, or zero if something is due already.
+    /// A time that is not after the earliest deadline: the start of its bucket, or zero if
+    /// something is due already.
     #[inline]
     pub(crate) fn next(&self) -> Option<u64> {
         let buckets = self.buckets.as_deref()?;
@@ -289,7 +296,8 @@ impl Wheel {
         }
     }
 
-    /// Asserts that each scheduled slot is in the bucket it belongs into, once, and that bitmaps and count agree.
+    /// Asserts that each scheduled slot is in the bucket it belongs into, once, and that bitmaps
+    /// and count agree.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         let scheduled = self.nodes.iter().filter(|node| node.deadline != NEVER).count();

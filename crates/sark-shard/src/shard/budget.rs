@@ -20,8 +20,8 @@ impl<K, V> Shard<K, V> {
         self.budget
     }
 
-    /// Changes the budget. If more than that is used, nothing happens at once: insertions evict down to it, and so does
-    /// [`enforce_budget`](Self::enforce_budget), in steps of your choice.
+    /// Changes the budget. If more than that is used, nothing happens at once: insertions evict
+    /// down to it, and so does [`enforce_budget`](Self::enforce_budget), in steps of your choice.
     pub fn set_budget(&mut self, budget: Room) {
         self.budget = budget;
     }
@@ -42,8 +42,9 @@ impl<K, V> Shard<K, V> {
         surplus
     }
 
-    /// Evicts least recently used entries ([`RemovalCause::Size`]) until `wanted` is free that was used, or the shard is empty; returns
-    /// what was freed, which may be more. The budget stays. O(entries evicted).
+    /// Evicts least recently used entries ([`RemovalCause::Size`]) until `wanted` is free that was
+    /// used, or the shard is empty; returns what was freed, which may be more. The budget stays.
+    /// O(entries evicted).
     pub fn evict(&mut self, wanted: Room, removed: &mut impl Removals<K, V>) -> Room {
         let before = self.used();
         self.promotions.apply(&mut self.slab);
@@ -56,8 +57,8 @@ impl<K, V> Shard<K, V> {
         before.saturating_sub(self.used())
     }
 
-    /// Evicts at most `max` least recently used entries ([`RemovalCause::Size`]) to come within the budget; says whether it is
-    /// there. O(max).
+    /// Evicts at most `max` least recently used entries ([`RemovalCause::Size`]) to come within the
+    /// budget; says whether it is there. O(max).
     ///
     /// ```
     /// # use sark_shard::*;

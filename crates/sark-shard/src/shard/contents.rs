@@ -1,4 +1,5 @@
-//! What was in a shard: an owning thing to carry away and take apart, or drop, where that does no harm.
+//! What was in a shard: an owning thing to carry away and take apart, or drop, where that does no
+//! harm.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -9,7 +10,8 @@ use crate::slab::Slab;
 
 /// The entries that [`Shard::clear`](super::Shard::clear) took out, least recently used first.
 ///
-/// Dropping it drops those that were not taken from it; if one of them panics, the others are still dropped.
+/// Dropping it drops those that were not taken from it; if one of them panics, the others are still
+/// dropped.
 #[must_use = "dropping it drops all entries"]
 pub struct Contents<K, V> {
     slab: Slab<K, V>,

@@ -1,9 +1,10 @@
 //! Deciding equality outside: for keys whose comparison must not run while the shard is held.
 //!
-//! The Python binding is such a caller: comparing two keys may run any Python code. So it asks for what can be decided without, gets the
-//! candidates that can't, decides outside, and comes back: by slot if one was equal ([`Shard::slot_of`] says whether it is still
-//! that entry), or to insert if none was ([`Shard::insert_if`] does only if no entry with such a hash came meanwhile).
-//! What this takes is allocated on the first [`Shard::find_by`].
+//! The Python binding is such a caller: comparing two keys may run any Python code. So it asks for
+//! what can be decided without, gets the candidates that can't, decides outside, and comes back: by
+//! slot if one was equal ([`Shard::slot_of`] says whether it is still that entry), or to insert if
+//! none was ([`Shard::insert_if`] does only if no entry with such a hash came meanwhile). What this
+//! takes is allocated on the first [`Shard::find_by`].
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -59,7 +60,8 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp(u64);
 
-/// An insertion that did not happen because an entry with such a hash was inserted since the stamp: look up again.
+/// An insertion that did not happen because an entry with such a hash was inserted since the stamp:
+/// look up again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Changed<K, V> {
     /// The key, back.
@@ -68,7 +70,8 @@ pub struct Changed<K, V> {
     pub value: V,
 }
 
-/// Hashes that share a counter: those equal in the low bits. Sharing costs nothing but a needless second look-up.
+/// Hashes that share a counter: those equal in the low bits. Sharing costs nothing but a needless
+/// second look-up.
 const CLASSES: usize = 256;
 
 /// Tells entries of one slot apart, and notices insertions.
@@ -117,10 +120,12 @@ impl Decide {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Looks for the live entry under `hash` that `predicate` says is equal, and notes those of which it can't tell.
+    /// Looks for the live entry under `hash` that `predicate` says is equal, and notes those of
+    /// which it can't tell.
     ///
-    /// An equal one wins at once. Leaves no trace in order and counters; dead entries count as absent. `predicate` is asked only
-    /// about keys whose low 32 bits of hash are the same. O(1), unless many keys share a hash.
+    /// An equal one wins at once. Leaves no trace in order and counters; dead entries count as
+    /// absent. `predicate` is asked only about keys whose low 32 bits of hash are the same. O(1),
+    /// unless many keys share a hash.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -152,7 +157,8 @@ impl<K, V> Shard<K, V> {
         if candidates.is_empty() { Finding::Absent(stamp) } else { Finding::Undecided(Undecided { candidates, stamp }) }
     }
 
-    /// The slot of a candidate, if it is still the same entry: not removed since, but perhaps with a new value. O(1).
+    /// The slot of a candidate, if it is still the same entry: not removed since, but perhaps with
+    /// a new value. O(1).
     #[must_use]
     pub fn slot_of(&self, candidate: Candidate) -> Option<Slot> {
         let Candidate { slot, generation } = candidate;
@@ -160,12 +166,13 @@ impl<K, V> Shard<K, V> {
         same.then_some(slot)
     }
 
-    /// Stores an entry whose key is absent as of `stamp`, as [`insert`](Self::insert) does, but compares no keys.
+    /// Stores an entry whose key is absent as of `stamp`, as [`insert`](Self::insert) does, but
+    /// compares no keys.
     ///
     /// # Errors
     ///
-    /// [`Changed`] gives key and value back if an entry with such a hash was inserted since the stamp was given: the key may
-    /// not be absent any more.
+    /// [`Changed`] gives key and value back if an entry with such a hash was inserted since the
+    /// stamp was given: the key may not be absent any more.
     #[expect(clippy::too_many_arguments, reason = "each is a fact that only the caller knows")]
     pub fn insert_if(
         &mut self,

@@ -20,8 +20,9 @@ pub struct Progress {
 impl<K, V> Shard<K, V> {
     /// Hands back entries whose deadline has come by `now`, in no particular order.
     ///
-    /// Each entry handed back, and each one whose timer only had to be moved, costs one of `budget`; what is left over
-    /// is carried on by the next call. O(budget), and O(1) for each entry in all (its timer moves at most eleven times).
+    /// Each entry handed back, and each one whose timer only had to be moved, costs one of
+    /// `budget`; what is left over is carried on by the next call. O(budget), and O(1) for each
+    /// entry in all (its timer moves at most eleven times).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -44,7 +45,9 @@ impl<K, V> Shard<K, V> {
         Progress { expired, more: left == 0 && self.deadlines.is_due(now) }
     }
 
-    /// A time at which [`advance`](Self::advance) may have something to do: never after the earliest deadline, and before it if that is far away, when there are only timers to move. Zero if an advance is under way. O(1).
+    /// A time at which [`advance`](Self::advance) may have something to do: never after the
+    /// earliest deadline, and before it if that is far away, when there are only timers to move.
+    /// Zero if an advance is under way. O(1).
     #[must_use]
     #[inline]
     pub fn next_deadline(&self) -> Option<Nanos> {
@@ -60,8 +63,8 @@ impl<K, V> Shard<K, V> {
 
     /// Gives `key` a new lifetime from `now` on; says whether it was there and alive.
     ///
-    /// It is not a use: the order and the time of access stay. With a lifetime of zero the entry is handed back as
-    /// [`RemovalCause::Expired`]. O(1).
+    /// It is not a use: the order and the time of access stay. With a lifetime of zero the entry is
+    /// handed back as [`RemovalCause::Expired`]. O(1).
     ///
     /// ```
     /// # use sark_shard::*;

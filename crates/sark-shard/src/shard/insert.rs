@@ -1,7 +1,7 @@
 //! Storing: make sure of room, evict if there is none, then put the entry in.
 //!
-//! The one place where entries come in. It never holds more than the budget, not for a moment, and evicts nothing for an
-//! entry that won't fit anyway.
+//! The one place where entries come in. It never holds more than the budget, not for a moment, and
+//! evicts nothing for an entry that won't fit anyway.
 
 use super::Shard;
 use crate::index::ShortHash;
@@ -21,7 +21,8 @@ pub enum Insertion<K, V> {
     Replaced,
     /// It was not to be kept, so it was handed back, as was an older value.
     Rejected,
-    /// It doesn't fit, even if all else were evicted. Nothing was, and an older value is still there.
+    /// It doesn't fit, even if all else were evicted. Nothing was, and an older value is still
+    /// there.
     Short {
         /// The key, back.
         key: K,
@@ -44,13 +45,14 @@ pub(super) struct New<K, V> {
 impl<K, V> Shard<K, V> {
     /// Stores `value` under `key`, as the most recently used entry.
     ///
-    /// If the shard is full, `pool` is asked for the room that is missing; then the least recently used entries are evicted
-    /// ([`RemovalCause::Size`]) until it fits; then it is stored. An older value of the key is handed back as
-    /// [`RemovalCause::Replaced`] with the key passed in, while the older, equal key stays; it is never evicted for its own
-    /// replacement. An older value that was dead is handed back as [`RemovalCause::Expired`], and the new one counts as new.
+    /// If the shard is full, `pool` is asked for the room that is missing; then the least recently
+    /// used entries are evicted ([`RemovalCause::Size`]) until it fits; then it is stored. An older
+    /// value of the key is handed back as [`RemovalCause::Replaced`] with the key passed in, while
+    /// the older, equal key stays; it is never evicted for its own replacement. An older value that
+    /// was dead is handed back as [`RemovalCause::Expired`], and the new one counts as new.
     ///
-    /// With a lifetime of zero nothing is stored: an older value is handed back as [`RemovalCause::Replaced`], then the new one
-    /// as [`RemovalCause::Rejected`].
+    /// With a lifetime of zero nothing is stored: an older value is handed back as
+    /// [`RemovalCause::Replaced`], then the new one as [`RemovalCause::Rejected`].
     ///
     /// O(1), plus what is evicted, plus growing from time to time.
     ///
@@ -92,8 +94,9 @@ impl<K, V> Shard<K, V> {
         self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
     }
 
-    /// Refuses a new entry: an older value of its key is forgotten ([`RemovalCause::Replaced`], or `Expired` if it was dead), and the new one
-    /// handed back as [`RemovalCause::Rejected`]. For entries that are too heavy for the whole cache. O(1).
+    /// Refuses a new entry: an older value of its key is forgotten ([`RemovalCause::Replaced`], or
+    /// `Expired` if it was dead), and the new one handed back as [`RemovalCause::Rejected`]. For
+    /// entries that are too heavy for the whole cache. O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -152,7 +155,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Puts a value in the place of another, which comes back with its weight. Runs none of the caller's code.
+    /// Puts a value in the place of another, which comes back with its weight. Runs none of the
+    /// caller's code.
     fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
         self.promotions.note(slot, &mut self.slab);
         let capacity = self.slab.capacity();
@@ -166,7 +170,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Sees to it that an entry of this weight fits, in the place of `replaced` if there is one; or says what is missing.
+    /// Sees to it that an entry of this weight fits, in the place of `replaced` if there is one; or
+    /// says what is missing.
     #[inline]
     fn make_room(
         &mut self,
@@ -196,7 +201,8 @@ impl<K, V> Shard<K, V> {
         pool: &mut impl Pool,
         removed: &mut impl Removals<K, V>,
     ) -> Result<(), Room> {
-        // A budget that was lowered below what is used is not won back here: only what this entry adds is asked for.
+        // A budget that was lowered below what is used is not won back here: only what this entry
+        // adds is asked for.
         let excess = self.used().saturating_sub(old).saturating_add(new).saturating_sub(self.limit());
         let wanted = excess.min(new.saturating_sub(old));
         if !wanted.is_none() {
@@ -207,8 +213,8 @@ impl<K, V> Shard<K, V> {
         if !missing.is_none() {
             return Err(missing);
         }
-        // The entry to be replaced is about to be the most recently used; so it is the last to be evicted, and never is, since
-        // without all others there is room enough.
+        // The entry to be replaced is about to be the most recently used; so it is the last to be
+        // evicted, and never is, since without all others there is room enough.
         if let Some(slot) = replaced {
             self.promotions.note(slot, &mut self.slab);
         }

@@ -46,8 +46,8 @@ pub struct Iter<'a, K, V> {
 impl<K, V> Shard<K, V> {
     /// The entries, least recently used first, without leaving a trace.
     ///
-    /// Those whose deadline has come are among them until somebody reclaims them: ask [`EntryRef::is_dead`]. It
-    /// needs `&mut` because hits that wait are applied first.
+    /// Those whose deadline has come are among them until somebody reclaims them: ask
+    /// [`EntryRef::is_dead`]. It needs `&mut` because hits that wait are applied first.
     ///
     /// ```
     /// # use sark_shard::*;

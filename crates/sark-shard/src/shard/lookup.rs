@@ -1,6 +1,7 @@
 //! Looking up: `get`, many at a time, without a trace, and in place.
 //!
-//! A hit writes the promotion buffer and nothing else. It never allocates; only an entry found dead changes the shard.
+//! A hit writes the promotion buffer and nothing else. It never allocates; only an entry found dead
+//! changes the shard.
 
 use equivalent::Equivalent;
 
@@ -11,13 +12,13 @@ use crate::slab::Entry;
 use crate::slot::Slot;
 use crate::time::Nanos;
 
-/// How many look-ups of a batch are in flight at once: enough to keep a core's outstanding loads busy, few enough that what was
-/// prefetched is still there when its turn comes.
+/// How many look-ups of a batch are in flight at once: enough to keep a core's outstanding loads
+/// busy, few enough that what was prefetched is still there when its turn comes.
 const WINDOW: usize = 32;
 
 impl<K, V> Shard<K, V> {
-    /// Looks `key` up and lets `f` read its value. `None` if it is not there, or dead: then it is handed back as
-    /// [`RemovalCause::Expired`].
+    /// Looks `key` up and lets `f` read its value. `None` if it is not there, or dead: then it is
+    /// handed back as [`RemovalCause::Expired`].
     ///
     /// A hit is recorded after `f` returned, so a look-up whose `f` panics is none. O(1).
     ///
@@ -55,10 +56,12 @@ impl<K, V> Shard<K, V> {
         Some(result)
     }
 
-    /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the value of each.
+    /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the
+    /// value of each.
     ///
-    /// The same as calling [`get`](Self::get) for each of them, but the memory of some thirty entries is fetched at once, which more than
-    /// halves the time per key where entries don't fit in the processor's caches.
+    /// The same as calling [`get`](Self::get) for each of them, but the memory of some thirty
+    /// entries is fetched at once, which more than halves the time per key where entries don't fit
+    /// in the processor's caches.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -112,7 +115,8 @@ impl<K, V> Shard<K, V> {
     ) where
         Q: Equivalent<K> + ?Sized,
     {
-        // Keys are there once, so the guess is right if its key is. Its slot may have been freed since.
+        // Keys are there once, so the guess is right if its key is. Its slot may have been freed
+        // since.
         let entry = guess.and_then(|slot| self.slab.get(slot)).filter(|entry| key.equivalent(&entry.key));
         let found = match (guess, entry) {
             (Some(slot), Some(entry)) => Some((slot, entry)),
@@ -130,8 +134,8 @@ impl<K, V> Shard<K, V> {
         each(None);
     }
 
-    /// The value of `key`, without leaving a trace: the order, the counts and the time of access stay as they are. `None` if it
-    /// is not there, or dead. O(1).
+    /// The value of `key`, without leaving a trace: the order, the counts and the time of access
+    /// stay as they are. `None` if it is not there, or dead. O(1).
     #[inline]
     pub fn peek<Q>(&self, hash: u64, key: &Q, now: Nanos) -> Option<&V>
     where
@@ -159,8 +163,8 @@ impl<K, V> Shard<K, V> {
         self.entry_at(slot, now)
     }
 
-    /// Looks `key` up and lets `f` change its value in place. Counts as a hit; the weight and the deadline stay, the time of
-    /// access moves.
+    /// Looks `key` up and lets `f` change its value in place. Counts as a hit; the weight and the
+    /// deadline stay, the time of access moves.
     ///
     /// If `f` panics the value is as `f` left it, and no hit is recorded. O(1).
     ///

@@ -1,8 +1,9 @@
 //! The shard: what it is made of, and the steps that all operations share.
 //!
-//! The operations are in the files beside this one, by theme. They all keep one rule, which is what makes a panic in the
-//! caller's code harmless: *find first, then change*. The caller's code (`Eq`, closures, `Pool`, `Removals`) runs while
-//! the shard is whole; between the first and the last step of a change there is none.
+//! The operations are in the files beside this one, by theme. They all keep one rule, which is what
+//! makes a panic in the caller's code harmless: *find first, then change*. The caller's code (`Eq`,
+//! closures, `Pool`, `Removals`) runs while the shard is whole; between the first and the last step
+//! of a change there is none.
 
 mod budget;
 mod contents;
@@ -44,15 +45,17 @@ pub use iter::{EntryRef, Iter};
 /// How a shard is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What it may hold. It can be changed later: [`Shard::set_budget`]. A shard holds at most some two thousand million
-    /// entries whatever its budget.
+    /// What it may hold. It can be changed later: [`Shard::set_budget`]. A shard holds at most some
+    /// two thousand million entries whatever its budget.
     pub budget: Room,
-    /// Nanoseconds that an entry with [`Lifetime::Default`](crate::Lifetime::Default) is kept. Zero: not at all.
+    /// Nanoseconds that an entry with [`Lifetime::Default`](crate::Lifetime::Default) is kept.
+    /// Zero: not at all.
     pub time_to_live: Option<u64>,
     /// Nanoseconds that any entry is kept after it was last read or written. Zero: not at all.
     pub time_to_idle: Option<u64>,
-    /// How many entries to expect, zero if unknown. Memory doubles as it grows up to there, and grows gently beyond. Nothing is
-    /// allocated ahead.
+    /// How many entries to expect, zero if unknown. Memory doubles as it grows up to there, and
+    /// grows gently beyond; the index takes all that it will need when a sixteenth of them is
+    /// there, so that no insertion is held up for long.
     pub capacity_hint: usize,
 }
 
@@ -86,10 +89,12 @@ impl Memory {
     }
 }
 
-/// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the [crate] for an overview.
+/// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the
+/// [crate] for an overview.
 ///
-/// The fields that a hit touches come first, starting with the 48 bytes that it writes: put 16 bytes before a shard on a
-/// cache line, and a hit writes that line alone (and, under time-to-idle, the time of access).
+/// The fields that a hit touches come first, starting with the 48 bytes that it writes: put 16
+/// bytes before a shard on a cache line, and a hit writes that line alone (and, under time-to-idle,
+/// the time of access).
 #[repr(C)]
 pub struct Shard<K, V> {
     promotions: Promotions,
@@ -132,7 +137,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Number of entries, those included whose deadline has come but which nobody has reclaimed yet.
+    /// Number of entries, those included whose deadline has come but which nobody has reclaimed
+    /// yet.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
@@ -198,11 +204,12 @@ impl<K, V> Shard<K, V> {
         self.deadlines.touch(slot, now);
     }
 
-    /// Stores an entry that has room, under a key that is not there. Runs none of the caller's code.
+    /// Stores an entry that has room, under a key that is not there. Runs none of the caller's
+    /// code.
     #[inline]
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
         self.promotions.apply(&mut self.slab);
-        self.index.reserve_one();
+        self.index.grow_ahead(self.capacity_hint);
         self.slab.reserve_one(self.capacity_hint);
         let slot = self.slab.insert(key, value);
         let capacity = self.slab.capacity();

@@ -13,8 +13,8 @@ use crate::slot::Slot;
 use crate::time::Nanos;
 
 impl<K, V> Shard<K, V> {
-    /// Removes `key` and returns what was under it. `None` if it was not there, or dead: then it is handed back as
-    /// [`RemovalCause::Expired`]. O(1).
+    /// Removes `key` and returns what was under it. `None` if it was not there, or dead: then it is
+    /// handed back as [`RemovalCause::Expired`]. O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -32,8 +32,8 @@ impl<K, V> Shard<K, V> {
         self.remove_found(slot, now, removed)
     }
 
-    /// Removes the least recently used live entry and returns it. Dead ones met on the way are handed back as
-    /// [`RemovalCause::Expired`]. O(1), plus those.
+    /// Removes the least recently used live entry and returns it. Dead ones met on the way are
+    /// handed back as [`RemovalCause::Expired`]. O(1), plus those.
     pub fn remove_lru(&mut self, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
         loop {
             self.promotions.apply(&mut self.slab);
@@ -55,7 +55,8 @@ impl<K, V> Shard<K, V> {
         Some((entry.key, entry.value))
     }
 
-    /// Takes everything out at once, dead or alive, and hands it over. Budget, rules and counters stay; memory goes with the contents.
+    /// Takes everything out at once, dead or alive, and hands it over. Budget, rules and counters
+    /// stay; memory goes with the contents.
     ///
     /// O(1): the entries are not touched, only counted ([`RemovalCause::Explicit`]).
     ///

@@ -1,7 +1,7 @@
 //! The operations by slot, for callers that found it with [`Shard::find_by`].
 //!
-//! They do what the keyed forms do once those have found their entry. A slot without an entry is like a key that is
-//! not there.
+//! They do what the keyed forms do once those have found their entry. A slot without an entry is
+//! like a key that is not there.
 
 use super::insert::New;
 use super::{Changed, EntryRef, Insertion, Shard};
@@ -61,7 +61,8 @@ impl<K, V> Shard<K, V> {
         self.slab.is_live(slot) && self.set_lifetime_found(slot, lifetime, now, removed)
     }
 
-    /// [`insert`](Self::insert) in place of the entry at a slot, whose key must be equal to `key`. O(1).
+    /// [`insert`](Self::insert) in place of the entry at a slot, whose key must be equal to `key`.
+    /// O(1).
     ///
     /// # Errors
     ///

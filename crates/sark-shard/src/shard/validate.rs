@@ -1,4 +1,5 @@
-//! Asserts what must always be so. For tests, fuzzing, and the tests of other crates (feature `validate`).
+//! Asserts what must always be so. For tests, fuzzing, and the tests of other crates (feature
+//! `validate`).
 
 use core::iter::successors;
 
@@ -6,7 +7,8 @@ use super::Shard;
 use crate::slot::Slot;
 
 impl<K, V> Shard<K, V> {
-    /// Asserts every invariant: order, slots, free slots, index, deadlines, weights, counts, hits that wait.
+    /// Asserts every invariant: order, slots, free slots, index, deadlines, weights, counts, hits
+    /// that wait.
     ///
     /// O(entries). Runs none of the caller's code.
     ///

@@ -1,4 +1,5 @@
-//! The naive reference: a map, a vector in order of use, and a sorted set of deadlines. Obvious, and slow.
+//! The naive reference: a map, a vector in order of use, and a sorted set of deadlines. Obvious,
+//! and slow.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -160,7 +161,7 @@ impl Model {
             let oldest = *self.order.iter().find(|&&other| other != id).expect("the new entry alone fits");
             self.take(oldest, RemovalCause::Size);
         }
-        if self.entries.contains_key(&id) {
+        if !old.is_none() {
             self.promote(id);
             let (mut value, mut old_weight) = (number, weight);
             self.change(id, |entry| {
