@@ -1,2 +1,30 @@
-//! The benchmark program.
-fn main() {}
+//! The benchmark program: reads its arguments, runs what they ask for, prints a table or one JSON object.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use sark_bench::cli::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let printed = arguments.run().and_then(|text| {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sark-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `sark-bench | head` is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

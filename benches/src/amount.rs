@@ -1,0 +1,106 @@
+//! Amounts as people write them: `10k`, `1M`, `128MiB`, `10%`.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+const UNITS: [(&str, u64); 10] = [
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("kb", 1000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("k", 1000),
+    ("m", 1_000_000),
+    ("g", 1_000_000_000),
+    ("b", 1),
+];
+
+/// A whole number with an optional unit: powers of ten, or of two with an `i` (`KiB`, `MiB`, `GiB`).
+///
+/// # Errors
+/// Says what was expected.
+pub fn parse(text: &str) -> Result<u64> {
+    let lower = text.to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|(name, factor)| Some((lower.strip_suffix(name)?, *factor)));
+    let (number, factor) = unit.unwrap_or((&lower, 1));
+    let number = number.trim().replace('_', "").parse::<u64>();
+    number
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .with_context(|| format!("{text:?} is not an amount: expected a number like 250, 10k, 1M or 128MiB"))
+}
+
+/// A capacity: so many, or a part of what a whole trace needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Share {
+    /// Entries, or bytes.
+    Amount(u64),
+    /// Per cent of the distinct keys, or of their bytes.
+    Percent(f64),
+}
+
+impl Share {
+    /// The amount, where `whole` is a hundred per cent; at least one.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Self::Amount(amount) => amount,
+            Self::Percent(percent) => ((whole as f64 * percent / 100.0) as u64).max(1),
+        }
+    }
+}
+
+impl FromStr for Share {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let share = match text.strip_suffix('%') {
+            Some(percent) => Self::Percent(
+                percent.parse().with_context(|| format!("{text:?} is not a percentage: expected one like 0.5%"))?,
+            ),
+            None => Self::Amount(parse(text)?),
+        };
+        let positive = match share {
+            Self::Amount(amount) => amount > 0,
+            Self::Percent(percent) => percent > 0.0 && percent.is_finite(),
+        };
+        anyhow::ensure!(positive, "a capacity is above zero, and {text:?} is not");
+        Ok(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_mean_what_people_expect() {
+        for (text, amount) in [
+            ("250", 250),
+            ("10k", 10_000),
+            ("1M", 1_000_000),
+            ("128MiB", 128 << 20),
+            ("1GiB", 1 << 30),
+            ("1_000", 1000),
+        ] {
+            assert_eq!(parse(text).unwrap(), amount, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_amount_is_an_error() {
+        for text in ["", "k", "-1", "1.5M", "99999999999G"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_an_amount_or_a_part_of_the_whole() {
+        assert_eq!("10%".parse::<Share>().unwrap().of(5000), 500);
+        assert_eq!("0.001%".parse::<Share>().unwrap().of(100), 1);
+        assert_eq!("2k".parse::<Share>().unwrap().of(5), 2000);
+        assert!("0".parse::<Share>().is_err());
+        assert!("0%".parse::<Share>().is_err());
+    }
+}

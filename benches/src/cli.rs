@@ -1,0 +1,212 @@
+//! The command line: what can be asked for, and which scenario answers.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::amount::Share;
+use crate::case::Wanted;
+use crate::contestants::Name;
+use crate::scenarios::{self, Settings, churn, gateway, get, get_many, mixed, replay};
+use crate::table;
+use crate::trace::{Columns, Format, Reading, TimeUnit};
+
+/// Measures sark-cache beside the caches its users would otherwise pick.
+///
+/// Without a scenario: an authorization gateway's cache under the same seeded load for every contestant.
+#[derive(Debug, Parser)]
+#[command(name = "sark-bench", version, args_conflicts_with_subcommands = false)]
+pub struct Arguments {
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    job: Job,
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// Shorter runs and fewer rounds; the same measurements
+    #[arg(long, global = true)]
+    quick: bool,
+    /// How many times each contestant runs, in turn with the others [default: 7, with --quick 3]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Only these contestants
+    #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
+    contestants: Option<Vec<Name>>,
+    /// Only cases with these words, like `keys=1M,threads=1|2`; may be given more than once
+    #[arg(long = "case", global = true, value_name = "WORDS")]
+    cases: Vec<Wanted>,
+}
+
+#[derive(Args, Debug)]
+struct Job {
+    /// A recorded trace instead of the built-in workload
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Entries that each cache may hold: 20k, or a part of the distinct keys like 10%
+    #[arg(long, value_name = "N")]
+    capacity: Option<Share>,
+    /// Threads that ask [default: one per core, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    reading: ReadingOptions,
+}
+
+#[derive(Args, Debug)]
+struct ReadingOptions {
+    /// The trace's format, when its name and first line don't tell
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// What a CSV trace's columns are called: `key=url,size=length,ttl=...,timestamp=...,op=...`
+    #[arg(long, value_name = "FIELD=NAME,...")]
+    columns: Option<Columns>,
+    /// The unit of the trace's timestamps and times-to-live
+    #[arg(long, value_enum, default_value = "s")]
+    time_unit: TimeUnit,
+}
+
+impl ReadingOptions {
+    fn reading(&self) -> Reading {
+        Reading { format: self.format, columns: self.columns.clone().unwrap_or_default(), unit: self.time_unit }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// A recorded trace: hits, misses, expired, evicted, throughput
+    Replay(Replay),
+    /// Look-ups that all hit, one key at a time
+    Get,
+    /// Look-ups that all hit, in batches
+    GetMany,
+    /// Inserts that all evict
+    Churn,
+    /// Look up, insert what is missing
+    Mixed,
+}
+
+#[derive(Args, Debug)]
+struct Replay {
+    /// The trace: plain, .lis, .csv or one key a line; also compressed with zstd, gzip or xz
+    file: PathBuf,
+    /// Entries (or bytes, with --bytes): 250, 10k, 128MiB, or a part of what the whole trace needs like 1%
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "0.1%,1%,10%")]
+    capacity: Vec<Share>,
+    /// Capacities bound the bytes of the entries, not their number
+    #[arg(long)]
+    bytes: bool,
+    /// Into how many parts a cache splits its policy [default: what its users get]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    shards: Option<u32>,
+    /// Whether entries expire [default: recorded if the trace has times-to-live, else off]
+    #[arg(long, value_enum)]
+    ttl: Option<replay::TimeToLive>,
+    /// When sark-cache gives back the place of expired entries
+    #[arg(long, value_enum, default_value = "prompt")]
+    reclaim: replay::Reclaim,
+    /// The eviction policy of sark-cache; the others have their own
+    #[arg(long, value_enum, default_value = "lru")]
+    policy: Policy,
+    #[command(flatten)]
+    reading: ReadingOptions,
+}
+
+/// The eviction policies of sark-cache.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Policy {
+    /// Least recently used
+    Lru,
+}
+
+impl Arguments {
+    /// Does what was asked for, and gives what belongs on standard output.
+    ///
+    /// # Errors
+    /// Says what to do about it.
+    pub fn run(&self) -> Result<String> {
+        let settings = self.settings();
+        let report = match &self.scenario {
+            None => gateway::run(&settings, &self.job.job()?)?,
+            Some(Scenario::Get) => scenarios::run(&get::Get, &settings)?,
+            Some(Scenario::GetMany) => scenarios::run(&get_many::GetMany, &settings)?,
+            Some(Scenario::Churn) => scenarios::run(&churn::Churn, &settings)?,
+            Some(Scenario::Mixed) => scenarios::run(&mixed::Mixed, &settings)?,
+            Some(Scenario::Replay(replay)) => replay::run(&settings, &replay.question()?)?,
+        };
+        if self.common.json {
+            return Ok(serde_json::to_string_pretty(&report)? + "\n");
+        }
+        Ok(table::render(&report))
+    }
+
+    fn settings(&self) -> Settings {
+        let Common { quick, rounds, ref contestants, ref cases, .. } = self.common;
+        Settings {
+            quick,
+            rounds: rounds.unwrap_or(if quick { 3 } else { 7 }),
+            contestants: match contestants {
+                // In the usual order, each once.
+                Some(chosen) => Name::ALL.iter().copied().filter(|name| chosen.contains(name)).collect(),
+                None => Name::ALL.to_vec(),
+            },
+            wishes: cases.clone(),
+        }
+    }
+}
+
+impl Job {
+    fn job(&self) -> Result<gateway::Job> {
+        let trace = self.trace.as_deref().map(|file| self.reading.reading().open(file)).transpose()?;
+        Ok(gateway::Job { trace, capacity: self.capacity, threads: self.threads.map(usize::from) })
+    }
+}
+
+impl Replay {
+    fn question(&self) -> Result<replay::Question> {
+        let Policy::Lru = self.policy;
+        let trace = self.reading.reading().open(&self.file)?;
+        let ttl =
+            self.ttl.unwrap_or(if trace.has_ttls() { replay::TimeToLive::Recorded } else { replay::TimeToLive::Off });
+        Ok(replay::Question {
+            trace: trace.into(),
+            capacities: self.capacity.clone(),
+            bytes: self.bytes,
+            shards: self.shards.map(|shards| shards as usize),
+            ttl,
+            reclaim: self.reclaim,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn contestants_run_in_the_usual_order_however_they_are_named() {
+        let arguments = Arguments::parse_from(["sark-bench", "get", "--contestants", "moka,mutex-lru"]);
+        assert_eq!(arguments.settings().contestants, [Name::MutexLru, Name::Moka]);
+    }
+
+    #[test]
+    fn quick_means_fewer_rounds_unless_they_are_said() {
+        let rounds = |words: &[&str]| Arguments::parse_from(words).settings().rounds;
+        assert_eq!(rounds(&["sark-bench"]), 7);
+        assert_eq!(rounds(&["sark-bench", "--quick"]), 3);
+        assert_eq!(rounds(&["sark-bench", "mixed", "--quick", "--rounds", "5"]), 5);
+    }
+}

@@ -1,0 +1,75 @@
+//! `mutex-lru`: the `lru` crate behind sharded `parking_lot` mutexes, exact LRU per shard.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Value, hasher};
+
+/// As many shards as let many threads pass without meeting; more made no difference on small machines.
+const MOST_SHARDS: usize = 32;
+/// A small cache gets fewer, so that each still has a choice whom to evict.
+const LEAST_ENTRIES_PER_SHARD: usize = 256;
+
+/// A mutex on cache lines of its own, so that two shards never share one.
+#[repr(align(128))]
+struct Shard<K, V>(Mutex<LruCache<K, V, Hasher>>);
+
+/// The cache.
+pub struct MutexLru<K, V> {
+    shards: Box<[Shard<K, V>]>,
+    hasher: Hasher,
+}
+
+impl<K: Key, V: Value> MutexLru<K, V> {
+    #[inline]
+    fn shard(&self, key: &K) -> &Mutex<LruCache<K, V, Hasher>> {
+        let hash = self.hasher.hash_one(key);
+        // The map inside uses the low bits and the top seven; these are others. A power of two, so the mask is exact.
+        let index = (hash >> 40) as usize & (self.shards.len() - 1);
+        &self.shards[index].0
+    }
+}
+
+impl<K: Key, V: Value> Contestant<K, V> for MutexLru<K, V> {
+    fn build(plan: &Plan) -> Result<Self, Absent> {
+        let Capacity::Entries(capacity) = plan.capacity else {
+            return Err(Absent("the lru crate bounds entries, not bytes".into()));
+        };
+        let capacity = capacity as usize;
+        let shards = plan.shards.unwrap_or_else(|| MOST_SHARDS.min(capacity / LEAST_ENTRIES_PER_SHARD)).max(1);
+        // Rounded down, so that no more shards than asked for share the capacity.
+        let shards = 1 << shards.ilog2();
+        let shard = |index: usize| {
+            let share = capacity / shards + usize::from(index < capacity % shards);
+            let share = NonZeroUsize::new(share).ok_or(Absent("fewer entries than shards".into()))?;
+            Ok(Shard(Mutex::new(LruCache::with_hasher(share, hasher()))))
+        };
+        Ok(Self { shards: (0..shards).map(shard).collect::<Result<_, _>>()?, hasher: hasher() })
+    }
+
+    #[inline]
+    fn get(&self, key: &K) -> Option<V> {
+        self.shard(key).lock().get(key).cloned()
+    }
+
+    #[inline]
+    fn insert(&self, key: K, value: V) {
+        // What leaves is dropped after the lock is.
+        let _gone = self.shard(&key).lock().push(key, value);
+    }
+
+    fn remove(&self, key: &K) -> bool {
+        let gone = self.shard(key).lock().pop_entry(key);
+        gone.is_some()
+    }
+
+    fn entries(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.0.lock().len() as u64).sum()
+    }
+
+    fn expiry(&self) -> &'static str {
+        "none"
+    }
+}

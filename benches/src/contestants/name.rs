@@ -1,0 +1,112 @@
+//! The contestants by name, and the way from a name to a type.
+
+use std::fmt;
+
+use super::dashmap_design::DashmapDesign;
+use super::deadline_in_value::{DeadlineInValue, Timed};
+use super::moka::Moka;
+use super::mutex_lru::MutexLru;
+use super::quick_cache::QuickCache;
+use super::{Capacity, Contestant, Expiring, Key, Plan, Value};
+
+/// A contestant, by the name that rows and `--contestants` use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Name {
+    /// The design that sark-cache replaces.
+    DashmapDesign,
+    /// The `lru` crate behind sharded mutexes.
+    MutexLru,
+    /// The `quick_cache` crate. (Crates are called as they are on the registry.)
+    #[value(name = "quick_cache")]
+    QuickCache,
+    /// The `moka` crate.
+    Moka,
+}
+
+/// What to do with a cache, once its type is known.
+pub trait Enter<K: Key, V: Value> {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn enter<C: Contestant<K, V>>(self) -> Self::Output;
+}
+
+/// What to do with a cache whose entries expire on the workload's clock, once its type is known.
+pub trait EnterExpiring<K: Key, V: Value> {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn enter<C: Expiring<K, V>>(self) -> Self::Output;
+}
+
+impl Name {
+    /// All of them, in the order in which they run and are shown.
+    pub const ALL: &[Self] = &[Self::DashmapDesign, Self::MutexLru, Self::QuickCache, Self::Moka];
+
+    /// The spelling in rows and options.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DashmapDesign => "dashmap-design",
+            Self::MutexLru => "mutex-lru",
+            Self::QuickCache => "quick_cache",
+            Self::Moka => "moka",
+        }
+    }
+
+    /// The crates whose versions say what was measured.
+    pub fn crates(self) -> &'static [&'static str] {
+        match self {
+            Self::DashmapDesign => &["dashmap"],
+            Self::MutexLru => &["lru", "parking_lot"],
+            Self::QuickCache => &["quick_cache"],
+            Self::Moka => &["moka"],
+        }
+    }
+
+    /// True for the contestant that all others are compared with.
+    pub fn is_ours(self) -> bool {
+        false
+    }
+
+    /// Calls `what` with the type of this cache, its clock being the machine's.
+    pub fn with<K: Key, V: Value, E: Enter<K, V>>(self, plan: &Plan, what: E) -> E::Output {
+        const WALL: bool = false;
+        let expires = plan.time_to_live.is_some();
+        match (self, plan.capacity) {
+            (Self::DashmapDesign, _) => what.enter::<DashmapDesign<K, V, WALL>>(),
+            (Self::MutexLru, _) if expires => what.enter::<DeadlineInValue<MutexLru<K, Timed<V>>, V, WALL>>(),
+            (Self::MutexLru, _) => what.enter::<MutexLru<K, V>>(),
+            (Self::QuickCache, Capacity::Entries(_)) if expires => {
+                what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, false>, V, WALL>>()
+            }
+            (Self::QuickCache, Capacity::Bytes(_)) if expires => {
+                what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, true>, V, WALL>>()
+            }
+            (Self::QuickCache, Capacity::Entries(_)) => what.enter::<QuickCache<K, V, false>>(),
+            (Self::QuickCache, Capacity::Bytes(_)) => what.enter::<QuickCache<K, V, true>>(),
+            (Self::Moka, _) => what.enter::<Moka<K, V>>(),
+        }
+    }
+
+    /// Calls `what` with the type of this cache, its entries expiring on a clock that the workload moves.
+    pub fn with_workload_clock<K: Key, V: Value, E: EnterExpiring<K, V>>(self, plan: &Plan, what: E) -> E::Output {
+        const HAND: bool = true;
+        match (self, plan.capacity) {
+            (Self::DashmapDesign, _) => what.enter::<DashmapDesign<K, V, HAND>>(),
+            (Self::MutexLru, _) => what.enter::<DeadlineInValue<MutexLru<K, Timed<V>>, V, HAND>>(),
+            (Self::QuickCache, Capacity::Entries(_)) => {
+                what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, false>, V, HAND>>()
+            }
+            (Self::QuickCache, Capacity::Bytes(_)) => {
+                what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, true>, V, HAND>>()
+            }
+            (Self::Moka, _) => what.enter::<DeadlineInValue<Moka<K, Timed<V>>, V, HAND>>(),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,191 @@
+//! Rounds and ratios: the same work for every contestant, in turn, over and over.
+//!
+//! Rounds run A B C A B C, so that a slow minute of the machine hits all alike, and contestants are compared within
+//! each round before any median is taken.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::contestants::Name;
+use crate::machine;
+
+/// How long and how often to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// How many times each contestant runs.
+    pub rounds: u32,
+    /// Operations of a full run.
+    pub operations: u64,
+    /// The time after which a run is too long; contestants that need more do fewer operations.
+    pub budget: Duration,
+}
+
+/// One run of one contestant.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lap {
+    /// From the first thread's start to the last one's end.
+    pub elapsed: Duration,
+    /// Operations done by all threads together.
+    pub operations: u64,
+    /// Look-ups among them.
+    pub gets: u64,
+    /// Look-ups that found something.
+    pub hits: u64,
+}
+
+impl Lap {
+    /// Time per operation, over all threads: two threads at 10 ns each are 5 ns here.
+    pub fn ns_per_op(&self) -> f64 {
+        self.elapsed.as_nanos() as f64 / self.operations.max(1) as f64
+    }
+}
+
+/// Work that can be done again and again on one contestant.
+pub trait Run {
+    /// Runs about `operations`; runs with the same `lap` and number are the same for every contestant.
+    fn run(&mut self, lap: u32, operations: u64) -> Lap;
+
+    /// Called once, after the last run.
+    fn finish(&mut self) -> Fields {
+        Fields::new()
+    }
+}
+
+/// What a scenario adds to its rows.
+pub type Fields = serde_json::Map<String, serde_json::Value>;
+
+/// A contestant in a case, and what it did so far.
+pub struct Entrant {
+    /// Which one.
+    pub name: Name,
+    /// What it does.
+    pub run: Box<dyn Run>,
+    /// Operations per run.
+    pub operations: u64,
+    /// Its runs, one per round.
+    pub laps: Vec<Lap>,
+    /// Threads that belong to the cache; `None` where the system doesn't tell.
+    pub threads_owned: Option<usize>,
+}
+
+impl Entrant {
+    /// Builds the contestant's run, watching which threads it starts.
+    ///
+    /// # Errors
+    /// Whatever `build` says.
+    pub fn build<E>(name: Name, operations: u64, build: impl FnOnce() -> Result<Box<dyn Run>, E>) -> Result<Self, E> {
+        let before = machine::threads_of_others();
+        let run = build()?;
+        let threads_owned = grown(before, machine::threads_of_others());
+        Ok(Self { name, run, operations, laps: Vec::new(), threads_owned })
+    }
+
+    fn watched(&mut self, lap: u32, operations: u64) -> Lap {
+        let before = machine::threads_of_others();
+        let lap = self.run.run(lap, operations);
+        let more = grown(before, machine::threads_of_others());
+        self.threads_owned = self.threads_owned.zip(more).map(|(owned, more)| owned + more);
+        lap
+    }
+
+    /// Finds out how many operations fit the budget, by runs of growing length. It warms the cache up, too.
+    pub fn calibrate(&mut self, effort: &Effort) {
+        const ENOUGH: Duration = Duration::from_millis(20);
+        let mut operations = 64.min(effort.operations);
+        // Laps of their own, so that their keys are not met again.
+        for lap in (0..u32::MAX).rev() {
+            let ran = self.watched(lap, operations);
+            if ran.elapsed >= ENOUGH || operations >= effort.operations {
+                let affordable = effort.budget.as_nanos() as f64 / ran.ns_per_op().max(0.1);
+                self.operations = effort.operations.min(affordable as u64).max(1);
+                return;
+            }
+            operations = (operations * 4).min(effort.operations);
+        }
+    }
+}
+
+fn grown(before: Option<usize>, after: Option<usize>) -> Option<usize> {
+    before.zip(after).map(|(before, after)| after.saturating_sub(before))
+}
+
+/// Runs all entrants in turn, `rounds` times. `done` hears of each run.
+pub fn interleave(entrants: &mut [Entrant], rounds: u32, mut done: impl FnMut(Name, u32, Duration)) {
+    for round in 0..rounds {
+        for entrant in entrants.iter_mut() {
+            let begun = Instant::now();
+            let lap = entrant.watched(round, entrant.operations);
+            entrant.laps.push(lap);
+            done(entrant.name, round, begun.elapsed());
+        }
+    }
+}
+
+/// The middle and the ends of some measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The middle one.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of at least one value; `None` of none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = match values.len() {
+            0 => return None,
+            odd if odd % 2 == 1 => values[middle],
+            _ => f64::midpoint(values[middle - 1], values[middle]),
+        };
+        Some(Self { median, min: values[0], max: values[values.len() - 1] })
+    }
+
+    /// Times of `theirs` over times of `ours`, round by round.
+    pub fn of_ratios(theirs: &[Lap], ours: &[Lap]) -> Option<Self> {
+        Self::of(theirs.iter().zip(ours).map(|(theirs, ours)| theirs.ns_per_op() / ours.ns_per_op()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lap(nanoseconds: u64) -> Lap {
+        Lap { elapsed: Duration::from_nanos(nanoseconds), operations: 1, ..Lap::default() }
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 9.0]), Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
+        assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn ratios_are_taken_within_rounds_not_between_medians() {
+        // The machine was ten times slower in the second round, for both.
+        let (ours, theirs) = ([lap(10), lap(100), lap(10)], [lap(20), lap(200), lap(30)]);
+        assert_eq!(Spread::of_ratios(&theirs, &ours), Some(Spread { median: 2.0, min: 2.0, max: 3.0 }));
+    }
+
+    struct Slow;
+    impl Run for Slow {
+        fn run(&mut self, _: u32, operations: u64) -> Lap {
+            Lap { elapsed: Duration::from_millis(operations), operations, ..Lap::default() }
+        }
+    }
+
+    #[test]
+    fn a_contestant_too_slow_for_a_full_run_does_fewer_operations() {
+        let effort = Effort { rounds: 1, operations: 1_000_000, budget: Duration::from_millis(50) };
+        let mut entrant = Entrant::build(Name::Moka, effort.operations, || Ok::<_, ()>(Box::new(Slow) as _)).unwrap();
+        entrant.calibrate(&effort);
+        assert_eq!(entrant.operations, 50);
+    }
+}

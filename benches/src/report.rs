@@ -1,0 +1,113 @@
+//! What comes out: rows with their figures, as one JSON object.
+//!
+//! The table for people is made of the same rows, in [`table`](crate::table).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::contestants::{Absent, Name};
+use crate::machine::{self, Machine};
+use crate::measure::{Effort, Entrant, Fields, Spread};
+
+/// One contestant in one case.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The case's words.
+    pub case: String,
+    /// The contestant.
+    pub contestant: String,
+    /// Nanoseconds per operation over all threads.
+    pub ns_per_op: Spread,
+    /// From the median.
+    pub ops_per_s: f64,
+    /// Its time over ours, round by round; absent when ours did not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ours_ahead: Option<Spread>,
+    /// Of the look-ups; null where there were none.
+    pub hit_ratio: Option<f64>,
+    /// Threads of the cache's own; null where the system doesn't tell.
+    pub threads_owned: Option<usize>,
+    /// Operations in each round.
+    pub operations: u64,
+    /// False when it was too slow and did fewer operations than the others.
+    pub full_run: bool,
+    /// What else its scenario measures.
+    #[serde(flatten)]
+    pub fields: Fields,
+}
+
+/// One that did not take part.
+#[derive(Clone, Debug, Serialize)]
+pub struct Missing {
+    /// The case's words.
+    pub case: String,
+    /// The contestant.
+    pub contestant: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// Everything that one call of the program found out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// The versions of the crates measured.
+    pub versions: BTreeMap<String, String>,
+    /// The arguments it was called with.
+    pub arguments: Vec<String>,
+    /// Rounds per contestant and case.
+    pub rounds: u32,
+    /// Cases in order, contestants in order within each.
+    pub rows: Vec<Row>,
+    /// Who did not take part, and why.
+    pub absent: Vec<Missing>,
+}
+
+impl Report {
+    /// An empty one for this machine and moment.
+    pub fn new(scenario: &str, rounds: u32, contestants: &[Name]) -> Self {
+        let crates = contestants.iter().flat_map(|name| name.crates());
+        let version = |name: &&str| Some(((*name).to_owned(), machine::version_of(name)?));
+        Self {
+            scenario: scenario.to_owned(),
+            machine: Machine::here(),
+            versions: crates.filter_map(version).collect(),
+            arguments: std::env::args().skip(1).collect(),
+            rounds,
+            rows: Vec::new(),
+            absent: Vec::new(),
+        }
+    }
+
+    /// Notes one that cannot take part.
+    pub fn miss(&mut self, case: &Case, contestant: Name, why: Absent) {
+        self.absent.push(Missing { case: case.to_string(), contestant: contestant.to_string(), why: why.0 });
+    }
+
+    /// Takes the figures of a case whose rounds are over.
+    pub fn take(&mut self, case: &Case, entrants: Vec<Entrant>, effort: &Effort) {
+        let ours = entrants.iter().find(|entrant| entrant.name.is_ours()).map(|ours| ours.laps.clone());
+        for mut entrant in entrants {
+            let Some(ns_per_op) = Spread::of(entrant.laps.iter().map(|lap| lap.ns_per_op())) else { continue };
+            let (gets, hits) = entrant.laps.iter().fold((0, 0), |sum, lap| (sum.0 + lap.gets, sum.1 + lap.hits));
+            let operations = entrant.laps.iter().map(|lap| lap.operations).max().unwrap_or(0);
+            self.rows.push(Row {
+                case: case.to_string(),
+                contestant: entrant.name.to_string(),
+                ns_per_op,
+                ops_per_s: (1e9 / ns_per_op.median).round(),
+                ours_ahead: ours.as_deref().and_then(|ours| Spread::of_ratios(&entrant.laps, ours)),
+                hit_ratio: (gets > 0).then(|| hits as f64 / gets as f64),
+                threads_owned: entrant.threads_owned,
+                operations,
+                full_run: operations >= effort.operations,
+                fields: entrant.run.finish(),
+            });
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The main job: an authorization gateway's cache under load, each contestant on a fresh cache in every round.
+//!
+//! Threads take the requests in small chunks, in order. The workload's clock is moved for all of them each tenth of a
+//! second of its own time. Every seventh request is timed by itself (look-up, and insert after a miss), so that reading
+//! the clock stays a small part of what is measured.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::Settings;
+use crate::amount::Share;
+use crate::case::{Case, choose};
+use crate::contestants::{Absent, EnterExpiring, Expiring, Found, Plan};
+use crate::machine;
+use crate::measure::{Effort, Entrant, Fields, Lap, Run, interleave};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::trace::Trace;
+use crate::workload::gateway::{Asked, Load, REQUESTS};
+use crate::workload::threads::together;
+
+/// How the main job runs.
+#[derive(Debug)]
+pub struct Job {
+    /// A recorded trace instead of the gateway's load.
+    pub trace: Option<Trace>,
+    /// Entries of each cache.
+    pub capacity: Option<Share>,
+    /// Threads that ask.
+    pub threads: Option<usize>,
+}
+
+/// The name of the main job in reports.
+pub const NAME: &str = "gateway";
+
+/// Decisions that the gateway's cache may hold.
+const CAPACITY: Share = Share::Amount(20_000);
+/// And of a trace's keys.
+const CAPACITY_OF_TRACE: Share = Share::Percent(10.0);
+/// The time after which a contestant is stopped in each round.
+const BUDGET: Duration = Duration::from_millis(1200);
+/// Requests a thread takes at a time.
+const CHUNK: usize = 64;
+/// The workload's clock is moved in steps of so many nanoseconds.
+const TICK: u64 = 100_000_000;
+/// One request in so many is timed by itself.
+const TIMED: usize = 7;
+
+/// Runs the main job.
+///
+/// # Errors
+/// When the one case is not wanted.
+pub fn run(settings: &Settings, job: &Job) -> Result<Report> {
+    let load = Arc::new(job.trace.as_ref().map_or_else(|| Load::gateway(2026, REQUESTS), Load::recorded));
+    let default_capacity = if job.trace.is_some() { CAPACITY_OF_TRACE } else { CAPACITY };
+    let capacity = job.capacity.unwrap_or(default_capacity).of(load.keys.len() as u64);
+    let threads = job.threads.unwrap_or_else(|| machine::cores().min(4));
+    let case = Case::new().with("load", &load.name).with("capacity", capacity).with("threads", threads);
+    choose(vec![case.clone()], &settings.wishes, Case::clone)?;
+
+    let length = load.requests.len() as u64;
+    let effort = Effort { rounds: settings.rounds, operations: length, budget: BUDGET };
+    let mut report = Report::new(NAME, settings.rounds, &settings.contestants);
+    let mut progress = Progress::new(settings.contestants.len() as u64 * u64::from(settings.rounds));
+    progress.begin(format!("{} requests, {} keys, {case}", load.requests.len(), load.keys.len()));
+    let plan = Plan::entries(capacity);
+    let mut entrants = Vec::new();
+    for &name in &settings.contestants {
+        let build = Build { plan: &plan, load: Arc::clone(&load), threads };
+        match Entrant::build(name, length, || name.with_workload_clock::<String, Arc<str>, _>(&plan, build)) {
+            Ok(entrant) => entrants.push(entrant),
+            Err(why) => report.miss(&case, name, why),
+        }
+    }
+    interleave(&mut entrants, settings.rounds, |name, _, _| progress.step(name.as_str()));
+    report.take(&case, entrants, &effort);
+    progress.end();
+    Ok(report)
+}
+
+struct Build<'a> {
+    plan: &'a Plan,
+    load: Arc<Load>,
+    threads: usize,
+}
+
+impl EnterExpiring<String, Arc<str>> for Build<'_> {
+    type Output = Result<Box<dyn Run>, Absent>;
+
+    fn enter<C: Expiring<String, Arc<str>>>(self) -> Self::Output {
+        C::build(self.plan)?;
+        let Build { plan, load, threads } = self;
+        let build = C::build;
+        let latencies = histogram();
+        Ok(Box::new(Gateway { plan: plan.clone(), load, threads, build, latencies, outcome: Fields::new() }))
+    }
+}
+
+struct Gateway<C> {
+    plan: Plan,
+    load: Arc<Load>,
+    threads: usize,
+    build: fn(&Plan) -> Result<C, Absent>,
+    latencies: Histogram<u64>,
+    outcome: Fields,
+}
+
+/// Latencies in nanoseconds, to three digits; those above a minute count as one.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(60_000_000_000, 3).expect("the bounds and the precision are valid")
+}
+
+/// What one thread saw.
+struct Tally {
+    requests: u64,
+    hits: u64,
+    dead: u64,
+    stored: u64,
+    latencies: Histogram<u64>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let latencies = histogram();
+        Self { requests: 0, hits: 0, dead: 0, stored: 0, latencies }
+    }
+
+    #[inline]
+    fn ask<C: Expiring<String, Arc<str>>>(&mut self, cache: &C, load: &Load, asked: Asked) {
+        let key = &load.keys[asked.key as usize];
+        self.requests += 1;
+        match cache.look_up(key) {
+            Found::Live(decision) => {
+                black_box(decision.as_bytes().first());
+                self.hits += 1;
+                return;
+            }
+            Found::Dead => self.dead += 1,
+            Found::Nothing => {}
+        }
+        if let Some(ttl) = asked.ttl {
+            self.stored += 1;
+            cache.insert_with_ttl(key.clone(), Arc::clone(&load.values[asked.key as usize]), ttl);
+        }
+    }
+}
+
+impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
+    fn run(&mut self, lap: u32, _: u64) -> Lap {
+        let Ok(cache) = (self.build)(&self.plan) else { return Lap::default() };
+        let load = &*self.load;
+        let chunks = AtomicUsize::new(0);
+        let clock = Mutex::new(0);
+        let begun = Instant::now();
+        let (elapsed, tallies) = together(self.threads, |_| {
+            let mut tally = Tally::new();
+            while begun.elapsed() < BUDGET {
+                let start = chunks.fetch_add(CHUNK, Ordering::Relaxed);
+                let Some(first) = load.requests.get(start) else { break };
+                move_clock(&clock, &cache, first.at);
+                let end = load.requests.len().min(start + CHUNK);
+                for (index, &asked) in (start..end).zip(&load.requests[start..end]) {
+                    if index % TIMED == 0 {
+                        let begun = Instant::now();
+                        tally.ask(&cache, load, asked);
+                        tally.latencies.saturating_record(begun.elapsed().as_nanos() as u64);
+                    } else {
+                        tally.ask(&cache, load, asked);
+                    }
+                }
+            }
+            tally
+        });
+        let sum = |field: fn(&Tally) -> u64| tallies.iter().map(field).sum::<u64>();
+        let (requests, hits, dead) = (sum(|tally| tally.requests), sum(|tally| tally.hits), sum(|tally| tally.dead));
+        for tally in &tallies {
+            self.latencies.add(&tally.latencies).expect("both histograms have the same bounds");
+        }
+        if lap == 0 {
+            let entries = cache.entries();
+            let expired = dead + cache.reclaimed().unwrap_or(0);
+            let worked_out = sum(|tally| tally.stored).saturating_sub(expired + entries);
+            self.outcome.insert("hits".into(), hits.into());
+            self.outcome.insert("misses".into(), (requests - hits).into());
+            self.outcome.insert("expired".into(), expired.into());
+            self.outcome.insert("evicted".into(), cache.evicted().unwrap_or(worked_out).into());
+            self.outcome.insert("entries".into(), entries.into());
+            self.outcome.insert("expiry".into(), cache.expiry().into());
+        }
+        Lap { elapsed, operations: requests, gets: requests, hits }
+    }
+
+    fn finish(&mut self) -> Fields {
+        let at = |quantile| self.latencies.value_at_quantile(quantile);
+        let mut fields = std::mem::take(&mut self.outcome);
+        let percentiles = json!({"p50": at(0.5), "p99": at(0.99), "p99.9": at(0.999), "max": self.latencies.max()});
+        fields.insert("percentiles_ns".into(), percentiles);
+        fields
+    }
+}
+
+/// Moves the cache's clock when the workload's time has come a tick further.
+fn move_clock<C: Expiring<String, Arc<str>>>(clock: &Mutex<u64>, cache: &C, now: u64) {
+    let tick = now / TICK;
+    let mut shown = clock.lock();
+    if *shown < tick {
+        *shown = tick;
+        cache.set_time(Duration::from_nanos(tick * TICK));
+    }
+}

@@ -1,0 +1,125 @@
+//! `mixed`: look a key up, insert it when it is missing; zipf over ten times as many keys as the cache holds.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Builder, Scenario, window};
+use crate::case::Case;
+use crate::contestants::{Absent, Contestant, Enter, Plan};
+use crate::measure::{Effort, Fields, Lap, Run};
+use crate::workload::keys::{Distribution, sequence};
+use crate::workload::threads::{share, together};
+
+const KEYS: u32 = 1_000_000;
+const CAPACITY: u64 = KEYS as u64 / 10;
+
+/// Requests that bring a cache to its steady state before anything is timed.
+const WARM_UP: usize = 1 << 20;
+/// A contestant too slow for the whole warm-up goes on with what it has by then: a full cache at least, since only
+/// evicting is slow.
+const WARM_UP_TIME: Duration = Duration::from_secs(2);
+
+/// The scenario.
+#[derive(Debug)]
+pub struct Mixed;
+
+/// One of its cases.
+#[derive(Clone, Copy, Debug)]
+pub struct MixedCase {
+    threads: usize,
+}
+
+impl Scenario for Mixed {
+    type Case = MixedCase;
+    const NAME: &'static str = "mixed";
+    const FULL_RUN: (u64, Duration) = (1 << 21, Duration::from_secs(2));
+
+    fn cases(&self) -> Vec<MixedCase> {
+        [1, 2, 8].map(|threads| MixedCase { threads }).into()
+    }
+
+    fn words(&self, case: MixedCase) -> Case {
+        Case::new()
+            .with("keys", KEYS)
+            .with("capacity", CAPACITY)
+            .with("dist", Distribution::Zipf)
+            .with("threads", case.threads)
+    }
+
+    fn prepare(&self, case: MixedCase, effort: &Effort) -> Builder {
+        let warm_up = sequence(Distribution::Zipf, KEYS, WARM_UP, 3);
+        // Rounds that asked for the same keys again would find them all.
+        let all_rounds = effort.operations as usize * effort.rounds as usize;
+        let asked: Arc<[u32]> = sequence(Distribution::Zipf, KEYS, all_rounds, 4).into();
+        Box::new(move |name| {
+            let plan = Plan::entries(CAPACITY);
+            let asked = Arc::clone(&asked);
+            name.with::<u64, u64, _>(&plan, Build { plan: &plan, warm_up: &warm_up, asked, threads: case.threads })
+        })
+    }
+}
+
+struct Build<'a> {
+    plan: &'a Plan,
+    warm_up: &'a [u32],
+    asked: Arc<[u32]>,
+    threads: usize,
+}
+
+impl Enter<u64, u64> for Build<'_> {
+    type Output = Result<Box<dyn Run>, Absent>;
+
+    fn enter<C: Contestant<u64, u64>>(self) -> Self::Output {
+        let cache = C::build(self.plan)?;
+        let begun = Instant::now();
+        let mut warmed_up = 0;
+        for chunk in self.warm_up.chunks(256) {
+            if begun.elapsed() > WARM_UP_TIME {
+                break;
+            }
+            hits(&cache, chunk);
+            warmed_up += chunk.len() as u64;
+        }
+        Ok(Box::new(ReadThrough { cache, asked: self.asked, threads: self.threads, warmed_up }))
+    }
+}
+
+/// Asks for the keys in turn and inserts those that are missing; gives how many were there.
+fn hits<C: Contestant<u64, u64>>(cache: &C, keys: &[u32]) -> u64 {
+    let mut hits = 0;
+    for &key in keys {
+        let key = u64::from(key);
+        match cache.get(&key) {
+            Some(value) => {
+                black_box(value);
+                hits += 1;
+            }
+            None => cache.insert(key, key),
+        }
+    }
+    hits
+}
+
+struct ReadThrough<C> {
+    cache: C,
+    asked: Arc<[u32]>,
+    threads: usize,
+    warmed_up: u64,
+}
+
+impl<C: Contestant<u64, u64>> Run for ReadThrough<C> {
+    fn run(&mut self, lap: u32, operations: u64) -> Lap {
+        let asked = &self.asked[window(lap, operations, self.asked.len())];
+        let (elapsed, hits) = together(self.threads, |thread| hits(&self.cache, share(asked, thread, self.threads)));
+        let gets = asked.len() as u64;
+        Lap { elapsed, operations: gets, gets, hits: hits.iter().sum() }
+    }
+
+    fn finish(&mut self) -> Fields {
+        let mut fields = Fields::new();
+        fields.insert("entries".into(), self.cache.entries().into());
+        fields.insert("warm_up_operations".into(), self.warmed_up.into());
+        fields
+    }
+}

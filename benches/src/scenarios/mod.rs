@@ -1,0 +1,121 @@
+//! The scenarios: what is done with a cache, one file each.
+//!
+//! Those that make their own keys are a [`Scenario`], a list of cases with a way to build each contestant's run, and
+//! share [`run`]. `replay` and the main job work through a recorded or simulated stream and have their own.
+
+pub mod churn;
+pub mod gateway;
+pub mod get;
+pub mod get_many;
+pub mod mixed;
+pub mod replay;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::case::{Case, Wanted, choose};
+use crate::contestants::{Absent, Name};
+use crate::measure::{Effort, Entrant, Run, interleave};
+use crate::progress::Progress;
+use crate::report::Report;
+
+/// What was asked for, whatever the scenario.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Shorter runs.
+    pub quick: bool,
+    /// How many times each contestant runs.
+    pub rounds: u32,
+    /// Who takes part.
+    pub contestants: Vec<Name>,
+    /// Which cases; all when empty.
+    pub wishes: Vec<Wanted>,
+}
+
+/// Builds a contestant's run, all keys being made already.
+pub type Builder = Box<dyn Fn(Name) -> Result<Box<dyn Run>, Absent>>;
+
+/// A scenario that makes its own keys.
+pub trait Scenario {
+    /// One of its cases.
+    type Case: Copy;
+
+    /// Its name on the command line and in reports.
+    const NAME: &'static str;
+
+    /// Operations of a full run, and the time after which a contestant does fewer.
+    const FULL_RUN: (u64, Duration);
+
+    /// All its cases.
+    fn cases(&self) -> Vec<Self::Case>;
+
+    /// The case in words.
+    fn words(&self, case: Self::Case) -> Case;
+
+    /// Makes the case's keys (once for all contestants), and gives what builds a contestant's run.
+    fn prepare(&self, case: Self::Case, effort: &Effort) -> Builder;
+}
+
+/// Shorter runs do an eighth of the operations, in a quarter of the time: what was in full stays so.
+const QUICKER: (u64, u32) = (8, 4);
+
+impl Settings {
+    /// The effort of one case.
+    fn effort(&self, (operations, budget): (u64, Duration)) -> Effort {
+        let (fewer, sooner) = if self.quick { QUICKER } else { (1, 1) };
+        Effort { rounds: self.rounds, operations: operations / fewer, budget: budget / sooner }
+    }
+}
+
+/// Runs all wanted cases of a scenario.
+///
+/// # Errors
+/// When no case is wanted.
+pub fn run<S: Scenario>(scenario: &S, settings: &Settings) -> Result<Report> {
+    let cases = choose(scenario.cases(), &settings.wishes, |case| scenario.words(*case))?;
+    let effort = settings.effort(S::FULL_RUN);
+    let mut report = Report::new(S::NAME, settings.rounds, &settings.contestants);
+    let steps = cases.len() * settings.contestants.len() * settings.rounds as usize;
+    let mut progress = Progress::new(steps as u64);
+    for case in cases {
+        let words = scenario.words(case);
+        progress.begin(format!("{} {words}", S::NAME));
+        let build = scenario.prepare(case, &effort);
+        let mut entrants = Vec::new();
+        for &name in &settings.contestants {
+            match Entrant::build(name, effort.operations, || build(name)) {
+                Ok(mut entrant) => {
+                    entrant.calibrate(&effort);
+                    entrants.push(entrant);
+                }
+                Err(why) => report.miss(&words, name, why),
+            }
+        }
+        interleave(&mut entrants, effort.rounds, |name, _, _| progress.step(name.as_str()));
+        report.take(&words, entrants, &effort);
+    }
+    progress.end();
+    Ok(report)
+}
+
+/// The part of `0..length` that a lap of `operations` covers: laps go on where the one before ended, and begin again
+/// when they reach the end.
+fn window(lap: u32, operations: u64, length: usize) -> std::ops::Range<usize> {
+    let operations = usize::try_from(operations).map_or(length, |operations| operations.min(length));
+    let places = length / operations.max(1);
+    let start = lap as usize % places.max(1) * operations;
+    start..start + operations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_laps_walk_through_all_the_keys_and_full_ones_repeat_them() {
+        assert_eq!([0, 1, 2, 3].map(|lap| window(lap, 30, 100)), [0..30, 30..60, 60..90, 0..30]);
+        assert_eq!(window(5, 100, 100), 0..100);
+        assert_eq!(window(5, 1000, 100), 0..100);
+    }
+}

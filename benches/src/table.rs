@@ -1,0 +1,188 @@
+//! What people read: the rows as a table, and under it the sentences that say what it shows.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+
+use crate::measure::Spread;
+use crate::report::{Report, Row};
+
+/// A column: its heading, and what a row has to say there, if anything.
+type Column = (&'static str, fn(&Row) -> Option<String>);
+
+/// Columns in order; those about which no row says anything are left out.
+const COLUMNS: [Column; 17] = [
+    ("case", |row| Some(row.case.clone())),
+    ("contestant", |row| Some(row.contestant.clone())),
+    ("ns/op", |row| Some(format!("{:.1}", row.ns_per_op.median))),
+    ("min..max", |row| Some(format!("{:.1}..{:.1}", row.ns_per_op.min, row.ns_per_op.max))),
+    ("Mops/s", |row| Some(format!("{:.3}", row.ops_per_s / 1e6))),
+    ("we are ahead", |row| row.ours_ahead.map(times)),
+    ("p50 ns", |row| percentile(row, "p50")),
+    ("p99 ns", |row| percentile(row, "p99")),
+    ("p99.9 ns", |row| percentile(row, "p99.9")),
+    ("hit ratio", |row| row.hit_ratio.map(|ratio| format!("{ratio:.4}"))),
+    ("hits", |row| count(row, "hits")),
+    ("misses", |row| count(row, "misses")),
+    ("expired", |row| count(row, "expired")),
+    ("reclaimed", |row| count(row, "reclaimed")),
+    ("evicted", |row| count(row, "evicted")),
+    ("own threads", |row| row.threads_owned.map(|threads| threads.to_string())),
+    ("ran only", |row| (!row.full_run).then(|| format!("{} ops", row.operations))),
+];
+
+/// Everything a person should see, ending with a line break.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    let machine = &report.machine;
+    let versions: Vec<String> = report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let _ = writeln!(text, "{}: {} rounds on {}, {} cores", report.scenario, report.rounds, machine.cpu, machine.cores);
+    let _ = writeln!(text, "{}", versions.join(", "));
+    let cases = cases(report);
+    if let [case] = cases[..] {
+        let _ = writeln!(text, "{case}");
+    }
+    let _ = writeln!(text, "{}", table(report, cases.len() > 1));
+    for line in sentences(report, &cases) {
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+fn table(report: &Report, show_case: bool) -> Table {
+    let terminal = std::io::stdout().is_terminal();
+    let mut table = Table::new();
+    table.load_style(if terminal { UTF8_FULL_CONDENSED } else { ASCII_MARKDOWN });
+    table.set_content_arrangement(if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled });
+    let says_something = |(heading, says): &&Column| {
+        (*heading != "case" || show_case) && report.rows.iter().any(|row| says(row).is_some())
+    };
+    let columns: Vec<&Column> = COLUMNS.iter().filter(says_something).collect();
+    table.set_header(columns.iter().map(|(heading, _)| *heading));
+    let mut case_above = "";
+    for row in &report.rows {
+        let repeated = row.case == case_above;
+        case_above = &row.case;
+        table.add_row(columns.iter().map(|(heading, says)| match *heading {
+            "case" if repeated => Cell::new(""),
+            "case" | "contestant" => Cell::new(says(row).unwrap_or_default()),
+            _ => Cell::new(says(row).unwrap_or_default()).set_alignment(CellAlignment::Right),
+        }));
+    }
+    table
+}
+
+fn times(spread: Spread) -> String {
+    let digits = |ratio: f64| match ratio {
+        small if small < 10.0 => format!("{small:.2}"),
+        great => format!("{great:.0}"),
+    };
+    format!("{}x ({}..{})", digits(spread.median), digits(spread.min), digits(spread.max))
+}
+
+fn count(row: &Row, field: &str) -> Option<String> {
+    row.fields.get(field)?.as_u64().map(|count| count.to_string())
+}
+
+fn percentile(row: &Row, which: &str) -> Option<String> {
+    row.fields.get("percentiles_ns")?.get(which)?.as_u64().map(|nanoseconds| nanoseconds.to_string())
+}
+
+/// The cases in order, each once.
+fn cases(report: &Report) -> Vec<&str> {
+    let mut cases: Vec<&str> = report.rows.iter().map(|row| row.case.as_str()).collect();
+    cases.dedup();
+    cases
+}
+
+/// The contestants in order, each once.
+fn contestants(report: &Report) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for row in &report.rows {
+        if !names.contains(&row.contestant.as_str()) {
+            names.push(&row.contestant);
+        }
+    }
+    names
+}
+
+fn sentences(report: &Report, cases: &[&str]) -> Vec<String> {
+    let mut lines = vec![comparison(report, cases)];
+    lines.push(
+        "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
+         round, then the median."
+            .into(),
+    );
+    if report.rows.iter().any(|row| count(row, "expired").is_some_and(|expired| expired != "0")) {
+        let ways = contestants(report).into_iter().filter_map(|name| {
+            let row = report.rows.iter().find(|row| row.contestant == name)?;
+            Some(format!("{name}: {}", row.fields.get("expiry")?.as_str()?))
+        });
+        let ways: Vec<String> = ways.collect();
+        if !ways.is_empty() {
+            lines.push(format!("How entries expire. {}.", ways.join("; ")));
+        }
+    }
+    let slow: Vec<&str> =
+        contestants(report).into_iter().filter(|name| of(report, name).any(|row| !row.full_run)).collect();
+    if !slow.is_empty() {
+        lines.push(format!(
+            "Too slow for a full run somewhere, so measured over fewer operations: {}. Hit ratios and counts of such \
+             rows are of the beginning only.",
+            slow.join(", ")
+        ));
+    }
+    let mut absent: Vec<(&str, &str, usize)> = Vec::new();
+    for missing in &report.absent {
+        match absent.iter_mut().find(|(name, why, _)| (*name, *why) == (&missing.contestant, &missing.why)) {
+            Some((.., cases)) => *cases += 1,
+            None => absent.push((&missing.contestant, &missing.why, 1)),
+        }
+    }
+    lines.extend(absent.iter().map(|(name, why, cases)| format!("Absent in {cases} case(s): {name}, since {why}.")));
+    lines
+}
+
+fn of<'a>(report: &'a Report, contestant: &'a str) -> impl Iterator<Item = &'a Row> {
+    report.rows.iter().filter(move |row| row.contestant == contestant)
+}
+
+/// Who is ahead of whom, and by how much.
+fn comparison(report: &Report, cases: &[&str]) -> String {
+    let others: Vec<String> = contestants(report)
+        .into_iter()
+        .filter(|name| *name != OURS)
+        .filter_map(|name| {
+            let ratios: Vec<f64> = of(report, name).filter_map(|row| Some(row.ours_ahead?.median)).collect();
+            let spread = Spread::of(ratios.iter().copied())?;
+            let ahead = ratios.iter().filter(|ratio| **ratio > 1.0).count();
+            Some(match ratios[..] {
+                [ratio] => format!("{name} took {ratio:.2} times our time"),
+                _ => format!(
+                    "{name} took {:.2} to {:.2} times our time, we were ahead in {ahead} of {}",
+                    spread.min,
+                    spread.max,
+                    ratios.len()
+                ),
+            })
+        })
+        .collect();
+    if !others.is_empty() {
+        return format!("Beside {OURS}: {}.", others.join("; "));
+    }
+    let fastest = cases.iter().filter_map(|case| {
+        let rows = report.rows.iter().filter(|row| row.case == **case);
+        rows.min_by(|a, b| a.ns_per_op.median.total_cmp(&b.ns_per_op.median)).map(|row| row.contestant.as_str())
+    });
+    let fastest: Vec<&str> = fastest.collect();
+    let counted = contestants(report).into_iter().filter_map(|name| {
+        let wins = fastest.iter().filter(|fastest| **fastest == name).count();
+        (wins > 0).then(|| format!("{name} in {wins}"))
+    });
+    format!("Fastest of {} case(s): {}.", cases.len(), counted.collect::<Vec<_>>().join(", "))
+}
+
+/// The contestant whose time the others' is compared with.
+const OURS: &str = "sark-cache";

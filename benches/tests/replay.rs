@@ -1,0 +1,142 @@
+//! Replays are held against a reference that shares no code with any cache: the program's counts on small random
+//! streams, and everybody's on the real traces in the folder that `SARK_TRACES` names.
+
+mod naive;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand::RngExt;
+use sark_bench::contestants::{Capacity, Name};
+use sark_bench::scenarios::replay::{self, Question, Reclaim, TimeToLive};
+use sark_bench::trace::{Operation, Reading, Request, Trace};
+use sark_bench::workload::generator;
+
+use naive::Outcome;
+
+fn question(trace: Trace, ttl: TimeToLive, reclaim: Reclaim, bytes: bool) -> Question {
+    Question { trace: Arc::new(trace), capacities: Vec::new(), bytes, shards: Some(1), ttl, reclaim }
+}
+
+/// What the program counts for one contestant on one shard.
+fn counted(name: Name, question: &Question, capacity: Capacity) -> Outcome {
+    let mut run = replay::contestant(name, question, capacity, None).expect("it can do this");
+    run.run(0, 0);
+    let fields = run.finish();
+    let field = |name: &str| fields[name].as_u64();
+    Outcome {
+        hits: field("hits").unwrap(),
+        misses: field("misses").unwrap(),
+        expired: field("expired").unwrap(),
+        reclaimed: field("reclaimed").unwrap_or(0),
+        evicted: field("evicted").unwrap(),
+    }
+}
+
+/// A trace of the given name, or a word on why the test has nothing to do.
+fn recorded(name: &str) -> Option<Trace> {
+    let Some(folder) = std::env::var_os("SARK_TRACES") else {
+        eprintln!("skipped: SARK_TRACES does not name a folder with {name}.txt.zst");
+        return None;
+    };
+    let file = PathBuf::from(folder).join(format!("{name}.txt.zst"));
+    Some(Reading::default().open(&file).expect("the trace can be read"))
+}
+
+/// Few keys, so that all things that can happen to one happen soon; every fifth request has no time-to-live.
+fn random_trace(seed: u64) -> Trace {
+    let mut random = generator(seed);
+    let mut at = 0;
+    let mut request = || {
+        at += random.random_range(0..3) * 500_000_000;
+        let ttl = (random.random_range(0..5) > 0).then(|| random.random_range(0..20) * 1_000_000_000);
+        let key = random.random_range(0..40);
+        Request { at, key, ttl, size: 1 + (key * 7 % 30) as u32, operation: Operation::Get }
+    };
+    let requests = (0..5000).map(|_| request()).collect();
+    Trace { name: "random".into(), requests, names: Vec::new() }
+}
+
+/// Contestants that are exact LRU on one shard and leave the dead where they are.
+const LAZY_LRU: [Name; 1] = [Name::MutexLru];
+
+#[test]
+fn exact_lru_contestants_count_what_the_reference_counts_on_random_streams() {
+    for seed in 0..20 {
+        for capacity in [1, 2, 3, 10, 30] {
+            for ttl in [TimeToLive::Off, TimeToLive::Recorded] {
+                let question = question(random_trace(seed), ttl, Reclaim::Lazy, false);
+                let capacity = Capacity::Entries(capacity);
+                let expected = naive::replay(&question, capacity);
+                for name in LAZY_LRU {
+                    assert_eq!(counted(name, &question, capacity), expected, "{name} {capacity:?} {ttl:?} {seed}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_hour_of_oltp_has_its_known_lru_hits() {
+    let Some(trace) = recorded("arc_oltp") else { return };
+    assert_eq!(trace.requests.len(), 914_145);
+    let question = question(trace, TimeToLive::Off, Reclaim::Prompt, false);
+    let known = [(250, 150_591), (500, 214_325), (1000, 300_122), (2000, 388_235), (5000, 490_443), (10_000, 554_906)];
+    for (capacity, hits) in known {
+        let capacity = Capacity::Entries(capacity);
+        for name in LAZY_LRU {
+            assert_eq!(counted(name, &question, capacity).hits, hits, "{name} at {capacity:?}");
+        }
+    }
+    assert_eq!(naive::replay(&question, Capacity::Entries(1000)).hits, 300_122, "the reference");
+}
+
+#[test]
+fn a_busy_application_has_its_known_lru_hits() {
+    let Some(trace) = recorded("orm_busy") else { return };
+    assert_eq!(trace.requests.len(), 5_000_000);
+    let question = question(trace, TimeToLive::Off, Reclaim::Prompt, false);
+    for (capacity, hits) in [(625, 3_541_981), (2500, 4_109_637), (10_000, 4_474_313)] {
+        let capacity = Capacity::Entries(capacity);
+        for name in LAZY_LRU {
+            assert_eq!(counted(name, &question, capacity).hits, hits, "{name} at {capacity:?}");
+        }
+    }
+}
+
+#[test]
+fn dns_answers_whose_dead_leave_at_once_have_their_known_hits() {
+    let Some(trace) = recorded("zeek_dns_dedup") else { return };
+    assert_eq!(trace.requests.len(), 24_593);
+    assert!(trace.has_text_keys() && trace.has_ttls());
+    let question = question(trace, TimeToLive::Recorded, Reclaim::Prompt, false);
+    for (capacity, hits) in [(16, 13_995), (64, 15_472), (256, 16_923), (1024, 17_070)] {
+        let outcome = naive::replay(&question, Capacity::Entries(capacity));
+        assert_eq!((outcome.hits, outcome.expired), (hits, 0), "the reference at {capacity}");
+    }
+}
+
+#[test]
+fn dns_answers_whose_dead_stay_until_touched_have_their_known_hits() {
+    let Some(trace) = recorded("zeek_dns_dedup") else { return };
+    let question = question(trace, TimeToLive::Recorded, Reclaim::Lazy, false);
+    for (capacity, hits, expired) in [(16, 13_991, 5), (64, 15_455, 30), (256, 16_756, 420), (1024, 17_070, 1267)] {
+        let capacity = Capacity::Entries(capacity);
+        let outcome = naive::replay(&question, capacity);
+        assert_eq!((outcome.hits, outcome.expired), (hits, expired), "the reference at {capacity:?}");
+        for name in LAZY_LRU {
+            assert_eq!(counted(name, &question, capacity), outcome, "{name} at {capacity:?}");
+        }
+    }
+}
+
+#[test]
+fn block_requests_bounded_in_bytes_have_their_known_misses() {
+    let Some(trace) = recorded("lcs_w92head") else { return };
+    assert_eq!(trace.requests.len(), 113_872);
+    let question = question(trace, TimeToLive::Off, Reclaim::Prompt, true);
+    for (mebibytes, misses) in [(128, 93_374), (512, 81_722), (1024, 71_704)] {
+        let capacity = Capacity::Bytes(mebibytes << 20);
+        assert_eq!(naive::replay(&question, capacity).misses, misses, "the reference at {capacity:?}");
+    }
+}
