@@ -59,9 +59,9 @@ impl<K, V> Shard<K, V> {
     /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the
     /// value of each.
     ///
-    /// The same as calling [`get`](Self::get) for each of them, but the memory of some thirty
-    /// entries is fetched at once, which more than halves the time per key where entries don't fit
-    /// in the processor's caches.
+    /// The same as calling [`get`](Self::get) for each of them, but the memory of some thirty entries
+    /// is fetched at once. Where entries don't fit in the processor's caches, that takes some 40 %
+    /// off the time per key; where they do, it costs a few nanoseconds more than it saves.
     ///
     /// ```
     /// # use sark_shard::*;
