@@ -273,9 +273,12 @@ where
                 let mut left = inner.delegates.run(index, |cell| share_of(excess, cell.shard.used(), used));
                 let average = used.weight.div_ceil(used.entries.max(1)).max(1);
                 let slice = Room { entries: SLICE as u64, weight: average.saturating_mul(SLICE as u64) };
-                while !left.is_none() && !ledger.excess().is_none() {
-                    let slice = left.min(slice);
-                    let freed = inner.delegates.run(index, |cell| cell.evict_for_another(slice, &mut out));
+                loop {
+                    let wanted = left.min(slice).min(ledger.excess());
+                    if wanted.is_none() {
+                        break;
+                    }
+                    let freed = inner.delegates.run(index, |cell| cell.evict_for_another(wanted, &mut out));
                     if freed.is_none() {
                         break;
                     }

@@ -1,0 +1,75 @@
+//! What the tests of the cache share: each one is run under both dispatches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// Turns `fn name(dispatch: Dispatch) {...}` into two tests, `adaptive::name` and `per_core::name`.
+#[macro_export]
+macro_rules! under_both_dispatches {
+    ($($(#[$meta:meta])* fn $name:ident($dispatch:ident) $body:block)*) => {
+        $($(#[$meta])* fn $name($dispatch: sark_cache::Dispatch) $body)*
+        mod adaptive {
+            $(#[test] fn $name() { super::$name(sark_cache::Dispatch::Adaptive) })*
+        }
+        mod per_core {
+            $(#[test] fn $name() { super::$name(sark_cache::Dispatch::PerCore) })*
+        }
+    };
+}
+
+/// Counts values that are made and dropped, so that a test can say that each was dropped once.
+#[derive(Clone, Default)]
+#[allow(dead_code, reason = "not every test file counts")]
+pub struct Census(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    made: AtomicU64,
+    alive: AtomicI64,
+    most: AtomicI64,
+}
+
+#[allow(dead_code, reason = "not every test file counts")]
+impl Census {
+    /// A new value that is counted until it is dropped.
+    pub fn make(&self, number: u64) -> Counted {
+        self.0.made.fetch_add(1, Ordering::Relaxed);
+        let alive = self.0.alive.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.most.fetch_max(alive, Ordering::Relaxed);
+        Counted { number, census: self.clone() }
+    }
+
+    /// Values made so far, clones included.
+    pub fn made(&self) -> u64 {
+        self.0.made.load(Ordering::Relaxed)
+    }
+
+    /// Values that exist now.
+    pub fn alive(&self) -> i64 {
+        self.0.alive.load(Ordering::Relaxed)
+    }
+
+    /// The most values that existed at once.
+    pub fn most_alive(&self) -> i64 {
+        self.0.most.load(Ordering::Relaxed)
+    }
+}
+
+/// A value that its census knows of. Its clone is another one.
+#[allow(dead_code, reason = "not every test file counts")]
+pub struct Counted {
+    pub number: u64,
+    census: Census,
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.census.make(self.number)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.census.0.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}

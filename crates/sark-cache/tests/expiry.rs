@@ -1,0 +1,147 @@
+//! Nothing is served past its deadline, and its memory comes back.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::Census;
+use sark_cache::{Builder, Cache, Clock, Dispatch};
+
+fn builder<V: Send + 'static>(dispatch: Dispatch) -> Builder<u64, V> {
+    Cache::builder().dispatch(dispatch).pin(false).max_capacity(10_000)
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+under_both_dispatches! {
+    fn an_entry_is_served_until_just_before_its_deadline(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).time_to_live(MINUTE).clock(clock).build().unwrap();
+        cache.insert(1, 1);
+        hands.advance(MINUTE - Duration::from_nanos(1));
+        assert_eq!((cache.get(&1), cache.expires_in(&1)), (Some(1), Some(Duration::from_nanos(1))));
+        hands.advance(Duration::from_nanos(1));
+        assert!(!cache.contains_key(&1));
+        assert_eq!((cache.get(&1), cache.peek(&1), cache.remove(&1), cache.expires_in(&1)), (None, None, None, None));
+        assert_eq!(cache.get_many(&[1]), [None]);
+        assert_eq!((cache.stats().expired, cache.stats().expired_on_get), (1, 1));
+    }
+
+    fn a_hit_does_not_extend_the_time_to_live(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).time_to_live(MINUTE).clock(clock).build().unwrap();
+        cache.insert(1, 1);
+        for _ in 0..5 {
+            hands.advance(MINUTE / 6);
+            assert_eq!(cache.get(&1), Some(1));
+        }
+        hands.advance(MINUTE / 6);
+        assert_eq!(cache.get(&1), None);
+    }
+
+    fn a_hit_extends_the_time_to_idle(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).time_to_idle(MINUTE).time_to_live(10 * MINUTE).clock(clock).build().unwrap();
+        cache.insert(1, 1);
+        cache.insert(2, 2);
+        for _ in 0..10 {
+            hands.advance(MINUTE - Duration::from_secs(1));
+            assert_eq!(cache.get(&1), Some(1));
+        }
+        assert_eq!(cache.peek(&2), None);
+        hands.advance(MINUTE);
+        assert_eq!(cache.get(&1), None, "the time to live goes on");
+    }
+
+    fn looking_without_a_trace_does_not_extend_the_time_to_idle(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).time_to_idle(MINUTE).clock(clock).build().unwrap();
+        cache.insert(1, 1);
+        hands.advance(MINUTE / 2);
+        assert_eq!(cache.peek(&1), Some(1));
+        hands.advance(MINUTE / 2);
+        assert_eq!(cache.peek(&1), None);
+    }
+
+    fn an_entry_may_have_a_time_to_live_of_its_own(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).time_to_live(MINUTE).clock(clock).build().unwrap();
+        cache.insert_with_ttl(1, 1, MINUTE / 2);
+        cache.insert_with_ttl(2, 2, MINUTE * 2);
+        cache.insert(3, 3);
+        hands.advance(MINUTE / 2);
+        assert_eq!(cache.get_many(&[1, 2, 3]), [None, Some(2), Some(3)]);
+        hands.advance(MINUTE / 2);
+        assert_eq!(cache.get_many(&[1, 2, 3]), [None, Some(2), None]);
+        hands.advance(MINUTE);
+        assert_eq!(cache.get(&2), None);
+    }
+
+    fn a_time_to_live_of_zero_keeps_nothing_and_forgets_an_older_value(dispatch) {
+        let cache = builder(dispatch).build().unwrap();
+        cache.insert(1, 1);
+        assert!(!cache.insert_with_ttl(1, 2, Duration::ZERO));
+        assert_eq!((cache.get(&1), cache.entry_count()), (None, 0));
+    }
+
+    fn pending_tasks_reclaim_everything_due_and_nothing_else(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).shards(3).clock(clock).build().unwrap();
+        for key in 0..3000 {
+            cache.insert_with_ttl(key, key, Duration::from_millis(key + 1));
+        }
+        for due in [1_u64, 64, 1000, 2999, 3000] {
+            hands.set(Duration::from_millis(due));
+            cache.run_pending_tasks();
+            assert_eq!(cache.entry_count(), 3000 - due);
+            assert_eq!(cache.stats().expired, due);
+        }
+    }
+
+    fn insertions_reclaim_what_is_due_before_they_evict_what_is_not(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = Cache::builder().dispatch(dispatch).pin(false).max_capacity(10).clock(clock).build().unwrap();
+        for key in 0..5_u64 {
+            cache.insert_with_ttl(key, key, 10 * MINUTE);
+        }
+        for key in 5..10 {
+            cache.insert_with_ttl(key, key, MINUTE);
+        }
+        hands.advance(MINUTE);
+        for key in 10..15 {
+            cache.insert(key, key);
+        }
+        assert_eq!(cache.stats().evicted, 0);
+        assert!((0..5).all(|key| cache.contains_key(&key)));
+    }
+
+    fn workers_reclaim_with_nobody_calling(dispatch) {
+        let census = Census::default();
+        let cache = builder(dispatch).build().unwrap();
+        for key in 0..5000 {
+            cache.insert_with_ttl(key, census.make(key), Duration::from_millis(50));
+        }
+        let patience = Instant::now() + Duration::from_secs(20);
+        while census.alive() != 0 {
+            assert!(Instant::now() < patience, "{} values are still there", census.alive());
+            std::thread::yield_now();
+        }
+        assert_eq!((cache.entry_count(), cache.stats().expired), (0, 5000));
+    }
+
+    fn on_the_system_clock_nothing_is_ever_served_late(dispatch) {
+        // A long and a short lifetime: the coarse clock and the precise one.
+        for lifetime in [Duration::from_millis(60), Duration::from_millis(3)] {
+            let cache = builder(dispatch).time_to_live(lifetime).build().unwrap();
+            for key in 0..200 {
+                cache.insert(key, Instant::now());
+                // From before the call: the answer may be as old as its beginning.
+                let asked = Instant::now();
+                if let Some(stored) = cache.get(&(key / 2)) {
+                    // `stored` was read just before storing, so the entry's deadline is at or after stored + lifetime.
+                    assert!(asked < stored + lifetime + Duration::from_millis(2), "served late");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What each operation does, one by one.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sark_cache::{Builder, Cache, Dispatch};
+
+fn builder<K, V>(dispatch: Dispatch) -> Builder<K, V>
+where
+    K: std::hash::Hash + Eq + Send + 'static,
+    V: Send + 'static,
+{
+    Cache::builder().dispatch(dispatch).pin(false)
+}
+
+fn of_capacity(dispatch: Dispatch, capacity: u64) -> Cache<String, u64> {
+    builder(dispatch).max_capacity(capacity).build().unwrap()
+}
+
+under_both_dispatches! {
+    fn what_was_stored_is_found_by_a_borrowed_key(dispatch) {
+        let cache = of_capacity(dispatch, 10);
+        assert!(cache.insert("one".to_owned(), 1));
+        assert_eq!(cache.get("one"), Some(1));
+        assert_eq!(cache.get(&"one".to_owned()), Some(1));
+        assert_eq!(cache.peek("one"), Some(1));
+        assert!(cache.contains_key("one"));
+        assert_eq!(cache.get("two"), None);
+        assert!(!cache.contains_key("two"));
+    }
+
+    fn a_later_value_takes_the_place_of_an_earlier_one(dispatch) {
+        let cache = of_capacity(dispatch, 10);
+        cache.insert("one".to_owned(), 1);
+        cache.insert("one".to_owned(), 2);
+        assert_eq!(cache.get("one"), Some(2));
+        assert_eq!(cache.entry_count(), 1);
+        assert_eq!(cache.stats().replaced, 1);
+    }
+
+    fn what_was_removed_is_handed_out_once_and_gone(dispatch) {
+        let cache = of_capacity(dispatch, 10);
+        cache.insert("one".to_owned(), 1);
+        assert_eq!(cache.remove("one"), Some(1));
+        assert_eq!(cache.remove("one"), None);
+        cache.insert("two".to_owned(), 2);
+        cache.invalidate("two");
+        assert_eq!(cache.get("two"), None);
+        assert_eq!(cache.stats().removed, 2);
+        assert_eq!(cache.entry_count(), 0);
+    }
+
+    fn invalidating_all_leaves_nothing_and_the_cache_usable(dispatch) {
+        let cache = of_capacity(dispatch, 2000);
+        for number in 0..2000 {
+            cache.insert(number.to_string(), number);
+        }
+        cache.invalidate_all();
+        assert_eq!(cache.entry_count(), 0);
+        assert_eq!(cache.get("7"), None);
+        cache.insert("7".to_owned(), 7);
+        assert_eq!(cache.get("7"), Some(7));
+    }
+
+    fn looking_without_a_trace_does_not_save_an_entry_from_eviction(dispatch) {
+        let cache = of_capacity(dispatch, 2);
+        cache.insert("old".to_owned(), 1);
+        cache.insert("young".to_owned(), 2);
+        assert_eq!(cache.peek("old"), Some(1));
+        assert!(cache.contains_key("old"));
+        assert!(cache.expires_in("old").is_some());
+        cache.insert("new".to_owned(), 3);
+        assert_eq!(cache.peek("old"), None);
+        assert_eq!(cache.stats().hits + cache.stats().misses, 0);
+    }
+
+    fn a_batch_answers_in_the_order_of_its_keys(dispatch) {
+        let cache: Cache<u64, u64> = builder(dispatch).max_capacity(10_000).shards(7).build().unwrap();
+        assert_eq!(cache.insert_many((0..1000).map(|key| (key, key * 10))), 1000);
+        let keys: Vec<u64> = (0..1200).rev().chain([5, 5, 5]).collect();
+        let expected: Vec<_> = keys.iter().map(|&key| (key < 1000).then_some(key * 10)).collect();
+        assert_eq!(cache.get_many(&keys), expected);
+        assert_eq!(cache.get_many(&[] as &[u64]), []);
+        assert_eq!(cache.insert_many([]), 0);
+        assert_eq!((cache.stats().hits, cache.stats().misses), (1003, 200));
+    }
+
+    fn within_a_batch_the_later_value_of_a_key_stays(dispatch) {
+        let cache: Cache<u64, u64> = builder(dispatch).max_capacity(1000).shards(3).build().unwrap();
+        cache.insert_many([(1, 1), (2, 2), (1, 3)]);
+        assert_eq!(cache.get_many(&[1, 2]), [Some(3), Some(2)]);
+    }
+
+    fn a_posted_insertion_is_seen_by_the_next_call(dispatch) {
+        let cache: Cache<u64, u64> = builder(dispatch).max_capacity(5000).shards(4).build().unwrap();
+        for key in 0..5000 {
+            cache.post_insert(key, key + 1);
+            assert_eq!(cache.get(&key), Some(key + 1));
+        }
+        assert_eq!(cache.entry_count(), 5000);
+    }
+
+    fn every_request_is_counted_in_one_way_of_serving_it(dispatch) {
+        let cache: Cache<u64, u64> = builder(dispatch).max_capacity(100).build().unwrap();
+        for key in 0..100 {
+            cache.insert(key, key);
+            cache.get(&key);
+            cache.post_insert(key, key);
+        }
+        cache.run_pending_tasks();
+        let counts = cache.stats().dispatch;
+        match dispatch {
+            Dispatch::Adaptive => assert_eq!((counts.in_place, counts.delegated, counts.by_worker), (301, 0, 0)),
+            Dispatch::PerCore => {
+                assert_eq!((counts.in_place, counts.posted), (0, 100));
+                assert_eq!(counts.delegated + counts.posted, counts.by_worker);
+            }
+        }
+    }
+
+    fn threads_are_started_when_they_are_first_needed(dispatch) {
+        let cache: Cache<u64, u64> = builder(dispatch).max_capacity(100).build().unwrap();
+        assert_eq!(cache.thread_count(), 0);
+        cache.insert(1, 1);
+        assert_eq!(cache.thread_count(), usize::from(dispatch == Dispatch::PerCore));
+    }
+
+    fn a_panicking_comparison_reaches_its_caller_and_leaves_the_cache_valid(dispatch) {
+        #[derive(Hash)]
+        struct Touchy(u64);
+        impl PartialEq for Touchy {
+            fn eq(&self, other: &Self) -> bool {
+                assert!(self.0 != 13 && other.0 != 13, "unlucky");
+                self.0 == other.0
+            }
+        }
+        impl Eq for Touchy {}
+
+        let cache: Cache<Touchy, u64> = builder(dispatch).max_capacity(100).build().unwrap();
+        cache.insert(Touchy(13), 0);
+        let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.get(&Touchy(13))));
+        assert!(attempt.is_err());
+        let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.get_many(&[Touchy(13)])));
+        assert!(attempt.is_err());
+        cache.insert(Touchy(1), 1);
+        assert_eq!(cache.get(&Touchy(1)), Some(1));
+        assert_eq!(cache.entry_count(), 2);
+    }
+
+    fn calling_the_cache_from_inside_a_clone_fails_at_once_on_any_shard_of_any_cache(dispatch) {
+        #[derive(Default)]
+        struct Caller(Option<Box<dyn Fn() + Send>>);
+        impl Clone for Caller {
+            fn clone(&self) -> Self {
+                if let Some(call) = &self.0 {
+                    call();
+                }
+                Self(None)
+            }
+        }
+        for same in [true, false] {
+            let build = || builder(dispatch).max_capacity(100_000).shards(4).build().unwrap();
+            let cache: Cache<u64, Caller> = build();
+            let target = if same { cache.clone() } else { build() };
+            let inner = target.clone();
+            cache.insert(1, Caller(Some(Box::new(move || {
+                for key in 0..64 {
+                    let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inner.contains_key(&key)));
+                    assert!(attempt.is_err(), "a waiting call from inside must fail");
+                }
+                inner.post_insert(99, Caller(None));
+            }))));
+            assert!(cache.get(&1).is_some());
+            assert!(target.contains_key(&99));
+            cache.invalidate_all();
+        }
+    }
+
+    fn the_cache_may_be_called_from_the_drop_of_a_value(dispatch) {
+        struct Dropper(Box<dyn Fn() + Send + Sync>);
+        impl Drop for Dropper {
+            fn drop(&mut self) {
+                (self.0)();
+            }
+        }
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let cache: Cache<u64, Arc<Dropper>> = builder(dispatch).max_capacity(1).build().unwrap();
+        let value = || {
+            let (cache, dropped) = (cache.clone(), Arc::clone(&dropped));
+            Arc::new(Dropper(Box::new(move || {
+                assert!(!cache.contains_key(&99));
+                dropped.fetch_add(1, Ordering::Relaxed);
+            })))
+        };
+        for key in 0..10 {
+            cache.insert(key, value());
+        }
+        assert!(cache.remove(&9).is_some());
+        assert_eq!(dropped.load(Ordering::Relaxed), 10);
+    }
+
+    fn the_last_handle_may_be_dropped_anywhere(dispatch) {
+        let cache = of_capacity(dispatch, 10);
+        cache.insert("one".to_owned(), 1);
+        let there = cache.clone();
+        drop(cache);
+        std::thread::spawn(move || {
+            assert_eq!(there.get("one"), Some(1));
+            drop(there);
+        })
+        .join()
+        .unwrap();
+    }
+
+    fn a_time_to_live_of_its_own_is_told(dispatch) {
+        let cache = of_capacity(dispatch, 10);
+        cache.insert("forever".to_owned(), 1);
+        cache.insert_with_ttl("longer than time".to_owned(), 2, Duration::from_secs(u64::MAX));
+        cache.insert_with_ttl("an hour".to_owned(), 3, Duration::from_secs(3600));
+        assert_eq!(cache.expires_in("forever"), Some(Duration::MAX));
+        assert_eq!(cache.expires_in("longer than time"), Some(Duration::MAX));
+        let left = cache.expires_in("an hour").unwrap();
+        assert!(left > Duration::from_secs(3590) && left <= Duration::from_secs(3600), "{left:?}");
+        assert_eq!(cache.expires_in("nothing"), None);
+        assert_eq!(cache.get_many(["forever", "longer than time", "an hour"]), [Some(1), Some(2), Some(3)]);
+    }
+}
