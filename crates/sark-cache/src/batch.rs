@@ -4,42 +4,46 @@ use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
 use sark_shard::Lifetime;
+use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
 use crate::outgoing::Outgoing;
 use crate::resident::{Arrived, Cell};
 
+/// Batches of up to so many keys are routed without allocating.
+const INLINE: usize = 64;
+
 /// Positions of a batch, sorted by shard, stable within one.
 struct Routing {
     /// Positions in the batch.
-    order: Vec<usize>,
-    /// Where in `order` the part of each shard that has one ends, with the shard.
-    parts: Vec<(usize, usize)>,
+    order: SmallVec<[usize; INLINE]>,
+    /// The shards that have a part, each with where in `order` it ends.
+    parts: SmallVec<[(usize, usize); INLINE]>,
 }
 
 impl Routing {
-    /// A counting sort: `shard_of[position]` is below `shards`.
-    fn new(shard_of: &[usize], shards: usize) -> Self {
-        let mut ends = vec![0; shards + 1];
-        for &shard in shard_of {
+    /// A counting sort: `shard_of` gives a number below `shards` for each position.
+    fn new(shard_of: impl Iterator<Item = usize> + Clone, shards: usize) -> Self {
+        let mut ends: SmallVec<[usize; INLINE + 1]> = smallvec![0; shards + 1];
+        let mut length = 0;
+        for shard in shard_of.clone() {
             ends[shard + 1] += 1;
+            length += 1;
         }
-        for shard in 1..=shards {
-            ends[shard] += ends[shard - 1];
+        let (mut begin, mut parts) = (0, SmallVec::new());
+        for (shard, end) in ends[1..].iter_mut().enumerate() {
+            let here = *end;
+            *end += begin;
+            if here != 0 {
+                parts.push((shard, *end));
+            }
+            begin = *end;
         }
-        let mut order = vec![0; shard_of.len()];
+        let mut order = smallvec![0; length];
         // `ends[shard]` is where the part of the shard begins, and moves to its end as it fills.
-        for (position, &shard) in shard_of.iter().enumerate() {
+        for (position, shard) in shard_of.enumerate() {
             order[ends[shard]] = position;
             ends[shard] += 1;
-        }
-        let mut begin = 0;
-        let mut parts = Vec::new();
-        for (shard, &end) in ends[..shards].iter().enumerate() {
-            if end > begin {
-                parts.push((shard, end));
-            }
-            begin = end;
         }
         Self { order, parts }
     }
@@ -67,14 +71,13 @@ where
     {
         let inner = self.inner();
         let now = inner.common.time.for_reading();
-        let keys: Vec<&Q> = keys.into_iter().collect();
-        let hashes: Vec<u64> = keys.iter().map(|key| inner.hash(*key)).collect();
-        let shard_of: Vec<usize> = hashes.iter().map(|&hash| inner.route(hash)).collect();
-        let routing = Routing::new(&shard_of, inner.delegates.len());
+        let keys: SmallVec<[&Q; INLINE]> = keys.into_iter().collect();
+        let hashes: SmallVec<[u64; INLINE]> = keys.iter().map(|key| inner.hash(*key)).collect();
+        let routing = Routing::new(hashes.iter().map(|&hash| inner.route(hash)), inner.delegates.len());
 
         // The same batch in the order of the shards, so that each shard's part is one slice.
-        let sorted_keys: Vec<&Q> = routing.order.iter().map(|&position| keys[position]).collect();
-        let sorted_hashes: Vec<u64> = routing.order.iter().map(|&position| hashes[position]).collect();
+        let sorted_keys: SmallVec<[&Q; INLINE]> = routing.order.iter().map(|&position| keys[position]).collect();
+        let sorted_hashes: SmallVec<[u64; INLINE]> = routing.order.iter().map(|&position| hashes[position]).collect();
         let mut sorted_values: Vec<Option<V>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
 
         let mut requests = Vec::with_capacity(routing.parts.len());
@@ -85,7 +88,7 @@ where
             let (keys, hashes) = (&sorted_keys[begin..end], &sorted_hashes[begin..end]);
             begin = end;
             requests.push((shard, move |cell: &mut Cell<K, V>| {
-                let mut out = Outgoing::new();
+                let mut out = Vec::new();
                 let read = |position: usize, value: Option<&V>| values[position] = value.cloned();
                 cell.shard.get_batch(hashes, |position| keys[position], now, &mut out, read);
                 if !out.is_empty() {
@@ -110,8 +113,7 @@ where
         let now = inner.common.time.for_storing();
         let arrivals: Vec<_> =
             entries.into_iter().map(|(key, value)| inner.arrival(key, value, Lifetime::Default)).collect();
-        let shard_of: Vec<usize> = arrivals.iter().map(|arrival| inner.route(arrival.hash)).collect();
-        let routing = Routing::new(&shard_of, inner.delegates.len());
+        let routing = Routing::new(arrivals.iter().map(|arrival| inner.route(arrival.hash)), inner.delegates.len());
 
         let ledger = &inner.common.ledger;
         let mut arrivals: Vec<_> = arrivals.into_iter().map(Some).collect();

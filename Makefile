@@ -1,0 +1,45 @@
+# One word per thing to do. `make` alone says what there is.
+
+CARGO ?= cargo
+
+.PHONY: help run test check loom bench fuzz deep docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: ## build everything and compare the caches on the load of an authorization gateway
+	$(CARGO) run --release -q -p sark-bench
+
+test: ## all tests of the engine and of the benchmark program
+	$(CARGO) test
+	$(CARGO) test --release -p sark-bench
+
+check: ## formatting, lints, docs
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) check -p sark-shard --no-default-features
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+loom: ## the models of the hand-over
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p sark-delegate --test loom --release --target-dir target/loom
+
+bench: ## criterion benches of the hot paths (compare with `-- --baseline NAME`)
+	$(CARGO) bench -p sark-shard -p sark-delegate
+
+fuzz: ## a minute of fuzzing
+	scripts/fuzz.sh 20
+
+deep: loom ## everything that takes long: broken hand-overs, long fuzz, Miri, sanitizers, soak
+	scripts/break-hand-over.sh
+	PROPTEST_CASES=20000 $(CARGO) test --release -p sark-shard -p sark-cache
+	SARK_STRESS=50 $(CARGO) test --release -p sark-delegate
+	scripts/fuzz.sh 600
+	scripts/miri.sh
+	scripts/sanitizers.sh
+	scripts/soak.sh
+
+docs: ## the API documentation
+	$(CARGO) doc --workspace --no-deps --open
+
+clean: ## remove what was built
+	$(CARGO) clean
