@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::amount::Share;
 use crate::case::Wanted;
-use crate::contestants::Name;
+use crate::contestants::{Name, Reclaim};
 use crate::scenarios::{self, Settings, churn, gateway, get, get_many, mixed, replay};
 use crate::table;
 use crate::trace::{Columns, Format, Reading, TimeUnit};
@@ -111,7 +111,7 @@ struct Replay {
     ttl: Option<replay::TimeToLive>,
     /// When sark-cache gives back the place of expired entries
     #[arg(long, value_enum, default_value = "prompt")]
-    reclaim: replay::Reclaim,
+    reclaim: Reclaim,
     /// The eviction policy of sark-cache; the others have their own
     #[arg(long, value_enum, default_value = "lru")]
     policy: Policy,

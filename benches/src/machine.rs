@@ -45,6 +45,11 @@ pub fn threads_of_others() -> Option<usize> {
     Some(others.count())
 }
 
+/// How many of them there are more than before.
+pub fn threads_since(before: Option<usize>) -> Option<usize> {
+    before.zip(threads_of_others()).map(|(before, now)| now.saturating_sub(before))
+}
+
 /// The versions of a crate that this program was built with.
 pub fn version_of(name: &str) -> Option<String> {
     const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"));

@@ -46,6 +46,11 @@ pub trait Run {
     /// Runs about `operations`; runs with the same `lap` and number are the same for every contestant.
     fn run(&mut self, lap: u32, operations: u64) -> Lap;
 
+    /// Threads of the cache, where each run has a cache of its own that is gone afterwards.
+    fn threads_owned(&self) -> Option<usize> {
+        None
+    }
+
     /// Called once, after the last run.
     fn finish(&mut self) -> Fields {
         Fields::new()
@@ -77,14 +82,14 @@ impl Entrant {
     pub fn build<E>(name: Name, operations: u64, build: impl FnOnce() -> Result<Box<dyn Run>, E>) -> Result<Self, E> {
         let before = machine::threads_of_others();
         let run = build()?;
-        let threads_owned = grown(before, machine::threads_of_others());
+        let threads_owned = machine::threads_since(before);
         Ok(Self { name, run, operations, laps: Vec::new(), threads_owned })
     }
 
     fn watched(&mut self, lap: u32, operations: u64) -> Lap {
         let before = machine::threads_of_others();
         let lap = self.run.run(lap, operations);
-        let more = grown(before, machine::threads_of_others());
+        let more = machine::threads_since(before);
         self.threads_owned = self.threads_owned.zip(more).map(|(owned, more)| owned + more);
         lap
     }
@@ -104,10 +109,6 @@ impl Entrant {
             operations = (operations * 4).min(effort.operations);
         }
     }
-}
-
-fn grown(before: Option<usize>, after: Option<usize>) -> Option<usize> {
-    before.zip(after).map(|(before, after)| after.saturating_sub(before))
 }
 
 /// Runs all entrants in turn, `rounds` times. `done` hears of each run.

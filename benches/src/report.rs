@@ -29,9 +29,9 @@ pub struct Row {
     pub hit_ratio: Option<f64>,
     /// Threads of the cache's own; null where the system doesn't tell.
     pub threads_owned: Option<usize>,
-    /// Operations in each round.
+    /// Operations in each round; in the shortest one where they differ.
     pub operations: u64,
-    /// False when it was too slow and did fewer operations than the others.
+    /// False when it was too slow in some round and did fewer operations than the others.
     pub full_run: bool,
     /// What else its scenario measures.
     #[serde(flatten)]
@@ -95,7 +95,7 @@ impl Report {
         for mut entrant in entrants {
             let Some(ns_per_op) = Spread::of(entrant.laps.iter().map(|lap| lap.ns_per_op())) else { continue };
             let (gets, hits) = entrant.laps.iter().fold((0, 0), |sum, lap| (sum.0 + lap.gets, sum.1 + lap.hits));
-            let operations = entrant.laps.iter().map(|lap| lap.operations).max().unwrap_or(0);
+            let operations = entrant.laps.iter().map(|lap| lap.operations).min().unwrap_or(0);
             self.rows.push(Row {
                 case: case.to_string(),
                 contestant: entrant.name.to_string(),
@@ -103,7 +103,7 @@ impl Report {
                 ops_per_s: (1e9 / ns_per_op.median).round(),
                 ours_ahead: ours.as_deref().and_then(|ours| Spread::of_ratios(&entrant.laps, ours)),
                 hit_ratio: (gets > 0).then(|| hits as f64 / gets as f64),
-                threads_owned: entrant.threads_owned,
+                threads_owned: entrant.run.threads_owned().or(entrant.threads_owned),
                 operations,
                 full_run: operations >= effort.operations,
                 fields: entrant.run.finish(),

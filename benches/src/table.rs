@@ -19,7 +19,7 @@ const COLUMNS: [Column; 17] = [
     ("ns/op", |row| Some(format!("{:.1}", row.ns_per_op.median))),
     ("min..max", |row| Some(format!("{:.1}..{:.1}", row.ns_per_op.min, row.ns_per_op.max))),
     ("Mops/s", |row| Some(format!("{:.3}", row.ops_per_s / 1e6))),
-    ("we are ahead", |row| row.ours_ahead.map(times)),
+    ("we are ahead", |row| row.ours_ahead.filter(|_| row.contestant != OURS).map(times)),
     ("p50 ns", |row| percentile(row, "p50")),
     ("p99 ns", |row| percentile(row, "p99")),
     ("p99.9 ns", |row| percentile(row, "p99.9")),

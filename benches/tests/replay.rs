@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rand::RngExt;
-use sark_bench::contestants::{Capacity, Name};
-use sark_bench::scenarios::replay::{self, Question, Reclaim, TimeToLive};
+use sark_bench::contestants::{Capacity, Name, Reclaim};
+use sark_bench::scenarios::replay::{self, Question, TimeToLive};
 use sark_bench::trace::{Operation, Reading, Request, Trace};
 use sark_bench::workload::generator;
 
@@ -57,23 +57,51 @@ fn random_trace(seed: u64) -> Trace {
     Trace { name: "random".into(), requests, names: Vec::new() }
 }
 
-/// Contestants that are exact LRU on one shard and leave the dead where they are.
-const LAZY_LRU: [Name; 1] = [Name::MutexLru];
+/// Contestants that are exact LRU on one shard while nothing expires.
+const LRU: [Name; 3] = [Name::SarkCache, Name::SarkPerCore, Name::MutexLru];
+/// Those that also leave the dead where they are, when asked to.
+const LAZY_LRU: [Name; 2] = [Name::SarkCache, Name::MutexLru];
+/// Those that give back the places of the dead at once.
+const PROMPT_LRU: [Name; 2] = [Name::SarkCache, Name::SarkPerCore];
 
-#[test]
-fn exact_lru_contestants_count_what_the_reference_counts_on_random_streams() {
-    for seed in 0..20 {
-        for capacity in [1, 2, 3, 10, 30] {
-            for ttl in [TimeToLive::Off, TimeToLive::Recorded] {
-                let question = question(random_trace(seed), ttl, Reclaim::Lazy, false);
-                let capacity = Capacity::Entries(capacity);
-                let expected = naive::replay(&question, capacity);
-                for name in LAZY_LRU {
-                    assert_eq!(counted(name, &question, capacity), expected, "{name} {capacity:?} {ttl:?} {seed}");
-                }
+/// Holds contestants against the reference, on random streams.
+fn compare(names: &[Name], ttl: TimeToLive, reclaim: Reclaim, capacities: &[Capacity]) {
+    for seed in 0..10 {
+        for &capacity in capacities {
+            let bytes = matches!(capacity, Capacity::Bytes(_));
+            let question = question(random_trace(seed), ttl, reclaim, bytes);
+            let expected = naive::replay(&question, capacity);
+            for &name in names {
+                assert_eq!(counted(name, &question, capacity), expected, "{name} {capacity:?} seed {seed}");
             }
         }
     }
+}
+
+const ENTRIES: [Capacity; 5] =
+    [Capacity::Entries(1), Capacity::Entries(2), Capacity::Entries(3), Capacity::Entries(10), Capacity::Entries(30)];
+
+#[test]
+fn on_one_shard_without_expiry_all_are_exact_lru() {
+    compare(&LRU, TimeToLive::Off, Reclaim::Prompt, &ENTRIES);
+}
+
+#[test]
+fn the_dead_that_stay_until_touched_take_up_room() {
+    compare(&LAZY_LRU, TimeToLive::Recorded, Reclaim::Lazy, &ENTRIES);
+}
+
+#[test]
+fn the_dead_that_leave_at_once_take_up_none() {
+    compare(&PROMPT_LRU, TimeToLive::Recorded, Reclaim::Prompt, &ENTRIES);
+}
+
+#[test]
+fn a_bound_in_bytes_admits_nothing_larger_and_evicts_as_much_as_it_must() {
+    let bytes = [Capacity::Bytes(5), Capacity::Bytes(25), Capacity::Bytes(200)];
+    compare(&PROMPT_LRU, TimeToLive::Off, Reclaim::Prompt, &bytes);
+    compare(&PROMPT_LRU, TimeToLive::Recorded, Reclaim::Prompt, &bytes);
+    compare(&[Name::SarkCache], TimeToLive::Recorded, Reclaim::Lazy, &bytes);
 }
 
 #[test]
@@ -84,7 +112,7 @@ fn an_hour_of_oltp_has_its_known_lru_hits() {
     let known = [(250, 150_591), (500, 214_325), (1000, 300_122), (2000, 388_235), (5000, 490_443), (10_000, 554_906)];
     for (capacity, hits) in known {
         let capacity = Capacity::Entries(capacity);
-        for name in LAZY_LRU {
+        for name in [Name::SarkCache, Name::MutexLru] {
             assert_eq!(counted(name, &question, capacity).hits, hits, "{name} at {capacity:?}");
         }
     }
@@ -98,7 +126,7 @@ fn a_busy_application_has_its_known_lru_hits() {
     let question = question(trace, TimeToLive::Off, Reclaim::Prompt, false);
     for (capacity, hits) in [(625, 3_541_981), (2500, 4_109_637), (10_000, 4_474_313)] {
         let capacity = Capacity::Entries(capacity);
-        for name in LAZY_LRU {
+        for name in [Name::SarkCache, Name::MutexLru] {
             assert_eq!(counted(name, &question, capacity).hits, hits, "{name} at {capacity:?}");
         }
     }
@@ -111,8 +139,12 @@ fn dns_answers_whose_dead_leave_at_once_have_their_known_hits() {
     assert!(trace.has_text_keys() && trace.has_ttls());
     let question = question(trace, TimeToLive::Recorded, Reclaim::Prompt, false);
     for (capacity, hits) in [(16, 13_995), (64, 15_472), (256, 16_923), (1024, 17_070)] {
-        let outcome = naive::replay(&question, Capacity::Entries(capacity));
-        assert_eq!((outcome.hits, outcome.expired), (hits, 0), "the reference at {capacity}");
+        let capacity = Capacity::Entries(capacity);
+        let outcome = naive::replay(&question, capacity);
+        assert_eq!((outcome.hits, outcome.expired), (hits, 0), "the reference at {capacity:?}");
+        for name in PROMPT_LRU {
+            assert_eq!(counted(name, &question, capacity), outcome, "{name} at {capacity:?}");
+        }
     }
 }
 
@@ -137,6 +169,8 @@ fn block_requests_bounded_in_bytes_have_their_known_misses() {
     let question = question(trace, TimeToLive::Off, Reclaim::Prompt, true);
     for (mebibytes, misses) in [(128, 93_374), (512, 81_722), (1024, 71_704)] {
         let capacity = Capacity::Bytes(mebibytes << 20);
-        assert_eq!(naive::replay(&question, capacity).misses, misses, "the reference at {capacity:?}");
+        let outcome = naive::replay(&question, capacity);
+        assert_eq!(outcome.misses, misses, "the reference at {capacity:?}");
+        assert_eq!(counted(Name::SarkCache, &question, capacity), outcome, "{capacity:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::clock::{Clock, nanoseconds};
 use super::{Absent, Contestant, Expiring, Found, Key, Plan, Value, Weigh};
+use crate::measure::Fields;
 
 /// A value and the moment from which it is dead.
 #[derive(Clone, Debug)]
@@ -58,6 +59,10 @@ impl<K: Key, V: Value, C: Contestant<K, Timed<V>>, const HAND: bool> Contestant<
 
     fn entries(&self) -> u64 {
         self.cache.entries()
+    }
+
+    fn remarks(&self) -> Fields {
+        self.cache.remarks()
     }
 
     fn expiry(&self) -> &'static str {

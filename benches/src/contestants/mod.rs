@@ -10,8 +10,11 @@ mod moka;
 mod mutex_lru;
 mod name;
 mod quick_cache;
+mod sark;
 
 use std::time::Duration;
+
+use crate::measure::Fields;
 
 pub use name::{Enter, EnterExpiring, Name};
 
@@ -37,13 +40,35 @@ pub struct Plan {
     pub shards: Option<usize>,
     /// A time-to-live that every [`insert`](Contestant::insert) gets.
     pub time_to_live: Option<Duration>,
+    /// When expired entries give their places back, where the cache leaves a choice.
+    pub reclaim: Reclaim,
 }
 
 impl Plan {
     /// A cache of so many entries, otherwise as its users get it.
     pub fn entries(capacity: u64) -> Self {
-        Self { capacity: Capacity::Entries(capacity), shards: None, time_to_live: None }
+        Self { capacity: Capacity::Entries(capacity), shards: None, time_to_live: None, reclaim: Reclaim::Prompt }
     }
+}
+
+/// When the place of an expired entry is free again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reclaim {
+    /// The dead leave at once.
+    Prompt,
+    /// The dead keep their place until touched or evicted.
+    Lazy,
+}
+
+/// How entries left a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departures {
+    /// For want of room.
+    pub evicted: u64,
+    /// Dead when a look-up met them.
+    pub expired_on_get: u64,
+    /// Dead, and removed without anybody asking for them.
+    pub reclaimed: u64,
 }
 
 /// A bound in entries or in bytes.
@@ -99,8 +124,8 @@ pub trait Contestant<K: Key, V: Value>: Send + Sync + Sized + 'static {
     /// Forgets; true when there was something to forget.
     fn remove(&self, key: &K) -> bool;
 
-    /// How many entries it evicted, where it counts them itself; else the scenario works it out.
-    fn evicted(&self) -> Option<u64> {
+    /// How its entries left, where it counts that itself; else the scenario works it out.
+    fn departures(&self) -> Option<Departures> {
         None
     }
 
@@ -109,6 +134,18 @@ pub trait Contestant<K: Key, V: Value>: Send + Sync + Sized + 'static {
 
     /// How entries of this cache expire, for the rows of runs with a time-to-live.
     fn expiry(&self) -> &'static str;
+
+    /// What else it has to say about a run, for the row.
+    fn remarks(&self) -> Fields {
+        Fields::new()
+    }
+
+    /// Stores many entries, as quickly as the cache can; for filling it before anything is timed.
+    fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        for (key, value) in entries {
+            self.insert(key, value);
+        }
+    }
 
     /// Looks several keys up; caches without a batch of their own loop.
     fn get_many(&self, keys: &[K], mut each: impl FnMut(Option<V>)) {
@@ -141,9 +178,4 @@ pub trait Expiring<K: Key, V: Value>: Contestant<K, V> {
 
     /// Moves the clock, never backwards.
     fn set_time(&self, now: Duration);
-
-    /// How many expired entries it removed without anybody asking for them; `None` where it never does.
-    fn reclaimed(&self) -> Option<u64> {
-        None
-    }
 }

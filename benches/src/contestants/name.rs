@@ -7,11 +7,17 @@ use super::deadline_in_value::{DeadlineInValue, Timed};
 use super::moka::Moka;
 use super::mutex_lru::MutexLru;
 use super::quick_cache::QuickCache;
-use super::{Capacity, Contestant, Expiring, Key, Plan, Value};
+use super::sark::{BareShard, Sark};
+use super::{Capacity, Contestant, Expiring, Key, Plan, Reclaim, Value};
 
 /// A contestant, by the name that rows and `--contestants` use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Name {
+    /// Ours, as its users get it.
+    SarkCache,
+    /// Ours, with a pinned thread for each shard.
+    #[value(name = "sark-cache-percore")]
+    SarkPerCore,
     /// The design that sark-cache replaces.
     DashmapDesign,
     /// The `lru` crate behind sharded mutexes.
@@ -41,11 +47,14 @@ pub trait EnterExpiring<K: Key, V: Value> {
 
 impl Name {
     /// All of them, in the order in which they run and are shown.
-    pub const ALL: &[Self] = &[Self::DashmapDesign, Self::MutexLru, Self::QuickCache, Self::Moka];
+    pub const ALL: &[Self] =
+        &[Self::SarkCache, Self::SarkPerCore, Self::DashmapDesign, Self::MutexLru, Self::QuickCache, Self::Moka];
 
     /// The spelling in rows and options.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::SarkCache => "sark-cache",
+            Self::SarkPerCore => "sark-cache-percore",
             Self::DashmapDesign => "dashmap-design",
             Self::MutexLru => "mutex-lru",
             Self::QuickCache => "quick_cache",
@@ -56,6 +65,7 @@ impl Name {
     /// The crates whose versions say what was measured.
     pub fn crates(self) -> &'static [&'static str] {
         match self {
+            Self::SarkCache | Self::SarkPerCore => &["sark-cache"],
             Self::DashmapDesign => &["dashmap"],
             Self::MutexLru => &["lru", "parking_lot"],
             Self::QuickCache => &["quick_cache"],
@@ -65,7 +75,7 @@ impl Name {
 
     /// True for the contestant that all others are compared with.
     pub fn is_ours(self) -> bool {
-        false
+        self == Self::SarkCache
     }
 
     /// Calls `what` with the type of this cache, its clock being the machine's.
@@ -73,6 +83,8 @@ impl Name {
         const WALL: bool = false;
         let expires = plan.time_to_live.is_some();
         match (self, plan.capacity) {
+            (Self::SarkCache, _) => what.enter::<Sark<K, V, false, WALL>>(),
+            (Self::SarkPerCore, _) => what.enter::<Sark<K, V, true, WALL>>(),
             (Self::DashmapDesign, _) => what.enter::<DashmapDesign<K, V, WALL>>(),
             (Self::MutexLru, _) if expires => what.enter::<DeadlineInValue<MutexLru<K, Timed<V>>, V, WALL>>(),
             (Self::MutexLru, _) => what.enter::<MutexLru<K, V>>(),
@@ -92,6 +104,9 @@ impl Name {
     pub fn with_workload_clock<K: Key, V: Value, E: EnterExpiring<K, V>>(self, plan: &Plan, what: E) -> E::Output {
         const HAND: bool = true;
         match (self, plan.capacity) {
+            (Self::SarkCache, _) if plan.reclaim == Reclaim::Lazy => what.enter::<BareShard<K, V>>(),
+            (Self::SarkCache, _) => what.enter::<Sark<K, V, false, HAND>>(),
+            (Self::SarkPerCore, _) => what.enter::<Sark<K, V, true, HAND>>(),
             (Self::DashmapDesign, _) => what.enter::<DashmapDesign<K, V, HAND>>(),
             (Self::MutexLru, _) => what.enter::<DeadlineInValue<MutexLru<K, Timed<V>>, V, HAND>>(),
             (Self::QuickCache, Capacity::Entries(_)) => {

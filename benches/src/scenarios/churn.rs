@@ -56,9 +56,8 @@ impl Enter<u64, u64> for Build<'_> {
     fn enter<C: Contestant<u64, u64>>(self) -> Self::Output {
         let cache = C::build(self.plan)?;
         // Where capacity is split over shards a few places are still free then; the first untimed runs take them.
-        for key in never_seen(FILL, self.case.capacity as usize) {
-            cache.insert(key, key);
-        }
+        let fill = never_seen(FILL, self.case.capacity as usize);
+        cache.insert_many(fill.into_iter().map(|key| (key, key)));
         let entries_at_first = cache.entries();
         Ok(Box::new(Inserts { cache, threads: self.case.threads, entries_at_first, inserted: 0 }))
     }
@@ -85,7 +84,7 @@ impl<C: Contestant<u64, u64>> Run for Inserts<C> {
 
     fn finish(&mut self) -> Fields {
         let gone = (self.entries_at_first + self.inserted).saturating_sub(self.cache.entries());
-        let mut fields = Fields::new();
+        let mut fields = self.cache.remarks();
         fields.insert("inserted".into(), self.inserted.into());
         fields.insert("evicted".into(), gone.into());
         fields.insert("entries".into(), self.cache.entries().into());

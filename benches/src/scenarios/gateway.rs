@@ -99,7 +99,15 @@ impl EnterExpiring<String, Arc<str>> for Build<'_> {
         let Build { plan, load, threads } = self;
         let build = C::build;
         let latencies = histogram();
-        Ok(Box::new(Gateway { plan: plan.clone(), load, threads, build, latencies, outcome: Fields::new() }))
+        Ok(Box::new(Gateway {
+            plan: plan.clone(),
+            load,
+            threads,
+            build,
+            latencies,
+            outcome: Fields::new(),
+            threads_owned: None,
+        }))
     }
 }
 
@@ -110,6 +118,7 @@ struct Gateway<C> {
     build: fn(&Plan) -> Result<C, Absent>,
     latencies: Histogram<u64>,
     outcome: Fields,
+    threads_owned: Option<usize>,
 }
 
 /// Latencies in nanoseconds, to three digits; those above a minute count as one.
@@ -154,6 +163,7 @@ impl Tally {
 
 impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
     fn run(&mut self, lap: u32, _: u64) -> Lap {
+        let threads_before = machine::threads_of_others();
         let Ok(cache) = (self.build)(&self.plan) else { return Lap::default() };
         let load = &*self.load;
         let chunks = AtomicUsize::new(0);
@@ -184,17 +194,25 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
             self.latencies.add(&tally.latencies).expect("both histograms have the same bounds");
         }
         if lap == 0 {
+            self.threads_owned = machine::threads_since(threads_before);
+            let departures = cache.departures();
             let entries = cache.entries();
-            let expired = dead + cache.reclaimed().unwrap_or(0);
-            let worked_out = sum(|tally| tally.stored).saturating_sub(expired + entries);
+            let worked_out = sum(|tally| tally.stored).saturating_sub(dead + entries);
+            let expired = departures.map_or(dead, |gone| gone.expired_on_get + gone.reclaimed);
+            let evicted = departures.map_or(worked_out, |gone| gone.evicted);
+            self.outcome = cache.remarks();
             self.outcome.insert("hits".into(), hits.into());
             self.outcome.insert("misses".into(), (requests - hits).into());
             self.outcome.insert("expired".into(), expired.into());
-            self.outcome.insert("evicted".into(), cache.evicted().unwrap_or(worked_out).into());
+            self.outcome.insert("evicted".into(), evicted.into());
             self.outcome.insert("entries".into(), entries.into());
             self.outcome.insert("expiry".into(), cache.expiry().into());
         }
         Lap { elapsed, operations: requests, gets: requests, hits }
+    }
+
+    fn threads_owned(&self) -> Option<usize> {
+        self.threads_owned
     }
 
     fn finish(&mut self) -> Fields {

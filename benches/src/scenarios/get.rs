@@ -74,9 +74,7 @@ pub(super) fn roomy(keys: u32) -> u64 {
 /// A cache of `fill`'s keys, each key its own value.
 pub(super) fn filled<C: Contestant<u64, u64>>(plan: &Plan, fill: &[u32]) -> Result<C, Absent> {
     let cache = C::build(plan)?;
-    for &key in fill {
-        cache.insert(key.into(), key.into());
-    }
+    cache.insert_many(fill.iter().map(|&key| (key.into(), key.into())));
     Ok(cache)
 }
 
@@ -122,7 +120,7 @@ impl<C: Contestant<u64, u64>> Run for Hits<C> {
     }
 
     fn finish(&mut self) -> Fields {
-        let mut fields = Fields::new();
+        let mut fields = self.cache.remarks();
         if self.expires {
             fields.insert("expiry".into(), self.cache.expiry().into());
         }

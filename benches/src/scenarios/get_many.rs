@@ -8,7 +8,7 @@ use super::get::{filled, roomy};
 use super::{Builder, Scenario, window};
 use crate::case::Case;
 use crate::contestants::{Absent, Contestant, Enter, Plan};
-use crate::measure::{Effort, Lap, Run};
+use crate::measure::{Effort, Fields, Lap, Run};
 use crate::workload::keys::{Distribution, sequence, shuffled};
 use crate::workload::threads::together;
 
@@ -92,5 +92,9 @@ impl<C: Contestant<u64, u64>> Run for Batches<C> {
         });
         let gets = asked.len() as u64;
         Lap { elapsed, operations: gets, gets, hits: hits.iter().sum() }
+    }
+
+    fn finish(&mut self) -> Fields {
+        self.cache.remarks()
     }
 }

@@ -117,7 +117,7 @@ impl<C: Contestant<u64, u64>> Run for ReadThrough<C> {
     }
 
     fn finish(&mut self) -> Fields {
-        let mut fields = Fields::new();
+        let mut fields = self.cache.remarks();
         fields.insert("entries".into(), self.cache.entries().into());
         fields.insert("warm_up_operations".into(), self.warmed_up.into());
         fields

@@ -13,7 +13,10 @@ use anyhow::{Result, ensure};
 use super::Settings;
 use crate::amount::Share;
 use crate::case::{Case, choose};
-use crate::contestants::{Absent, Capacity, Contestant, Enter, EnterExpiring, Expiring, Found, Key, Name, Plan};
+use crate::contestants::{
+    Absent, Capacity, Contestant, Departures, Enter, EnterExpiring, Expiring, Found, Key, Name, Plan, Reclaim,
+};
+use crate::machine;
 use crate::measure::{Effort, Entrant, Fields, Lap, Run, interleave};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -26,15 +29,6 @@ pub enum TimeToLive {
     Recorded,
     /// Never.
     Off,
-}
-
-/// When the place of an expired entry is free again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Reclaim {
-    /// The dead leave at once.
-    Prompt,
-    /// The dead keep their place until touched or evicted.
-    Lazy,
 }
 
 /// What to find out.
@@ -98,11 +92,11 @@ pub fn run(settings: &Settings, question: &Question) -> Result<Report> {
 }
 
 fn words(question: &Question, capacity: Capacity) -> Case {
-    let (amount, unit) = match capacity {
-        Capacity::Entries(entries) => (entries, "entries"),
-        Capacity::Bytes(bytes) => (bytes, "bytes"),
+    let case = Case::new().with("trace", &question.trace.name);
+    let mut case = match capacity {
+        Capacity::Entries(entries) => case.with("capacity", entries),
+        Capacity::Bytes(bytes) => case.with("capacity", bytes).with("unit", "bytes"),
     };
-    let mut case = Case::new().with("trace", &question.trace.name).with("capacity", amount).with("unit", unit);
     if let Some(shards) = question.shards {
         case = case.with("shards", shards);
     }
@@ -137,7 +131,7 @@ fn with_keys<K: TraceKey>(
     capacity: Capacity,
     budget: Option<Duration>,
 ) -> Result<Box<dyn Run>, Absent> {
-    let plan = Plan { capacity, shards: question.shards, time_to_live: None };
+    let plan = Plan { capacity, shards: question.shards, time_to_live: None, reclaim: question.reclaim };
     let build = Build { plan: &plan, trace: &question.trace, budget };
     match question.ttl {
         TimeToLive::Off => name.with::<K, u64, _>(&plan, build),
@@ -175,7 +169,7 @@ impl<K: TraceKey> Enter<K, u64> for Build<'_> {
         let step = |cache: &C, key: &K, request: &Request, counts: &mut Counts| {
             counts.without_expiry(cache, key, request);
         };
-        replay(self, step, |_| None)
+        replay(self, step, false)
     }
 }
 
@@ -191,11 +185,11 @@ impl<K: TraceKey> EnterExpiring<K, u64> for Build<'_> {
             }
             counts.with_expiry(cache, key, request);
         };
-        replay(self, step, C::reclaimed)
+        replay(self, step, true)
     }
 }
 
-fn replay<K, C, S>(build: Build<'_>, step: S, reclaimed: fn(&C) -> Option<u64>) -> Result<Box<dyn Run>, Absent>
+fn replay<K, C, S>(build: Build<'_>, step: S, expires: bool) -> Result<Box<dyn Run>, Absent>
 where
     K: TraceKey,
     C: Contestant<K, u64>,
@@ -205,7 +199,18 @@ where
     C::build(build.plan)?;
     let Build { plan, trace, budget } = build;
     let (plan, trace) = (plan.clone(), Arc::clone(trace));
-    Ok(Box::new(Replay { plan, trace, budget, step, reclaimed, outcome: Fields::new(), key: PhantomData::<fn() -> K> }))
+    Ok(Box::new(Replay {
+        plan,
+        trace,
+        budget,
+        step,
+        expires,
+        outcome: Fields::new(),
+        threads_owned: None,
+        most: 0,
+        key: PhantomData::<fn() -> K>,
+        cache: PhantomData::<fn() -> C>,
+    }))
 }
 
 struct Replay<C, K, S> {
@@ -213,9 +218,13 @@ struct Replay<C, K, S> {
     trace: Arc<Trace>,
     budget: Option<Duration>,
     step: S,
-    reclaimed: fn(&C) -> Option<u64>,
+    expires: bool,
     outcome: Fields,
+    threads_owned: Option<usize>,
+    /// Operations of the longest run so far, which is the one that is told of.
+    most: u64,
     key: PhantomData<fn() -> K>,
+    cache: PhantomData<fn() -> C>,
 }
 
 impl<K, C, S> Run for Replay<C, K, S>
@@ -224,9 +233,10 @@ where
     C: Contestant<K, u64>,
     S: FnMut(&C, &K, &Request, &mut Counts) + Clone,
 {
-    fn run(&mut self, lap: u32, _: u64) -> Lap {
+    fn run(&mut self, _: u32, _: u64) -> Lap {
         /// How often a contestant with a budget looks at the clock.
         const CHUNK: usize = 64;
+        let threads_before = machine::threads_of_others();
         let Ok(cache) = C::build(&self.plan) else { return Lap::default() };
         let mut counts = Counts::default();
         let mut step = self.step.clone();
@@ -242,10 +252,17 @@ where
             done += chunk.len() as u64;
         }
         let elapsed = begun.elapsed();
-        if lap == 0 {
-            self.outcome = counts.fields(cache.entries(), cache.evicted(), (self.reclaimed)(&cache));
+        if done > self.most {
+            self.most = done;
+            self.threads_owned = machine::threads_since(threads_before);
+            self.outcome = counts.fields(&cache, self.expires);
+            self.outcome.append(&mut cache.remarks());
         }
         Lap { elapsed, operations: done, gets: counts.hits + counts.misses(), hits: counts.hits }
+    }
+
+    fn threads_owned(&self) -> Option<usize> {
+        self.threads_owned
     }
 
     fn finish(&mut self) -> Fields {
@@ -316,16 +333,26 @@ impl Counts {
         }
     }
 
-    fn fields(&self, entries: u64, evicted: Option<u64>, reclaimed: Option<u64>) -> Fields {
-        let left = self.deleted + self.dead + reclaimed.unwrap_or(0) + entries;
-        let worked_out = (!self.replaced).then(|| self.stored.saturating_sub(left));
+    /// The row's counts. What the cache counts itself is taken from there, the rest is worked out: what was stored and
+    /// is neither there nor otherwise gone was evicted.
+    fn fields<K: Key, C: Contestant<K, u64>>(&self, cache: &C, expires: bool) -> Fields {
+        let departures = cache.departures();
+        let entries = cache.entries();
+        let worked_out = self.stored.saturating_sub(self.deleted + self.dead + entries);
+        let evicted = match departures {
+            Some(Departures { evicted, .. }) => Some(evicted),
+            None => (!self.replaced).then_some(worked_out),
+        };
         let mut fields = Fields::new();
         fields.insert("hits".into(), self.hits.into());
         fields.insert("misses".into(), self.misses().into());
-        fields.insert("expired".into(), self.dead.into());
-        fields.insert("reclaimed".into(), reclaimed.into());
-        fields.insert("evicted".into(), evicted.or(worked_out).into());
+        fields.insert("expired".into(), departures.map_or(self.dead, |gone| gone.expired_on_get).into());
+        fields.insert("reclaimed".into(), departures.map(|gone| gone.reclaimed).into());
+        fields.insert("evicted".into(), evicted.into());
         fields.insert("entries".into(), entries.into());
+        if expires {
+            fields.insert("expiry".into(), cache.expiry().into());
+        }
         fields
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sark_bench::contestants::Capacity;
-use sark_bench::scenarios::replay::{Question, Reclaim, TimeToLive};
+use sark_bench::contestants::{Capacity, Reclaim};
+use sark_bench::scenarios::replay::{Question, TimeToLive};
 use sark_bench::trace::Operation;
 
 /// What happened in one pass.

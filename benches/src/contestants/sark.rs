@@ -1,0 +1,221 @@
+//! `sark-cache`, under both dispatches, and a bare shard of it for replays that leave the dead in their places.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sark_cache::{Cache, Clock, Dispatch, Hands};
+use sark_shard::{Config, Lifetime, Nanos, NoPool, Removed, Room, Shard};
+use serde_json::json;
+
+use super::clock::nanoseconds;
+use super::{Absent, Capacity, Contestant, Departures, Expiring, Found, Hasher, Key, Plan, Reclaim, Value, hasher};
+use crate::measure::Fields;
+
+/// The cache; with `HAND`, its clock is moved by the workload.
+pub struct Sark<K, V, const PER_CORE: bool, const HAND: bool>
+where
+    K: Key,
+    V: Value,
+{
+    cache: Cache<K, V, Hasher>,
+    hands: Hands,
+}
+
+impl<K: Key, V: Value, const PER_CORE: bool, const HAND: bool> Contestant<K, V> for Sark<K, V, PER_CORE, HAND> {
+    fn build(plan: &Plan) -> Result<Self, Absent> {
+        if HAND && plan.reclaim == Reclaim::Lazy {
+            return Err(Absent("leaving the dead in their places is only shown on one bare shard".into()));
+        }
+        let (clock, hands) = Clock::manual();
+        let mut builder = Cache::builder()
+            .dispatch(if PER_CORE { Dispatch::PerCore } else { Dispatch::Adaptive })
+            .clock(if HAND { clock } else { Clock::system() });
+        builder = match plan.capacity {
+            Capacity::Entries(entries) => builder.max_capacity(entries),
+            Capacity::Bytes(bytes) => builder.max_capacity(bytes).weigher(|_, value: &V| value.weigh()),
+        };
+        if let Some(shards) = plan.shards {
+            builder = builder.shards(shards);
+        }
+        if let Some(ttl) = plan.time_to_live {
+            builder = builder.time_to_live(ttl);
+        }
+        let cache = builder.hasher(hasher()).build().map_err(|error| Absent(error.to_string()))?;
+        Ok(Self { cache, hands })
+    }
+
+    #[inline]
+    fn get(&self, key: &K) -> Option<V> {
+        self.cache.get(key)
+    }
+
+    #[inline]
+    fn insert(&self, key: K, value: V) {
+        self.cache.insert(key, value);
+    }
+
+    fn remove(&self, key: &K) -> bool {
+        self.cache.remove(key).is_some()
+    }
+
+    fn entries(&self) -> u64 {
+        self.cache.run_pending_tasks();
+        self.cache.entry_count()
+    }
+
+    fn departures(&self) -> Option<Departures> {
+        let stats = self.cache.stats();
+        Some(Departures {
+            evicted: stats.evicted,
+            expired_on_get: stats.expired_on_get,
+            reclaimed: stats.expired - stats.expired_on_get,
+        })
+    }
+
+    fn expiry(&self) -> &'static str {
+        if HAND { "its own, reclaimed as the workload's clock moves" } else { "its own" }
+    }
+
+    fn remarks(&self) -> Fields {
+        let served = self.cache.stats().dispatch;
+        let mut fields = Fields::new();
+        fields.insert("shards".into(), self.cache.shard_count().into());
+        fields.insert(
+            "dispatch".into(),
+            json!({
+                "in_place": served.in_place,
+                "delegated": served.delegated,
+                "posted": served.posted,
+                "by_worker": served.by_worker,
+                "parked": served.parked,
+            }),
+        );
+        fields
+    }
+
+    fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        const BATCH: usize = 4096;
+        let mut entries = entries.into_iter();
+        loop {
+            let batch: Vec<(K, V)> = entries.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                return;
+            }
+            self.cache.insert_many(batch);
+        }
+    }
+
+    #[inline]
+    fn get_many(&self, keys: &[K], each: impl FnMut(Option<V>)) {
+        self.cache.get_many(keys).into_iter().for_each(each);
+    }
+}
+
+impl<K: Key, V: Value, const PER_CORE: bool> Expiring<K, V> for Sark<K, V, PER_CORE, true> {
+    #[inline]
+    fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) {
+        self.cache.insert_with_ttl(key, value, ttl);
+    }
+
+    /// What was dead is nothing here; the cache counts it.
+    #[inline]
+    fn look_up(&self, key: &K) -> Found<V> {
+        self.cache.get(key).map_or(Found::Nothing, Found::Live)
+    }
+
+    fn set_time(&self, now: Duration) {
+        self.hands.set(now);
+        self.cache.run_pending_tasks();
+    }
+}
+
+/// One shard by itself, whose wheel nobody turns: the dead keep their places until touched or evicted.
+///
+/// The mutex only stands in for the ownership that a cache gives its shards.
+pub struct BareShard<K, V> {
+    shard: Mutex<(Shard<K, V>, Nanos)>,
+    hasher: Hasher,
+    by_bytes: bool,
+}
+
+impl<K: Key, V: Value> BareShard<K, V> {
+    fn store(&self, key: K, value: V, lifetime: Lifetime) {
+        let hash = self.hasher.hash_one(&key);
+        let weight = if self.by_bytes { value.weigh() } else { 1 };
+        // Dropped after the shard is let go.
+        let mut gone: Vec<Removed<K, V>> = Vec::new();
+        let (shard, now) = &mut *self.shard.lock();
+        // What is too heavy is not admitted, and comes back.
+        let _ = shard.insert(hash, key, value, weight, lifetime, *now, &mut NoPool, &mut gone);
+    }
+}
+
+impl<K: Key, V: Value> Contestant<K, V> for BareShard<K, V> {
+    fn build(plan: &Plan) -> Result<Self, Absent> {
+        if plan.shards.is_some_and(|shards| shards > 1) {
+            return Err(Absent("leaving the dead in their places is only shown on one bare shard".into()));
+        }
+        let (budget, by_bytes) = match plan.capacity {
+            Capacity::Entries(entries) => (Room::for_entries(entries), false),
+            Capacity::Bytes(bytes) => (Room::for_weight(bytes), true),
+        };
+        let shard = Shard::new(Config { budget, ..Config::default() });
+        Ok(Self { shard: Mutex::new((shard, Nanos(0))), hasher: hasher(), by_bytes })
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        let hash = self.hasher.hash_one(key);
+        let mut gone: Vec<Removed<K, V>> = Vec::new();
+        let (shard, now) = &mut *self.shard.lock();
+        shard.get(hash, key, *now, &mut gone, V::clone)
+    }
+
+    fn insert(&self, key: K, value: V) {
+        self.store(key, value, Lifetime::Forever);
+    }
+
+    fn remove(&self, key: &K) -> bool {
+        let hash = self.hasher.hash_one(key);
+        let mut gone: Vec<Removed<K, V>> = Vec::new();
+        let (shard, now) = &mut *self.shard.lock();
+        shard.remove(hash, key, *now, &mut gone).is_some()
+    }
+
+    fn entries(&self) -> u64 {
+        self.shard.lock().0.len() as u64
+    }
+
+    fn departures(&self) -> Option<Departures> {
+        let counters = self.shard.lock().0.counters();
+        Some(Departures {
+            evicted: counters.evicted,
+            expired_on_get: counters.expired_on_get,
+            reclaimed: counters.expired - counters.expired_on_get,
+        })
+    }
+
+    fn expiry(&self) -> &'static str {
+        "its own, the dead keeping their places until touched or evicted"
+    }
+
+    fn remarks(&self) -> Fields {
+        let mut fields = Fields::new();
+        fields.insert("engine".into(), "one bare shard, its timer wheel not advanced".into());
+        fields
+    }
+}
+
+impl<K: Key, V: Value> Expiring<K, V> for BareShard<K, V> {
+    fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) {
+        self.store(key, value, Lifetime::For(nanoseconds(ttl)));
+    }
+
+    /// What was dead is nothing here; the shard counts it.
+    fn look_up(&self, key: &K) -> Found<V> {
+        self.get(key).map_or(Found::Nothing, Found::Live)
+    }
+
+    fn set_time(&self, now: Duration) {
+        self.shard.lock().1 = Nanos(nanoseconds(now));
+    }
+}
