@@ -126,25 +126,33 @@ where
             requests.push((shard, move |cell: &mut Cell<K, V>| {
                 let mut out = Outgoing::new();
                 let mut kept = 0;
-                let mut short = Vec::new();
-                for arrival in part {
+                let mut short = None;
+                let mut part = part.into_iter();
+                for arrival in part.by_ref() {
                     match cell.insert(arrival, now, &mut &*ledger, &mut out) {
                         Arrived::Kept => kept += 1,
                         Arrived::Refused => {}
-                        Arrived::Short { arrival, missing } => short.push((arrival, missing)),
+                        Arrived::Short { arrival, missing } => {
+                            short = Some((arrival, missing));
+                            break;
+                        }
                     }
                 }
-                (kept, short, cell.earlier_alarm(now), out)
+                // What follows must not overtake the one that waits for room: it may have the same key.
+                (kept, short, part, cell.earlier_alarm(now), out)
             }));
         }
         let mut all_kept = 0;
-        for ((shard, _), (kept, short, alarm, mut out)) in routing.parts.iter().zip(inner.run_each(requests)) {
+        for (&(shard, _), (kept, short, rest, alarm, mut out)) in routing.parts.iter().zip(inner.run_each(requests)) {
             all_kept += kept;
             if let Some(delay) = alarm {
-                inner.delegates.wake_in(*shard, delay);
+                inner.delegates.wake_in(shard, delay);
             }
-            for (arrival, missing) in short {
-                all_kept += usize::from(inner.insert_with_room_of_others(*shard, arrival, missing, now, &mut out));
+            if let Some((arrival, missing)) = short {
+                all_kept += usize::from(inner.insert_with_room_of_others(shard, arrival, missing, now, &mut out));
+            }
+            for arrival in rest {
+                all_kept += usize::from(inner.insert_at(shard, arrival, now, &mut out));
             }
         }
         all_kept

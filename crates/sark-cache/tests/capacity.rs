@@ -94,6 +94,16 @@ under_both_dispatches! {
         assert_eq!((cache.stats().rejected, cache.weighted_size()), (1, 10));
     }
 
+    fn in_a_batch_a_later_value_wins_over_one_that_had_to_wait_for_room(dispatch) {
+        let cache = builder(dispatch).weigher(|_, &weight| weight).max_capacity(100).shards(8).build().unwrap();
+        assert_eq!(cache.insert_many([(1, 101_u32), (1, 5), (2, 6)]), 2);
+        assert_eq!(cache.get_many(&[1, 2]), [Some(5), Some(6)], "after one that is too heavy for the cache");
+        cache.invalidate_all();
+        cache.insert_many((0..100).map(|key| (key, 1)));
+        assert_eq!(cache.insert_many([(1, 80_u32), (1, 5)]), 2);
+        assert_eq!(cache.get(&1), Some(5), "after one that needs the room of other shards");
+    }
+
     fn entries_and_weight_can_be_bounded_together(dispatch) {
         let cache = builder(dispatch).weigher(|_, &weight| weight).max_capacity(100).max_entries(5).build().unwrap();
         for key in 0..20 {
