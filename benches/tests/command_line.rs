@@ -52,7 +52,7 @@ fn one_case_runs_alone_and_stands_in_a_table() {
 
 #[test]
 fn every_hit_scenario_hits_always() {
-    let report = json(&["get", "--quick", "--rounds", "1", "--case", "keys=10k threads=1", "--json"]);
+    let report = json(&["get", "--quick", "--rounds", "1", "--case", "keys=10k threads=1 dist=zipf0.99", "--json"]);
     for row in report["rows"].as_array().unwrap() {
         assert_eq!(row["hit_ratio"], 1.0, "{row}");
     }

@@ -44,8 +44,9 @@ pub const NAME: &str = "gateway";
 const CAPACITY: Share = Share::Amount(20_000);
 /// And of a trace's keys.
 const CAPACITY_OF_TRACE: Share = Share::Percent(10.0);
-/// The time after which a contestant is stopped in each round.
-const BUDGET: Duration = Duration::from_millis(1200);
+/// The time after which a contestant is stopped in each round, and the same when it must be quick.
+const BUDGET: Duration = Duration::from_millis(1500);
+const QUICK_BUDGET: Duration = Duration::from_millis(1000);
 /// Requests a thread takes at a time.
 const CHUNK: usize = 64;
 /// The workload's clock is moved in steps of so many nanoseconds.
@@ -66,14 +67,15 @@ pub fn run(settings: &Settings, job: &Job) -> Result<Report> {
     choose(vec![case.clone()], &settings.wishes, Case::clone)?;
 
     let length = load.requests.len() as u64;
-    let effort = Effort { rounds: settings.rounds, operations: length, budget: BUDGET };
+    let budget = if settings.quick { QUICK_BUDGET } else { BUDGET };
+    let effort = Effort { rounds: settings.rounds, operations: length, budget };
     let mut report = Report::new(NAME, settings.rounds, &settings.contestants);
     let mut progress = Progress::new(settings.contestants.len() as u64 * u64::from(settings.rounds));
     progress.begin(format!("{} requests, {} keys, {case}", load.requests.len(), load.keys.len()));
     let plan = Plan::entries(capacity);
     let mut entrants = Vec::new();
     for &name in &settings.contestants {
-        let build = Build { plan: &plan, load: Arc::clone(&load), threads };
+        let build = Build { plan: &plan, load: Arc::clone(&load), threads, budget };
         match Entrant::build(name, length, || name.with_workload_clock::<String, Arc<str>, _>(&plan, build)) {
             Ok(entrant) => entrants.push(entrant),
             Err(why) => report.miss(&case, name, why),
@@ -89,6 +91,7 @@ struct Build<'a> {
     plan: &'a Plan,
     load: Arc<Load>,
     threads: usize,
+    budget: Duration,
 }
 
 impl EnterExpiring<String, Arc<str>> for Build<'_> {
@@ -96,7 +99,7 @@ impl EnterExpiring<String, Arc<str>> for Build<'_> {
 
     fn enter<C: Expiring<String, Arc<str>>>(self) -> Self::Output {
         C::build(self.plan)?;
-        let Build { plan, load, threads } = self;
+        let Build { plan, load, threads, budget } = self;
         let build = C::build;
         let latencies = histogram();
         Ok(Box::new(Gateway {
@@ -107,6 +110,8 @@ impl EnterExpiring<String, Arc<str>> for Build<'_> {
             latencies,
             outcome: Fields::new(),
             threads_owned: None,
+            most: 0,
+            budget,
         }))
     }
 }
@@ -119,6 +124,9 @@ struct Gateway<C> {
     latencies: Histogram<u64>,
     outcome: Fields,
     threads_owned: Option<usize>,
+    /// Requests of the longest run so far, which is the one that is told of.
+    most: u64,
+    budget: Duration,
 }
 
 /// Latencies in nanoseconds, to three digits; those above a minute count as one.
@@ -162,7 +170,7 @@ impl Tally {
 }
 
 impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
-    fn run(&mut self, lap: u32, _: u64) -> Lap {
+    fn run(&mut self, _: u32, _: u64) -> Lap {
         let threads_before = machine::threads_of_others();
         let Ok(cache) = (self.build)(&self.plan) else { return Lap::default() };
         let load = &*self.load;
@@ -171,7 +179,7 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
         let begun = Instant::now();
         let (elapsed, tallies) = together(self.threads, |_| {
             let mut tally = Tally::new();
-            while begun.elapsed() < BUDGET {
+            while begun.elapsed() < self.budget {
                 let start = chunks.fetch_add(CHUNK, Ordering::Relaxed);
                 let Some(first) = load.requests.get(start) else { break };
                 move_clock(&clock, &cache, first.at);
@@ -193,7 +201,8 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
         for tally in &tallies {
             self.latencies.add(&tally.latencies).expect("both histograms have the same bounds");
         }
-        if lap == 0 {
+        if requests > self.most {
+            self.most = requests;
             self.threads_owned = machine::threads_since(threads_before);
             let departures = cache.departures();
             let entries = cache.entries();
