@@ -136,7 +136,7 @@ impl World {
                 shard.get_batch(&[hash; 3], |i| keys[i], now, bin, |_, value| drop(value.cloned()));
             }
             _ => {
-                drop(shard.find_by(hash, now, |other| if *other == key { Match::Equal } else { Match::Ask }));
+                drop(shard.find_by(hash, |other| if *other == key { Match::Equal } else { Match::Ask }));
                 shard.advance(now, 5, bin);
                 shard.evict(Room::for_weight(0).min(Room { entries: 1, weight: 0 }), bin);
             }

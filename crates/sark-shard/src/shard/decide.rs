@@ -13,7 +13,7 @@ use super::insert::New;
 use super::{Insertion, Shard};
 use crate::column::Column;
 use crate::index::ShortHash;
-use crate::removed::{RemovalCause, Removals};
+use crate::removed::Removals;
 use crate::room::Pool;
 use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
@@ -34,7 +34,7 @@ pub enum Match {
 pub enum Finding {
     /// The entry.
     Found(Slot),
-    /// No live entry has this key, as of this stamp.
+    /// No entry has this key, as of this stamp.
     Absent(Stamp),
     /// Perhaps one of some.
     Undecided(Undecided),
@@ -120,34 +120,32 @@ impl Decide {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Looks for the live entry under `hash` that `predicate` says is equal, and notes those of
-    /// which it can't tell.
+    /// Looks for the entry under `hash` that `predicate` says is equal, and notes those of which it
+    /// can't tell.
     ///
-    /// An equal one wins at once. Leaves no trace in order and counters; dead entries count as
-    /// absent. `predicate` is asked only about keys whose low 32 bits of hash are the same. O(1),
-    /// unless many keys share a hash.
+    /// An equal one wins at once. Leaves no trace in order and counters. The time plays no part: the
+    /// entry may be dead, which the operations by slot find out, and if the key is absent then it is
+    /// so at any time, even for a caller whose time is a little behind. `predicate` is asked only
+    /// about keys whose low 32 bits of hash are the same. O(1), unless many keys share a hash.
     ///
     /// ```
     /// # use sark_shard::*;
     /// # let (mut shard, mut removed) = (Shard::<String, u64>::new(Config::default()), Vec::new());
     /// # let now = Nanos(0);
-    /// let Finding::Absent(stamp) = shard.find_by(7, now, |_| Match::Ask) else { panic!() };
+    /// let Finding::Absent(stamp) = shard.find_by(7, |_| Match::Ask) else { panic!() };
     /// shard.insert_if(stamp, 7, "a".into(), 1, 1, Lifetime::Default, now, &mut NoPool, &mut removed).unwrap();
     ///
-    /// let Finding::Undecided(undecided) = shard.find_by(7, now, |_| Match::Ask) else { panic!() };
+    /// let Finding::Undecided(undecided) = shard.find_by(7, |_| Match::Ask) else { panic!() };
     /// // ... here "a" is compared, with the shard let go ...
     /// let slot = shard.slot_of(undecided.candidates[0]).expect("it is still there");
     /// assert_eq!(shard.hit_slot(slot, now, &mut removed, |value| *value), Some(1));
     /// ```
-    pub fn find_by(&mut self, hash: u64, now: Nanos, mut predicate: impl FnMut(&K) -> Match) -> Finding {
+    pub fn find_by(&mut self, hash: u64, mut predicate: impl FnMut(&K) -> Match) -> Finding {
         let hash = ShortHash::of(hash);
         let stamp = self.decide.stamp(hash);
         let mut candidates = Vec::new();
         for slot in self.index.with_hash(hash) {
             let Some(entry) = self.slab.get(slot) else { continue };
-            if self.deadlines.is_dead(slot, now) {
-                continue;
-            }
             match predicate(&entry.key) {
                 Match::Equal => return Finding::Found(slot),
                 Match::Different => {}
@@ -190,15 +188,7 @@ impl<K, V> Shard<K, V> {
         if self.decide.stamp(hash) != stamp {
             return Err(Changed { key, value });
         }
-        // A dead entry counted as absent; it must not stay beside the new one.
-        while let Some(dead) = self.dead_with_hash(hash, now) {
-            self.hand_back(dead, RemovalCause::Expired, removed);
-        }
         Ok(self.store(None, New { hash, key, value, weight, lifetime }, now, pool, removed))
-    }
-
-    fn dead_with_hash(&self, hash: ShortHash, now: Nanos) -> Option<Slot> {
-        self.index.with_hash(hash).find(|&slot| self.deadlines.is_dead(slot, now))
     }
 }
 

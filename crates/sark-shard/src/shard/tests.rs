@@ -323,7 +323,7 @@ fn the_oldest_live_entry_is_popped_and_dead_ones_expire_on_the_way() {
 fn a_candidate_names_one_entry_only() {
     let mut shard = shard(Config::default());
     put(&mut shard, 1);
-    let ask = |shard: &mut Shard<u64, u64>| match shard.find_by(hash(1), Nanos(0), |_| Match::Ask) {
+    let ask = |shard: &mut Shard<u64, u64>| match shard.find_by(hash(1), |_| Match::Ask) {
         Finding::Undecided(undecided) => undecided.candidates[0],
         other => panic!("{other:?}"),
     };
@@ -344,13 +344,30 @@ fn a_candidate_names_one_entry_only() {
 #[test]
 fn an_insertion_in_between_is_noticed_by_its_hash() {
     let mut shard = shard(Config::default());
-    let Finding::Absent(stamp) = shard.find_by(hash(1), Nanos(0), |_| Match::Ask) else { panic!() };
+    let Finding::Absent(stamp) = shard.find_by(hash(1), |_| Match::Ask) else { panic!() };
     put(&mut shard, 1);
     put(&mut shard, 1);
     let mut out = Out::new();
     let outcome = shard.insert_if(stamp, hash(1), 1, 2, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut out);
     assert_eq!(outcome, Err(Changed { key: 1, value: 2 }));
     assert_eq!(shard.peek(hash(1), &1, Nanos(0)), Some(&1));
+}
+
+#[test]
+fn an_absent_key_is_absent_for_a_caller_whose_time_is_behind() {
+    let mut shard = shard(Config::default());
+    put_for(&mut shard, 1, Lifetime::For(90), 0);
+    let by_key = |key: &u64| if *key == 1 { Match::Equal } else { Match::Different };
+    // It is dead at 90; one caller's time is past that, the other's is not.
+    let Finding::Found(slot) = shard.find_by(hash(1), by_key) else { panic!() };
+    assert!(shard.entry_at(slot, Nanos(100)).is_none() && shard.entry_at(slot, Nanos(80)).is_some());
+    let mut out = Out::new();
+    assert_eq!(shard.hit_slot(slot, Nanos(100), &mut out, |value| *value), None);
+    assert_eq!(causes(&out), [(1, RemovalCause::Expired)]);
+    let Finding::Absent(stamp) = shard.find_by(hash(1), by_key) else { panic!() };
+    let outcome = shard.insert_if(stamp, hash(1), 1, 2, 1, Lifetime::Default, Nanos(80), &mut NoPool, &mut out);
+    assert_eq!((outcome, shard.len()), (Ok(Insertion::Inserted), 1), "never two entries of one key");
+    shard.validate();
 }
 
 #[test]
@@ -361,7 +378,7 @@ fn an_equal_key_wins_over_undecided_ones() {
     }
     for wanted in 0..5 {
         let decide = |key: &u64| if *key == wanted { Match::Equal } else { Match::Ask };
-        let Finding::Found(slot) = shard.find_by(7, Nanos(0), decide) else { panic!() };
+        let Finding::Found(slot) = shard.find_by(7, decide) else { panic!() };
         assert_eq!(shard.key_at(slot), Some(&wanted));
     }
 }
@@ -370,7 +387,7 @@ fn an_equal_key_wins_over_undecided_ones() {
 fn a_slot_without_an_entry_is_like_a_key_that_is_not_there() {
     let mut shard = shard(Config::default());
     put(&mut shard, 1);
-    let Finding::Found(slot) = shard.find_by(hash(1), Nanos(0), |_| Match::Equal) else { panic!() };
+    let Finding::Found(slot) = shard.find_by(hash(1), |_| Match::Equal) else { panic!() };
     let mut out = Out::new();
     assert_eq!(shard.remove_slot(slot, Nanos(0), &mut out), Some((1, 1)));
     assert_eq!(shard.hit_slot(slot, Nanos(0), &mut out, |value| *value), None);

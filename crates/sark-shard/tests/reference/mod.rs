@@ -104,8 +104,8 @@ impl Model {
         self.entries.contains_key(&id) && now.min(u64::MAX - 1) < self.deadline(id)
     }
 
-    pub fn live_with_hash(&self, hash: u64, now: u64) -> Vec<u8> {
-        let same = |id: &u8| self::hash(*id) as u32 == hash as u32 && self.is_live(*id, now);
+    pub fn with_hash(&self, hash: u64) -> Vec<u8> {
+        let same = |id: &u8| self::hash(*id) as u32 == hash as u32;
         let mut ids: Vec<u8> = self.order.iter().copied().filter(same).collect();
         ids.sort_unstable();
         ids
@@ -180,26 +180,6 @@ impl Model {
             self.counters.inserted += 1;
             Outcome::Inserted
         }
-    }
-
-    /// As `insert`, after everything dead under the same hash has gone.
-    pub fn insert_absent(
-        &mut self,
-        id: u8,
-        hash: u64,
-        number: u32,
-        weight: u32,
-        lifetime: Lifetime,
-        now: u64,
-    ) -> Outcome {
-        let before = self.out.len();
-        for other in self.order.clone() {
-            if self::hash(other) as u32 == hash as u32 {
-                self.expire_if_dead(other, now);
-            }
-        }
-        self.out[before..].sort_by_key(|line| line.id);
-        self.insert(id, number, weight, lifetime, now)
     }
 
     pub fn reject(&mut self, id: u8, number: u32, weight: u32, now: u64) {
