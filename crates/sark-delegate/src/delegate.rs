@@ -17,6 +17,9 @@
 //!
 //! A runner that took ownership first serves what is in the mailbox, so requests are served in the order of the calls.
 //!
+//! What a runner does on behalf of others that is their code (dropping what is left over, waking, answering futures) it
+//! does when it holds nothing, and not before it looked for messages: see [`Aftermath`].
+//!
 //! Called by `group` (callers) and `worker`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +33,8 @@ use crate::inside;
 use crate::mailbox::Mailbox;
 use crate::ownership::OwnershipWord;
 use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, UnsafeCell, fence, lock};
-use crate::task::{Errand, Message};
+use crate::task::{Errand, Message, Panic, discard};
+use crate::worker::on_worker_thread;
 
 /// A runner serves at most so many messages before it lets others have the delegate ...
 const BUDGET_MESSAGES: u32 = if cfg!(loom) { 1 } else { 64 };
@@ -38,6 +42,10 @@ const BUDGET_MESSAGES: u32 = if cfg!(loom) { 1 } else { 64 };
 const BUDGET_TIME: Duration = Duration::from_micros(20);
 /// The clock is looked at once in so many messages.
 const MESSAGES_PER_CLOCK_READ: u32 = 8;
+
+/// Added to `announced` when a delegate is sealed, so that whoever still holds it comes off the fast path.
+#[cfg(all(unix, not(loom)))]
+const SEALED_ANNOUNCEMENT: u32 = 1 << 31;
 
 /// No alarm is set.
 pub(crate) const NO_ALARM: u64 = u64::MAX;
@@ -130,11 +138,16 @@ impl<S: Resident> Delegate<S> {
         }
     }
 
-    /// Sends, waiting for room. True as for `try_send`.
-    pub(crate) fn send(&self, message: Message<S>) -> bool {
+    /// As `try_send`, waiting for room for a while.
+    pub(crate) fn send_within(&self, message: Message<S>, patience: Duration) -> Result<bool, Message<S>> {
         self.announced.fetch_add(1, Ordering::AcqRel);
-        self.mailbox.send(message);
-        self.count_pending()
+        match self.mailbox.send_within(message, patience) {
+            Ok(()) => Ok(self.count_pending()),
+            Err(message) => {
+                self.announced.fetch_sub(1, Ordering::AcqRel);
+                Err(message)
+            }
+        }
     }
 
     fn count_pending(&self) -> bool {
@@ -154,10 +167,12 @@ impl<S: Resident> Delegate<S> {
 
     /// A future found the mailbox full: it is woken when there is room. It must try once more after this.
     pub(crate) fn wake_when_room(&self, waker: &Waker) {
+        // Cloning and dropping wakers is other people's code: not under the lock, for which a runner may be waiting.
+        let mut waker = Some(waker.clone());
         {
             let mut waiting = lock(&self.waiting_for_room);
-            if !waiting.iter().any(|known| known.will_wake(waker)) {
-                waiting.push(waker.clone());
+            if !waiting.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
+                waiting.extend(waker.take());
             }
         }
         self.starved.store(true, Ordering::Relaxed);
@@ -171,7 +186,22 @@ impl<S: Resident> Delegate<S> {
         self.mailbox.abandon();
         self.announced.store(0, Ordering::Relaxed);
         self.pending.store(0, Ordering::Relaxed);
+        self.alarm.store(NO_ALARM, Ordering::Relaxed);
         self.owner.release();
+    }
+
+    /// Whether a thread that doesn't exist in this forked child had locked the list of those who wait for room.
+    #[cfg(all(unix, not(loom)))]
+    pub(crate) fn is_locked_for_ever(&self) -> bool {
+        matches!(self.waiting_for_room.try_lock(), Err(std::sync::TryLockError::WouldBlock))
+    }
+
+    /// Closes the delegate for good, in a forked child that could not hold it still. If the forking thread itself holds
+    /// it, it finds something announced when it releases, and seals it again (`Group::look_after`).
+    #[cfg(all(unix, not(loom)))]
+    pub(crate) fn seal(&self) {
+        self.owner.seal();
+        self.announced.fetch_or(SEALED_ANNOUNCEMENT, Ordering::Relaxed);
     }
 }
 
@@ -212,10 +242,17 @@ impl<S: Resident> Owned<'_, S> {
     }
 
     /// Runs the maintenance of the state. A panic of it is counted, and it is not run again until it is asked for.
-    pub(crate) fn tend(&mut self, leftovers: &mut S::Leftovers) -> Option<Duration> {
-        let outcome = self.with(|state| catch_unwind(AssertUnwindSafe(|| state.tend(leftovers))));
-        self.delegate.counts.panicked.add(u64::from(outcome.is_err()));
-        outcome.unwrap_or(None)
+    pub(crate) fn tend(&mut self, aftermath: &mut Aftermath<S>) -> Option<Duration> {
+        aftermath.has_leftovers = true;
+        let leftovers = &mut aftermath.leftovers;
+        match self.with(|state| catch_unwind(AssertUnwindSafe(|| state.tend(leftovers)))) {
+            Ok(next) => next,
+            Err(panic) => {
+                self.delegate.counts.panicked.add(1);
+                aftermath.panics.push(panic);
+                None
+            }
+        }
     }
 
     #[inline(always)]
@@ -228,18 +265,23 @@ impl<S: Resident> Owned<'_, S> {
 
     /// Serves what is in the mailbox, within the budget. True if it came to the end of it.
     #[cold]
-    pub(crate) fn drain(&mut self, runner: Runner, aftermath: &mut Aftermath<S>) -> bool {
+    pub(crate) fn drain(&mut self, aftermath: &mut Aftermath<S>) -> bool {
         // Nothing in here unwinds: the user's code is caught message by message. If we are wrong about that, messages
         // would be lost and waiters with them, so it is better to stop.
         let guard = AbortOnUnwind;
         // Acquire: what senders did before they announced is seen, whatever the channel lends.
         let announced = self.delegate.announced.load(Ordering::Acquire);
         let began = (announced > MESSAGES_PER_CLOCK_READ).then(Instant::now);
+        let by_worker = on_worker_thread();
         let mut served = 0;
         let came_to_the_end = loop {
             let Some(message) = self.delegate.mailbox.try_receive() else { break true };
-            self.serve(message, runner, aftermath);
+            self.serve(message, by_worker, aftermath);
             served += 1;
+            if self.delegate.owner.is_sealed() {
+                // That request forked, and this is the child: what else is in the mailbox isn't ours.
+                break false;
+            }
             let late = || began.is_some_and(|began| began.elapsed() >= BUDGET_TIME);
             if served >= BUDGET_MESSAGES || served % MESSAGES_PER_CLOCK_READ == 0 && late() {
                 break false;
@@ -259,9 +301,9 @@ impl<S: Resident> Owned<'_, S> {
         came_to_the_end
     }
 
-    fn serve(&mut self, message: Message<S>, runner: Runner, aftermath: &mut Aftermath<S>) {
+    fn serve(&mut self, message: Message<S>, by_worker: bool, aftermath: &mut Aftermath<S>) {
         let counts = &self.delegate.counts;
-        counts.by_worker.add(u64::from(runner == Runner::Worker));
+        counts.by_worker.add(u64::from(by_worker));
         match message {
             Message::Task(task) => {
                 counts.delegated.add(1);
@@ -270,9 +312,13 @@ impl<S: Resident> Owned<'_, S> {
             }
             Message::Post(post) => {
                 counts.posted.add(1);
+                aftermath.has_leftovers = true;
                 let leftovers = &mut aftermath.leftovers;
-                let outcome = self.with(|state| catch_unwind(AssertUnwindSafe(|| state.accept(post, leftovers))));
-                counts.panicked.add(u64::from(outcome.is_err()));
+                if let Err(panic) = self.with(|state| catch_unwind(AssertUnwindSafe(|| state.accept(post, leftovers))))
+                {
+                    counts.panicked.add(1);
+                    aftermath.panics.push(panic);
+                }
             }
             Message::Errand(mut errand) => {
                 counts.posted.add(1);
@@ -302,39 +348,51 @@ impl<S: Resident> Owned<'_, S> {
 }
 
 impl<S: Resident> Drop for Owned<'_, S> {
-    /// Reached only when the user's code panicked in place: `delegates` looks for messages after it.
+    /// Reached only when the user's code panicked in place: `group` looks for messages after it.
     fn drop(&mut self) {
         self.delegate.owner.release();
         inside::leave();
     }
 }
 
-/// Who serves messages.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Runner {
-    Caller,
-    Worker,
-}
-
 /// What serving other people's messages leaves to do once the delegate is released: their code runs there.
 pub(crate) struct Aftermath<S: Resident> {
-    pub(crate) leftovers: S::Leftovers,
+    leftovers: S::Leftovers,
+    /// Whether anything had the chance to leave something over.
+    has_leftovers: bool,
     errands: Vec<Box<dyn Errand<S>>>,
     wakers: Vec<Waker>,
+    /// Of posts and maintenance, already counted: what they carry is dropped outside too.
+    panics: Vec<Panic>,
 }
 
 impl<S: Resident> Aftermath<S> {
     pub(crate) fn new() -> Self {
-        Self { leftovers: S::Leftovers::default(), errands: Vec::new(), wakers: Vec::new() }
+        Self {
+            leftovers: S::Leftovers::default(),
+            has_leftovers: false,
+            errands: Vec::new(),
+            wakers: Vec::new(),
+            panics: Vec::new(),
+        }
+    }
+
+    /// Whether settling it runs nobody's code.
+    pub(crate) fn is_empty(&self) -> bool {
+        let leftovers = self.has_leftovers && std::mem::needs_drop::<S::Leftovers>();
+        !leftovers && self.errands.is_empty() && self.wakers.is_empty() && self.panics.is_empty()
     }
 
     /// Answers futures, wakes who waited for room, drops what posts left over. Panics stay here: whose code it is
     /// isn't waiting, and whoever runs this has nothing to do with it. Returns how many there were.
     pub(crate) fn settle(self) -> u64 {
-        let Self { leftovers, errands, wakers } = self;
+        let Self { leftovers, errands, wakers, panics: caught, .. } = self;
         let mut panics = 0;
         let mut guarded = |work: &mut dyn FnMut()| {
-            panics += u64::from(catch_unwind(AssertUnwindSafe(work)).is_err());
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                panics += 1;
+                discard(panic);
+            }
         };
         for errand in errands {
             let mut errand = Some(errand);
@@ -354,6 +412,7 @@ impl<S: Resident> Aftermath<S> {
         }
         let mut leftovers = Some(leftovers);
         guarded(&mut || drop(leftovers.take()));
+        caught.into_iter().for_each(discard);
         panics
     }
 }

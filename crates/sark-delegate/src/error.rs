@@ -40,6 +40,9 @@ pub enum ConfigError {
     /// `PerCore` without threads could not serve anything.
     #[error("workers: 0 with PerCore dispatch, at least 1 is needed")]
     NoWorkers,
+    /// Threads can't be called that.
+    #[error("name: it contains a NUL character, which the name of a thread can't")]
+    Name,
     /// A mailbox must have room.
     #[error("mailbox: a capacity of {0} was given, 1 to 65536 is allowed")]
     Mailbox(usize),

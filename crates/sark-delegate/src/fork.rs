@@ -3,55 +3,75 @@
 //! A fork while another thread is inside a delegate copies torn memory, and nothing can repair that in the child. So
 //! before a fork (`pthread_atfork`) every group that has no worker thread is held still: its messages are served, then
 //! every delegate is owned by the forking thread. Parent and child give ownership back, and the child starts with
-//! empty mailboxes. Groups that can't be held, because they have threads, because the fork happens inside one of
+//! empty mailboxes. Other people's code runs only while the registry is unlocked: it may make groups and end them. Groups that can't be held, because they have threads, because the fork happens inside one of
 //! their requests, or because somebody doesn't let go for a second, are sealed in the child: calls fail with
 //! [`TryError::Forked`](crate::TryError::Forked) instead of hanging.
 //!
 //! Each `Delegates` registers itself here. Unix only; other systems have no fork.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Resident;
-use crate::delegate::Released;
+use crate::delegate::{Aftermath, Delegate};
 use crate::group::Group;
 use crate::inside;
+use crate::waiting::nobody_spins;
 
 /// How long a fork waits for somebody who doesn't let go of a delegate.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A group, as far as a fork is concerned.
-trait Forkable: Send {
-    /// Takes every delegate. False, and none is held, if that can't be.
+trait Forkable: Send + Sync {
+    /// Whether it can be held still at all.
+    fn can_be_held(&self) -> bool;
+    /// Sees to it that what was posted before is served. Runs other people's code.
+    fn catch_up(&self);
+    /// Takes every delegate. False if somebody doesn't let go: then none is held.
     fn hold(&self) -> bool;
     fn release_in_parent(&self);
+    /// Serves what came while it was held. Runs other people's code.
+    fn look_after(&self);
     fn release_in_child(&self);
     fn seal_in_child(&self);
 }
 
-static GROUPS: Mutex<Vec<(u64, Box<dyn Forkable>)>> = Mutex::new(Vec::new());
+static GROUPS: Mutex<Vec<(u64, Arc<dyn Forkable>)>> = Mutex::new(Vec::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static HOOKS: Once = Once::new();
 
-type Groups = MutexGuard<'static, Vec<(u64, Box<dyn Forkable>)>>;
+type Groups = MutexGuard<'static, Vec<(u64, Arc<dyn Forkable>)>>;
 
 fn groups() -> Groups {
     GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The registry, locked, and which of its groups are held: from `prepare` to `parent` or `child`, on one thread.
-struct Held {
-    groups: Groups,
-    held: Vec<bool>,
+/// What became of a group before the fork.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Held,
+    /// It was held in part for a while, so messages may have come that nobody saw to.
+    GivenUp,
+    NotTried,
 }
 
+/// The registry, locked, and what became of its groups: from `prepare` to `parent` or `child`, on one thread.
+struct Forking {
+    groups: Groups,
+    holds: Vec<Hold>,
+}
+
+// `ManuallyDrop`, so that it has no destructor and is there when a thread forks while its other thread-locals are being
+// destroyed. It is empty but between the hooks of one fork.
 thread_local! {
-    static FORKING: RefCell<Option<Held>> = const { RefCell::new(None) };
+    static FORKING: ManuallyDrop<RefCell<Option<Forking>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 /// A group's place in the registry.
+#[derive(Clone, Copy)]
 pub(crate) struct Registration(u64);
 
 impl Registration {
@@ -64,11 +84,11 @@ impl Registration {
             }
         });
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        groups().push((number, Box::new(group)));
+        groups().push((number, Arc::new(group)));
         Self(number)
     }
 
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(self) {
         let mut groups = groups();
         let place = groups.iter().position(|(number, _)| *number == self.0);
         let entry = place.map(|place| groups.swap_remove(place));
@@ -79,56 +99,79 @@ impl Registration {
 }
 
 extern "C" fn prepare() {
-    let groups = groups();
-    let held = groups.iter().map(|(_, group)| group.hold()).collect();
-    // A thread that forks while its thread-locals are being destroyed forks unguarded.
-    let _ = FORKING.try_with(|forking| *forking.borrow_mut() = Some(Held { groups, held }));
-}
-
-fn after(release: fn(&dyn Forkable), otherwise: fn(&dyn Forkable)) {
-    let forking = FORKING.try_with(|forking| forking.borrow_mut().take()).ok().flatten();
-    if let Some(Held { groups, held }) = forking {
-        for ((_, group), held) in groups.iter().zip(held) {
-            if held { release(group.as_ref()) } else { otherwise(group.as_ref()) }
+    let known: Vec<_> = groups().iter().map(|(_, group)| Arc::clone(group)).collect();
+    for group in &known {
+        if group.can_be_held() {
+            group.catch_up();
         }
     }
+    drop(known);
+    let groups = groups();
+    let hold = |group: &dyn Forkable| match group.can_be_held() {
+        true if group.hold() => Hold::Held,
+        true => Hold::GivenUp,
+        false => Hold::NotTried,
+    };
+    let holds = groups.iter().map(|(_, group)| hold(group.as_ref())).collect();
+    FORKING.with(|forking| *forking.borrow_mut() = Some(Forking { groups, holds }));
 }
 
 extern "C" fn parent() {
-    after(|group| group.release_in_parent(), |_| {});
+    let Some(Forking { groups, holds }) = FORKING.with(|forking| forking.borrow_mut().take()) else { return };
+    let mut touched = Vec::new();
+    for ((_, group), hold) in groups.iter().zip(holds) {
+        if hold == Hold::Held {
+            group.release_in_parent();
+        }
+        if hold != Hold::NotTried {
+            touched.push(Arc::clone(group));
+        }
+    }
+    drop(groups);
+    for group in touched {
+        group.look_after();
+    }
 }
 
 extern "C" fn child() {
-    after(|group| group.release_in_child(), |group| group.seal_in_child());
+    let Some(Forking { groups, holds }) = FORKING.with(|forking| forking.borrow_mut().take()) else { return };
+    nobody_spins();
+    for ((_, group), hold) in groups.iter().zip(holds) {
+        if hold == Hold::Held { group.release_in_child() } else { group.seal_in_child() }
+    }
 }
 
 impl<S: Resident> Forkable for Group<S> {
-    fn hold(&self) -> bool {
-        if inside::is_inside() || self.shared.crew.running() != 0 || self.shared.forked.load(Ordering::Relaxed) {
-            return false;
+    fn can_be_held(&self) -> bool {
+        !inside::is_inside() && self.shared.crew.running() == 0 && !self.shared.forked.load(Ordering::Relaxed)
+    }
+
+    fn catch_up(&self) {
+        let began = Instant::now();
+        for (index, delegate) in self.delegates.iter().enumerate() {
+            // Announced, and not only pending: a message of a call that returned is at least that.
+            while delegate.is_announced() && began.elapsed() < PATIENCE {
+                self.serve_if_free(index);
+                std::thread::yield_now();
+            }
         }
+    }
+
+    fn hold(&self) -> bool {
         let began = Instant::now();
         for (index, delegate) in self.delegates.iter().enumerate() {
             loop {
-                match delegate.try_take() {
-                    Some(owned) if owned.nothing_before_us() => {
-                        owned.keep();
-                        break;
-                    }
-                    Some(owned) => {
-                        let released = self.serve(owned, crate::delegate::Runner::Caller).0;
-                        if released.deferred {
-                            inside::run_deferred();
-                        }
-                    }
-                    None if began.elapsed() > PATIENCE => {
-                        for held in &self.delegates[..index] {
-                            held.owner.release();
-                        }
-                        return false;
-                    }
-                    None => std::thread::yield_now(),
+                if let Some(owned) = delegate.try_take() {
+                    owned.keep();
+                    break;
                 }
+                if began.elapsed() > PATIENCE {
+                    for held in &self.delegates[..index] {
+                        held.owner.release();
+                    }
+                    return false;
+                }
+                std::thread::yield_now();
             }
         }
         true
@@ -138,15 +181,23 @@ impl<S: Resident> Forkable for Group<S> {
         for delegate in self.delegates.iter() {
             delegate.owner.release();
         }
+    }
+
+    fn look_after(&self) {
         self.barrier.light();
         for (index, delegate) in self.delegates.iter().enumerate() {
             if delegate.has_messages() {
-                self.after_release(index, Released { messages: true, deferred: false });
+                self.look_after(index, true, Aftermath::new());
             }
         }
     }
 
     fn release_in_child(&self) {
+        if self.delegates.iter().any(Delegate::is_locked_for_ever) {
+            self.seal_in_child();
+            return;
+        }
+        self.shared.crew.restart_in_child();
         for delegate in self.delegates.iter() {
             delegate.restart_in_child();
         }
@@ -155,8 +206,10 @@ impl<S: Resident> Forkable for Group<S> {
     fn seal_in_child(&self) {
         self.shared.forked.store(true, Ordering::Relaxed);
         for delegate in self.delegates.iter() {
-            delegate.owner.seal();
+            delegate.seal();
         }
-        self.shared.crew.forget_threads();
+        self.shared.crew.close_in_child();
+        // The states may be torn, so they are never dropped here.
+        std::mem::forget(self.clone());
     }
 }

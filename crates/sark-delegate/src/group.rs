@@ -4,19 +4,25 @@
 //! This file is the sender's side of that; `delegate` is the runner's side, `waiting` the patience in between.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
 use crate::Resident;
 use crate::barrier::Barrier;
-use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released, Runner};
+use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released};
 use crate::error::{Refused, TryError};
 use crate::inside;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, yield_now};
 use crate::task::{Message, StackTask};
-use crate::waiting;
-use crate::worker::Crew;
+use crate::waiting::{self, Pending};
+use crate::worker::{Crew, Rung, on_worker_thread};
 
 /// After so many rounds of serving others, a caller leaves the rest to a worker if there may be one.
 const ROUNDS_FOR_OTHERS: u32 = 4;
+/// After so many rounds of serving others with no end in sight, a caller runs what is left to do outside in between: the
+/// answers of futures wait for that, and what is to be dropped takes memory.
+const ROUNDS_PER_SETTLING: u32 = 16;
+/// How long a sender waits for room before it sees whether it can make some.
+const PATIENCE_FOR_ROOM: Duration = Duration::from_millis(1);
 /// How often a poster looks again where the process-wide barrier was refused.
 const LOOKS_WITHOUT_BARRIER: u32 = 1000;
 
@@ -126,16 +132,13 @@ impl<S: Resident> Group<S> {
         F: FnOnce(&mut S) -> R,
     {
         let mut aftermath = Aftermath::new();
-        let outcome = if owned.drain(Runner::Caller, &mut aftermath) {
+        let outcome = if owned.drain(&mut aftermath) {
             Ok(catch_unwind(AssertUnwindSafe(|| owned.run_in_place(request))))
         } else {
             Err(request)
         };
         let released = owned.release(self.barrier);
-        self.settle(aftermath);
-        if released.anything() {
-            self.after_release(index, released);
-        }
+        self.look_after(index, released.messages, aftermath);
         match outcome {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(panic)) => resume_unwind(panic),
@@ -161,10 +164,16 @@ impl<S: Resident> Group<S> {
         // once it is done, and the guard sees to it that nothing unwinds out of here in between.
         let message = Message::Task(unsafe { task.pointer() });
         match self.publish(index, message, wait_for_room) {
-            Ok(sent) => waiting::wait(self, index, task.header(), sent),
+            Ok(sent) => {
+                if !waiting::wait(self, &[Pending { index, task: task.header(), sent }]) {
+                    std::mem::forget(guard);
+                    return Err(Refused { request: never_served(task), reason: TryError::Forked });
+                }
+            }
             Err(_message) => {
                 std::mem::forget(guard);
-                return Err(Refused { request: task.into_closure(), reason: TryError::Full });
+                let reason = self.check_fork(index).err().unwrap_or(TryError::Full);
+                return Err(Refused { request: never_served(task), reason });
             }
         }
         std::mem::forget(guard);
@@ -190,7 +199,10 @@ impl<S: Resident> Group<S> {
         for (position, (index, request)) in requests.into_iter().enumerate() {
             results.push(None);
             self.check_fork(index)?;
+            // What has to wait for its turn isn't overtaken by a later request on the same delegate.
+            let overtakes = tasks.iter().any(|(_, before, _)| *before == index);
             if self.callers_run
+                && !overtakes
                 && let Some(owned) = self.delegates[index].try_take()
             {
                 if owned.nothing_before_us() {
@@ -206,20 +218,23 @@ impl<S: Resident> Group<S> {
             tasks.push((position, index, StackTask::new(request)));
         }
         let guard = AbortOnUnwind;
-        let mut sent = Vec::with_capacity(tasks.len());
+        let mut pending = Vec::with_capacity(tasks.len());
         for (_, index, task) in &tasks {
             // SAFETY: `tasks` is neither moved nor grown before all its tasks are done, and the guard sees to it that
             // nothing unwinds out of here in between.
             let message = Message::Task(unsafe { task.pointer() });
             match self.publish(*index, message, true) {
-                Ok(how) => sent.push(how),
-                Err(_) => unreachable!("a waiting sender is not refused"),
+                Ok(sent) => pending.push(Pending { index: *index, task: task.header(), sent }),
+                Err(_sealed) => break,
             }
         }
-        for ((_, index, task), sent) in tasks.iter().zip(sent) {
-            waiting::wait(self, *index, task.header(), sent);
-        }
+        let answered = waiting::wait(self, &pending) && pending.len() == tasks.len();
         std::mem::forget(guard);
+        if !answered {
+            // A forked child: some of them may be half done, by threads that don't exist here.
+            std::mem::forget(tasks);
+            return Err(TryError::Forked);
+        }
         let mut panicked = None;
         for (position, _, task) in tasks {
             match task.into_outcome() {
@@ -233,23 +248,39 @@ impl<S: Resident> Group<S> {
         Ok(results.into_iter().flatten().collect())
     }
 
-    /// Sends a request that its caller waits for. Gives it back if there is no room and waiting for it isn't wanted.
+    /// Sends a request that its caller waits for. Gives it back if there is no room and waiting for it isn't wanted, and
+    /// in a forked child that can't use the delegate.
     fn publish(&self, index: usize, message: Message<S>, wait_for_room: bool) -> Result<Sent, Message<S>> {
-        let delegate = &self.delegates[index];
-        let first = match delegate.try_send(message) {
+        let first = match self.delegates[index].try_send(message) {
             Ok(first) => first,
-            Err(message) if wait_for_room => {
-                // Whoever counted the messages that fill the mailbox sees to their being served; helping is quicker.
-                self.serve_if_free(index);
-                delegate.send(message)
-            }
+            Err(message) if wait_for_room => self.send_when_room(index, message)?,
             Err(message) => return Err(message),
         };
         Ok(if !self.callers_run && self.ring(index) { Sent::ToWorker } else { Sent::AmongCallers { first } })
     }
 
+    /// Sends when there is room. Whoever counted the messages that take it sees to their being served, but may be waiting
+    /// for room elsewhere first, or be the worker that this very thread is: so it helps, again and again. Gives the
+    /// message back only in a forked child that can't use the delegate.
+    fn send_when_room(&self, index: usize, mut message: Message<S>) -> Result<bool, Message<S>> {
+        loop {
+            if self.may_help(index) {
+                self.serve_if_free(index);
+            }
+            match self.delegates[index].send_within(message, PATIENCE_FOR_ROOM) {
+                Ok(first) => return Ok(first),
+                Err(back) if self.check_fork(index).is_err() => return Err(back),
+                Err(back) => message = back,
+            }
+        }
+    }
+
     /// Sends a request that nobody waits for, or gives it back if there is no room.
     pub(crate) fn try_leave(&self, index: usize, message: Message<S>) -> Result<(), Message<S>> {
+        if inside::is_inside() && inside::is_deferred(self.order_key(index)) {
+            // It would overtake what this thread was told was accepted.
+            return Err(message);
+        }
         let first = self.delegates[index].try_send(message)?;
         self.see_to(index, first);
         Ok(())
@@ -260,13 +291,19 @@ impl<S: Resident> Group<S> {
         if let Err(message) = self.try_leave(index, message) {
             if inside::is_inside() {
                 let group = self.clone();
-                inside::defer(Box::new(move || group.leave(index, message)));
+                inside::defer(self.order_key(index), move || group.leave(index, message));
                 return;
             }
-            self.serve_if_free(index);
-            let first = self.delegates[index].send(message);
-            self.see_to(index, first);
+            // Refused only in a forked child, where the one who posted is told by its next call.
+            if let Ok(first) = self.send_when_room(index, message) {
+                self.see_to(index, first);
+            }
         }
+    }
+
+    /// What tells this mailbox from all others of the process.
+    fn order_key(&self, index: usize) -> usize {
+        std::ptr::from_ref(&self.delegates[index]).addr()
     }
 
     /// Makes sure that a message just sent is served although its sender goes away.
@@ -280,7 +317,7 @@ impl<S: Resident> Group<S> {
         }
         if inside::is_inside() {
             let group = self.clone();
-            inside::defer(Box::new(move || group.serve_after_barrier(index)));
+            inside::defer(inside::NO_ORDER, move || group.serve_after_barrier(index));
             return;
         }
         self.serve_after_barrier(index);
@@ -305,20 +342,16 @@ impl<S: Resident> Group<S> {
     /// Serves the messages of a delegate that nobody runs.
     pub(crate) fn serve_if_free(&self, index: usize) {
         if let Some(owned) = self.delegates[index].try_take() {
-            let released = self.serve(owned, Runner::Caller).0;
-            if released.anything() {
-                self.after_release(index, released);
-            }
+            let mut aftermath = Aftermath::new();
+            let (messages, _) = self.serve(owned, &mut aftermath);
+            self.look_after(index, messages, aftermath);
         }
     }
 
-    /// Serves what waits, releases, and does what that leaves. Also says whether all that waited was served.
-    pub(crate) fn serve(&self, mut owned: Owned<'_, S>, runner: Runner) -> (Released, bool) {
-        let mut aftermath = Aftermath::new();
-        let caught_up = owned.drain(runner, &mut aftermath);
-        let released = owned.release(self.barrier);
-        self.settle(aftermath);
-        (released, caught_up)
+    /// Serves what waits and releases. Says whether messages are announced, and whether all that waited was served.
+    pub(crate) fn serve(&self, mut owned: Owned<'_, S>, aftermath: &mut Aftermath<S>) -> (bool, bool) {
+        let caught_up = owned.drain(aftermath);
+        (owned.release(self.barrier).messages, caught_up)
     }
 
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {
@@ -330,33 +363,82 @@ impl<S: Resident> Group<S> {
 
     /// Messages were seen after a release, or something was put off: neither is left behind.
     #[cold]
-    pub(crate) fn after_release(&self, index: usize, mut released: Released) {
-        for round in 1.. {
-            if released.deferred {
-                inside::run_deferred();
-            }
+    pub(crate) fn after_release(&self, index: usize, released: Released) {
+        self.look_after(index, released.messages, Aftermath::new());
+    }
+
+    /// After a release: first the messages that are left to us, then other people's code. The other way round a caller
+    /// that waits for us could be what their code waits for (its `Drop` takes a lock that the caller holds, say).
+    pub(crate) fn look_after(&self, index: usize, mut messages: bool, mut aftermath: Aftermath<S>) {
+        let delegate = &self.delegates[index];
+        #[cfg(all(unix, not(loom)))]
+        if self.shared.forked.load(Ordering::Relaxed) {
+            // The request that ran forked, and this is the child: our release has opened what had been sealed.
+            delegate.seal();
+        }
+        for round in 1_u32.. {
             // What is announced and not pending yet is seen to by its sender, after the send.
-            if !released.messages || !self.delegates[index].has_messages() {
-                return;
+            if !messages || !delegate.has_messages() {
+                break;
             }
             // Who has it by now looks for messages after its own release.
-            let Some(owned) = self.delegates[index].try_take() else { return };
-            let (next, caught_up) = self.serve(owned, Runner::Caller);
-            released = next;
-            if released.messages && (!caught_up || round >= ROUNDS_FOR_OTHERS) && self.ring(index) {
-                released.messages = false;
+            let Some(owned) = delegate.try_take() else { break };
+            let (more, caught_up) = self.serve(owned, &mut aftermath);
+            messages = more && !((!caught_up || round >= ROUNDS_FOR_OTHERS) && self.ring(index));
+            if round.is_multiple_of(ROUNDS_PER_SETTLING) {
+                self.settle(std::mem::replace(&mut aftermath, Aftermath::new()));
             }
+        }
+        self.settle(aftermath);
+        inside::run_deferred();
+    }
+
+    /// Tells the delegate's worker that messages wait, starting it if need be. False if there is none to rely on.
+    pub(crate) fn ring(&self, index: usize) -> bool {
+        match self.shared.crew.ring(self, index) {
+            Rung::Told => true,
+            // It comes back to them, but when is up to other people's code. With `PerCore` that is the deal, unless the
+            // code that is kept waiting is that very code.
+            Rung::Elsewhere => !self.callers_run && !on_worker_thread(),
+            Rung::Nobody => false,
         }
     }
 
-    /// Tells the delegate's worker that messages wait, starting it if need be. False if there is none to be had.
-    pub(crate) fn ring(&self, index: usize) -> bool {
-        self.shared.crew.ring(self, index)
+    /// Whether this thread may serve the delegate although its request is sent: always where callers run delegates, and
+    /// under `PerCore` when waiting for the worker might never end.
+    pub(crate) fn may_help(&self, index: usize) -> bool {
+        self.callers_run || on_worker_thread() || !self.shared.crew.attends(index)
+    }
+
+    /// Serves what was accepted, ends the worker threads and waits for them.
+    pub(crate) fn shut_down(&self) {
+        if self.shared.forked.load(Ordering::Relaxed) {
+            return;
+        }
+        self.shared.crew.shut_down();
+        for index in 0..self.delegates.len() {
+            if self.delegates[index].has_messages() {
+                self.serve_if_free(index);
+            }
+        }
     }
 
     #[inline]
     pub(crate) fn check_fork(&self, index: usize) -> Result<(), TryError> {
         if self.delegates[index].owner.is_sealed() { Err(TryError::Forked) } else { Ok(()) }
+    }
+}
+
+/// The request of a task that was not delivered.
+fn never_served<S, F, R>(task: StackTask<S, F, R>) -> F
+where
+    F: FnOnce(&mut S) -> R + Send,
+    R: Send,
+{
+    match task.into_closure() {
+        Some(request) => request,
+        // Its runner didn't come with us into the forked child.
+        None => panic!("{}", TryError::Forked),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The public handle: makes the delegates, takes requests, ends the threads.
 
-use std::panic::resume_unwind;
 use std::time::Duration;
 
 use crate::barrier::Barrier;
@@ -8,6 +7,7 @@ use crate::counts::DispatchCounts;
 use crate::delegate::Delegate;
 use crate::error::{ConfigError, Refused, TryError};
 use crate::group::{Group, Shared};
+use crate::inside;
 use crate::submission::Submission;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 use crate::task::Message;
@@ -28,7 +28,8 @@ pub struct Config {
     pub mailbox: usize,
     /// Worker threads are called this, a hyphen and a number.
     pub name: String,
-    /// How the hand-over is kept safe; `None`: the cheapest form that the system offers.
+    /// How the hand-over is kept safe; `None`: the cheapest form that the system offers, as is `Membarrier` where the
+    /// system has none.
     pub barrier: Option<Barrier>,
 }
 
@@ -91,6 +92,9 @@ impl<S: Resident> Delegates<S> {
         if count == 0 {
             return Err(ConfigError::NoStates);
         }
+        if config.name.contains('\0') {
+            return Err(ConfigError::Name);
+        }
         let per_core = config.dispatch == Dispatch::PerCore;
         let workers = config.workers.unwrap_or(if per_core { count } else { 1 }).min(count);
         if per_core && workers == 0 {
@@ -101,7 +105,7 @@ impl<S: Resident> Delegates<S> {
         let group = Group {
             delegates,
             callers_run: !per_core,
-            barrier: config.barrier.unwrap_or_else(Barrier::detect),
+            barrier: if config.barrier == Some(Barrier::Fences) { Barrier::Fences } else { Barrier::detect() },
             shared: Arc::new(Shared {
                 crew: Crew::new(workers, config.name, cores, per_core, processors),
                 panics: AtomicU64::new(0),
@@ -173,7 +177,8 @@ impl<S: Resident> Delegates<S> {
     }
 
     /// Leaves `post` for state `index` and goes on. Every call that starts after this returned sees its effect. Waits
-    /// only for room in a full mailbox, and from inside a delegate not even for that.
+    /// only for room in a full mailbox, and from inside a delegate not even for that: there it is kept and sent, in
+    /// order, once this thread has released, and calls that start after that see it.
     ///
     /// # Panics
     /// In a forked child that can't use it; when `index` is out of range. A panic of [`Resident::accept`] reaches the
@@ -216,7 +221,7 @@ impl<S: Resident> Delegates<S> {
     }
 
     /// Gives `request` to state `index` and returns a future of its result. Tried at once; if the mailbox is full, it
-    /// is accepted when the future is polled and there is room.
+    /// is accepted when the future is polled and there is room. Its panic is passed on to whoever awaits, wherever it ran.
     ///
     /// # Panics
     /// In a forked child that can't use it; when `index` is out of range.
@@ -254,28 +259,38 @@ impl<S: Resident> Delegates<S> {
         self.group.shared.crew.running()
     }
 
-    /// Serves what was accepted, ends the worker threads and waits for them. A worker that calls this, dropping the
-    /// last handle, isn't waited for: it ends by itself.
+    /// Serves what was accepted, ends the worker threads and waits for them. One of these threads that calls this, or
+    /// drops the last handle, waits for none of them: they end by themselves.
     ///
     /// The states stay: requests that come later are run by their callers.
+    ///
+    /// # Panics
+    /// When called from inside a delegate. (Dropping the handle there is fine: it is shut down once the thread has
+    /// released.)
     pub fn shutdown(&self) {
-        if self.group.shared.forked.load(Ordering::Relaxed) {
-            return;
+        if inside::is_inside() {
+            refuse(TryError::Reentrant);
         }
-        self.group.shared.crew.shut_down();
-        for index in 0..self.len() {
-            if self.group.delegates[index].has_messages() {
-                self.group.serve_if_free(index);
-            }
-        }
+        self.group.shut_down();
     }
 }
 
 impl<S: Resident> Drop for Delegates<S> {
     fn drop(&mut self) {
-        self.shutdown();
+        let group = self.group.clone();
         #[cfg(all(unix, not(loom), not(miri)))]
-        self.registration.end();
+        let registration = self.registration;
+        let end = move || {
+            group.shut_down();
+            #[cfg(all(unix, not(loom), not(miri)))]
+            registration.end();
+        };
+        if inside::is_inside() {
+            // Joining threads would be waiting, and the states, which go with the last of us, are other people's code.
+            inside::defer(inside::NO_ORDER, end);
+        } else {
+            end();
+        }
     }
 }
 
@@ -289,9 +304,5 @@ impl<S: Resident> std::fmt::Debug for Delegates<S> {
 #[cold]
 #[track_caller]
 fn refuse(reason: TryError) -> ! {
-    if std::thread::panicking() {
-        // A second panic would end the process without the message.
-        resume_unwind(Box::new(reason.to_string()));
-    }
     panic!("{reason}")
 }

@@ -3,7 +3,8 @@
 //! Code that runs with a delegate held must not wait for any delegate: it would wait for itself, or two threads for
 //! each other. So every waiting call asks [`is_inside`] first and fails at once if it is. Posts are allowed; what they
 //! can't do with a delegate held (serve another one, wait for room in a mailbox) is put off with [`defer`] until the
-//! thread has released. Called by `delegate` (enter, leave) and `delegates` (is_inside, defer, run_deferred).
+//! thread has released, and so is ending a group whose last handle is dropped there.
+//! Called by `delegate` (enter, leave), `group` and `handle` (is_inside, defer, run_deferred).
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -18,7 +19,24 @@ thread_flag! {
     static FLAGS
 }
 
-type Work = Box<dyn FnOnce()>;
+thread_flag! {
+    /// How many calls of `run_deferred` are on this thread's stack.
+    static DEPTH
+}
+
+/// Work that was put off may serve messages, whose closures put off more, and so on: past this depth it is left to the
+/// calls further up, which find it when they come back.
+const MAX_DEPTH: u8 = 8;
+
+/// Something put off, and what it is for.
+struct Work {
+    /// Distinguishes mailboxes: what is put off for one of them is done in order, and nothing may overtake it.
+    key: usize,
+    work: Box<dyn FnOnce()>,
+}
+
+/// The key of work that has no order to keep.
+pub(crate) const NO_ORDER: usize = 0;
 
 // `ManuallyDrop`, so that it has no destructor and is there while other thread-locals are being destroyed. It owns
 // nothing when the thread ends: `run_deferred` takes the whole vector.
@@ -48,23 +66,39 @@ pub(crate) fn leave() -> bool {
     FLAGS.with(|flags| {
         let left = flags.get() & !INSIDE;
         flags.set(left);
-        left != 0
+        left & DEFERRED != 0
     })
 }
 
 /// Keeps `work` until this thread holds no delegate.
-pub(crate) fn defer(work: Work) {
-    DEFERRED_WORK.with(|deferred| deferred.borrow_mut().push(work));
+pub(crate) fn defer(key: usize, work: impl FnOnce() + 'static) {
+    DEFERRED_WORK.with(|deferred| deferred.borrow_mut().push(Work { key, work: Box::new(work) }));
     FLAGS.with(|flags| flags.set(flags.get() | DEFERRED));
+}
+
+/// Whether something with this key was put off and not begun yet.
+pub(crate) fn is_deferred(key: usize) -> bool {
+    has_deferred() && DEFERRED_WORK.with(|deferred| deferred.borrow().iter().any(|work| work.key == key))
+}
+
+/// Whether anything was put off.
+pub(crate) fn has_deferred() -> bool {
+    FLAGS.with(|flags| flags.get() & DEFERRED != 0)
 }
 
 /// Does what was put off, which may put off more.
 #[cold]
 pub(crate) fn run_deferred() {
-    while FLAGS.with(|flags| flags.get() & DEFERRED != 0) {
+    let depth = DEPTH.with(std::cell::Cell::get);
+    if depth == MAX_DEPTH {
+        return;
+    }
+    DEPTH.with(|cell| cell.set(depth + 1));
+    while has_deferred() {
         FLAGS.with(|flags| flags.set(flags.get() & !DEFERRED));
         for work in DEFERRED_WORK.with(|deferred| std::mem::take(&mut *deferred.borrow_mut())) {
-            work();
+            (work.work)();
         }
     }
+    DEPTH.with(|cell| cell.set(depth));
 }

@@ -4,6 +4,8 @@
 //! looking empty, but by the counters of the delegate.
 //! Called by `delegate`. Under the model checker the channel is replaced by a queue that lends no ordering of its own.
 
+use std::time::Duration;
+
 use crate::sync::{AtomicPtr, Ordering};
 
 /// A bounded queue of messages, allocated on first use.
@@ -45,9 +47,9 @@ impl<T> Mailbox<T> {
         self.channel().try_send(message)
     }
 
-    /// Puts a message in, waiting for room. Somebody else must be draining.
-    pub(crate) fn send(&self, message: T) {
-        self.channel().send(message);
+    /// Puts a message in, waiting for room for a while; gives it back if none came.
+    pub(crate) fn send_within(&self, message: T, patience: Duration) -> Result<(), T> {
+        self.channel().send_within(message, patience)
     }
 
     /// Takes the next message. Waits only for a sender that was preempted between reserving its place and filling it.
@@ -90,10 +92,8 @@ impl<T> Channel<T> {
         self.sender.try_send(message).map_err(crossbeam_channel::TrySendError::into_inner)
     }
 
-    fn send(&self, message: T) {
-        if self.sender.send(message).is_err() {
-            unreachable!("the receiving end lives beside the sending one");
-        }
+    fn send_within(&self, message: T, patience: Duration) -> Result<(), T> {
+        self.sender.send_timeout(message, patience).map_err(crossbeam_channel::SendTimeoutError::into_inner)
     }
 
     fn try_receive(&self) -> Option<T> {
@@ -157,12 +157,9 @@ impl<T> Channel<T> {
         Ok(())
     }
 
-    fn send(&self, message: T) {
-        let mut message = message;
-        while let Err(back) = self.try_send(message) {
-            message = back;
-            crate::sync::yield_now();
-        }
+    fn send_within(&self, message: T, _patience: Duration) -> Result<(), T> {
+        crate::sync::yield_now();
+        self.try_send(message)
     }
 
     fn try_receive(&self) -> Option<T> {

@@ -44,6 +44,7 @@ impl OwnershipWord {
         self.0.store(SEALED, Ordering::Release);
     }
 
+    /// Whether it was closed by [`seal`](Self::seal).
     #[inline]
     pub(crate) fn is_sealed(&self) -> bool {
         self.0.load(Ordering::Relaxed) == SEALED

@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::Resident;
+use crate::error::TryError;
 use crate::group::Group;
+use crate::inside;
 use crate::reply::{Answer, Reply};
 use crate::sync::Arc;
-use crate::task::{Errand, Message};
+use crate::task::{Errand, Message, Panic};
 
 /// The result of a request given to [`Delegates::submit`](crate::Delegates::submit), to be awaited.
 ///
@@ -24,7 +26,7 @@ pub struct Submission<'g, S: Resident, R> {
 
 enum Stage<S: Resident, R> {
     /// It ran in place.
-    Ready(R),
+    Ready(Result<R, Panic>),
     /// The mailbox was full: the message is still here.
     NotAccepted(Message<S>, Arc<Reply<R>>),
     Accepted(Arc<Reply<R>>),
@@ -39,9 +41,10 @@ impl<'g, S: Resident, R: Send + 'static> Submission<'g, S, R> {
     where
         F: FnOnce(&mut S) -> R + Send + 'static,
     {
-        let stage = match group.run_if_idle(index, request) {
-            Ok(result) => Stage::Ready(result),
-            Err(request) => {
+        let stage = match catch_unwind(AssertUnwindSafe(|| group.run_if_idle(index, request))) {
+            Ok(Ok(result)) => Stage::Ready(Ok(result)),
+            Err(panic) => Stage::Ready(Err(panic)),
+            Ok(Err(request)) => {
                 let reply = Reply::new();
                 let job = Job { request: Some(request), answer: None, reply: Arc::clone(&reply) };
                 match group.try_leave(index, Message::Errand(Box::new(job))) {
@@ -64,14 +67,20 @@ impl<S: Resident, R: Send + 'static> Future for Submission<'_, S, R> {
     type Output = R;
 
     /// # Panics
-    /// With the panic of the request, if it had one; when polled again after it was ready; in a forked child that the
-    /// delegates can't be used in.
+    /// With the panic of the request, if it had one; when polled again after it was ready; when polled from inside a
+    /// delegate, since whoever waits there waits for ever; in a forked child that the delegates can't be used in.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<R> {
         let this = self.get_mut();
+        assert!(!inside::is_inside(), "{}", TryError::Reentrant);
         loop {
+            let sealed = this.group.check_fork(this.index);
             match std::mem::replace(&mut this.stage, Stage::Over) {
-                Stage::Ready(result) => return Poll::Ready(result),
+                Stage::Ready(Ok(result)) => return Poll::Ready(result),
+                Stage::Ready(Err(panic)) => resume_unwind(panic),
                 Stage::NotAccepted(message, reply) => {
+                    if let Err(reason) = sealed {
+                        panic!("{reason}");
+                    }
                     // Registered first, tried then: room made in between is either seen or told.
                     this.group.delegates[this.index].wake_when_room(context.waker());
                     match this.group.try_leave(this.index, message) {
@@ -86,9 +95,12 @@ impl<S: Resident, R: Send + 'static> Future for Submission<'_, S, R> {
                     Poll::Ready(Some(Ok(result))) => return Poll::Ready(result),
                     Poll::Ready(Some(Err(panic))) => resume_unwind(panic),
                     Poll::Ready(None) => {
-                        panic!("the request was destroyed before it was served: {}", crate::TryError::Forked)
+                        panic!("the request was destroyed before it was served: {}", TryError::Forked)
                     }
                     Poll::Pending => {
+                        if let Err(reason) = sealed {
+                            panic!("{reason}");
+                        }
                         this.stage = Stage::Accepted(reply);
                         return Poll::Pending;
                     }

@@ -20,6 +20,11 @@ mod imp {
     pub(crate) fn park_timeout(_limit: std::time::Duration) {
         loom::thread::yield_now();
     }
+
+    /// The limit guards against other people's code, which no model has: whoever sleeps here must be woken.
+    pub(crate) fn park_watchfully(_limit: std::time::Duration) {
+        loom::thread::park();
+    }
 }
 
 #[cfg(not(loom))]
@@ -28,6 +33,8 @@ mod imp {
     pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, fence};
     pub(crate) use std::thread::{JoinHandle, Thread, current, park, park_timeout, yield_now};
+
+    pub(crate) use std::thread::park_timeout as park_watchfully;
 
     /// `std::cell::UnsafeCell` with the closure interface of loom's, which checks each access for races.
     #[derive(Debug)]

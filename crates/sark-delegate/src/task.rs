@@ -134,8 +134,8 @@ where
         outcome.expect("a completed task has an outcome")
     }
 
-    /// The closure of a task that was never delivered.
-    pub(crate) fn into_closure(self) -> F {
+    /// The closure of a task that was never delivered; `None` if it was.
+    pub(crate) fn into_closure(self) -> Option<F> {
         let mut closure = None;
         self.body.with_mut(|body| {
             // SAFETY: the task was not published, or its message was taken back: `self` is ours alone.
@@ -144,7 +144,7 @@ where
                 closure = Some(ready);
             }
         });
-        closure.expect("an undelivered task still has its closure")
+        closure
     }
 }
 
@@ -192,3 +192,11 @@ pub(crate) trait Errand<S>: Send {
 
 /// The panic of a caught closure.
 pub(crate) type Panic = Box<dyn Any + Send>;
+
+/// Drops a panic that nobody waits for. What it carries is the user's, and may panic again when dropped: then it is
+/// leaked, since that could go on for ever.
+pub(crate) fn discard(panic: Panic) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+}

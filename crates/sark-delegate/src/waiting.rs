@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::Resident;
 use crate::group::{Group, Sent};
-use crate::sync::{park, park_timeout, spin_loop};
+use crate::sync::{park, park_timeout, park_watchfully, spin_loop};
 use crate::task::Header;
 
 /// About what it costs to put a thread to sleep and to wake it again.
@@ -18,51 +18,89 @@ const SPIN_FOR_CALLERS: Duration = Duration::from_micros(5);
 pub(crate) const SPIN_FOR_WORKER: Duration = Duration::from_micros(20);
 /// How long a sleep may last where the barrier that makes unlimited sleep safe was refused.
 const SLEEP_WITHOUT_BARRIER: Duration = Duration::from_millis(1);
+/// After so long, one who waits for a worker sees whether that is held up by other people's code (dropping what it was
+/// left with, say), which might be waiting for the one who waits.
+const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(50);
 /// The clock is looked at once in so many turns.
 const TURNS_PER_CLOCK_READ: u32 = 8;
 
-/// Waits until the task is done.
-pub(crate) fn wait<S: Resident>(group: &Group<S>, index: usize, task: &Header<S>, sent: Sent) {
-    match sent {
-        Sent::ToWorker => {
-            if !spin(group.shared.processors, SPIN_FOR_WORKER, || task.is_done()) {
-                while task.announce_parking() {
-                    park();
-                }
-            }
-        }
-        Sent::AmongCallers { first } => {
-            wait_helping(group, index, task);
-            // Our message may have been taken out before we counted it; then our count stands for somebody else's, who
-            // relies on whoever counted first.
-            if first && group.delegates[index].has_messages() {
-                group.serve_after_barrier(index);
-            }
-        }
+/// A request that was sent and whose caller waits.
+pub(crate) struct Pending<'t, S> {
+    pub(crate) index: usize,
+    pub(crate) task: &'t Header<S>,
+    pub(crate) sent: Sent,
+}
+
+impl<S> Pending<'_, S> {
+    fn among_callers(&self) -> bool {
+        self.sent != Sent::ToWorker
+    }
+
+    /// Whether other people's messages are ours to see to as well. Ours may have been taken out before we counted it;
+    /// then our count stands for somebody else's, who relies on whoever counted first.
+    fn answers_for_others<R: Resident>(&self, group: &Group<R>) -> bool {
+        self.sent == Sent::AmongCallers { first: true } && group.delegates[self.index].has_messages()
     }
 }
 
-fn wait_helping<S: Resident>(group: &Group<S>, index: usize, task: &Header<S>) {
-    let delegate = &group.delegates[index];
-    let done = spin(group.shared.processors, SPIN_FOR_CALLERS, || {
-        if !task.is_done() && delegate.owner.looks_free() {
-            group.serve_if_free(index);
+/// Waits until all of them are done. False, with some that never will be, only in a forked child.
+pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) -> bool {
+    let among_callers = pending.iter().any(Pending::among_callers);
+    let limit = if among_callers { SPIN_FOR_CALLERS } else { SPIN_FOR_WORKER };
+    let done = spin(group.shared.processors, limit, || {
+        let mut done = true;
+        for one in pending {
+            if one.among_callers() && !one.task.is_done() && group.delegates[one.index].owner.looks_free() {
+                group.serve_if_free(one.index);
+            }
+            done &= one.task.is_done();
         }
-        task.is_done()
+        done
     });
     if done {
-        return;
-    }
-    while task.announce_parking() {
-        // Announced, published, barrier: whoever still runs the delegate will see the message after its release, or we
-        // find it free here. Only the mailbox delivers the task, so serving that is all there is to try.
-        let seen = group.barrier.heavy();
-        group.serve_if_free(index);
-        if task.is_done() {
-            return;
+        for one in pending {
+            if one.answers_for_others(group) {
+                group.serve_after_barrier(one.index);
+            }
         }
-        if seen { park() } else { park_timeout(SLEEP_WITHOUT_BARRIER) }
+        return true;
     }
+    // Counted, barrier: whoever still runs one of the delegates will see our message after its release, or we find it
+    // free here. Only the mailbox delivers a task, so serving that is all there is to try. All of them before we sleep
+    // over any of them: others rely on us (`first`).
+    let seen = !among_callers || group.barrier.heavy();
+    for one in pending {
+        if !one.among_callers() {
+            continue;
+        }
+        if !seen && one.answers_for_others(group) {
+            group.serve_after_barrier(one.index);
+        } else if !one.task.is_done() || one.answers_for_others(group) {
+            group.serve_if_free(one.index);
+        }
+    }
+    pending.iter().all(|one| sleep(group, one, seen))
+}
+
+/// Sleeps until it is done; false if it never will be.
+fn sleep<S: Resident>(group: &Group<S>, one: &Pending<'_, S>, seen: bool) -> bool {
+    while one.task.announce_parking() {
+        if group.check_fork(one.index).is_err() {
+            return false;
+        }
+        if !one.among_callers() {
+            park_watchfully(PATIENCE_WITH_WORKER);
+            if group.may_help(one.index) {
+                group.serve_if_free(one.index);
+            }
+        } else if seen {
+            park();
+        } else {
+            park_timeout(SLEEP_WITHOUT_BARRIER);
+            group.serve_if_free(one.index);
+        }
+    }
+    true
 }
 
 /// Turns until `done` says so or the time is over; not at all where spinning would keep others from running.
@@ -83,6 +121,12 @@ pub(crate) fn spin(processors: usize, limit: Duration, mut done: impl FnMut() ->
         }
     }
     false
+}
+
+/// In a forked child nobody else spins.
+#[cfg(all(unix, not(loom), not(miri)))]
+pub(crate) fn nobody_spins() {
+    SPINNING.store(0, Ordering::Relaxed);
 }
 
 /// How many threads of the process are spinning here. Relaxed: a bound for politeness, nothing depends on it.

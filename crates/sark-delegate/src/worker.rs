@@ -6,19 +6,22 @@
 //!
 //! The bell is the other Dekker pair of this crate (see `delegate` for the first): a sender counts its message and then
 //! reads the bell; a worker sets the bell to `PARKED`, or `GONE`, and then looks for messages; with `SeqCst` fences in
-//! between on both sides. Called by `group` (ring) and `handle` (start, shutdown).
+//! between on both sides.
+//!
+//! What workers do for others that is other people's code (dropping what posts left over, waking, answering) may wait for
+//! anything, also for one who waits for the worker. So the bell says `ELSEWHERE` meanwhile, and nobody relies on it.
+//! Called by `group` (ring) and `handle` (start, shutdown).
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 
 use crate::Resident;
-use crate::delegate::{Aftermath, NO_ALARM, Runner};
+use crate::delegate::{AbortOnUnwind, Aftermath, NO_ALARM};
 use crate::group::Group;
 use crate::inside;
-use crate::sync::{
-    AtomicBool, AtomicU32, AtomicU64, JoinHandle, Mutex, Ordering, fence, lock, park, park_timeout, yield_now,
-};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, JoinHandle, Mutex, Ordering, fence, lock, park, park_timeout};
 use crate::waiting::{SPIN_FOR_WORKER, spin};
 
 /// Not started yet.
@@ -30,8 +33,42 @@ const PARKED: u32 = 2;
 /// Ended, or could not be started: senders serve themselves.
 const GONE: u32 = 3;
 
+/// Runs other people's code, and looks at every delegate of its own after it.
+const ELSEWHERE: u32 = 4;
+
+/// A worker of callers that run delegates themselves serves so many rounds before it goes `ELSEWHERE` with messages
+/// unserved.
+const ROUNDS_BEFORE_SETTLING: u32 = 16;
+/// How long a worker leaves a delegate alone that somebody else is running.
+const PATIENCE_WITH_OWNER: Duration = Duration::from_micros(100);
 /// Alarms this close to each other are served by one waking.
 const ALARM_SLACK: Duration = Duration::from_millis(1);
+
+#[cfg(not(loom))]
+thread_local! {
+    /// The crew that this thread belongs to, as an address; 0: none.
+    static MEMBER_OF: Cell<usize> = const { Cell::new(0) };
+}
+#[cfg(loom)]
+crate::sync::thread_local! {
+    static MEMBER_OF: Cell<usize> = Cell::new(0);
+}
+
+/// Whether this thread is a worker, of any crew.
+pub(crate) fn on_worker_thread() -> bool {
+    MEMBER_OF.with(Cell::get) != 0
+}
+
+/// What became of telling a worker about a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// It looks at the mailbox, with nothing of other people's in between.
+    Told,
+    /// It looks at the mailbox when it is through with other people's code.
+    Elsewhere,
+    /// There is no worker.
+    Nobody,
+}
 
 /// The worker threads of a group.
 pub(crate) struct Crew {
@@ -53,6 +90,8 @@ struct Worker {
     /// Valid while `bell` is `PARKED`: when it wakes by itself, in the units of alarms.
     sleeps_until: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// In a forked child: `thread` was locked by a thread that doesn't exist here, and stays so.
+    lost: std::sync::atomic::AtomicBool,
 }
 
 impl Crew {
@@ -61,6 +100,7 @@ impl Crew {
             bell: AtomicU32::new(ABSENT),
             sleeps_until: AtomicU64::new(NO_ALARM),
             thread: Mutex::new(None),
+            lost: std::sync::atomic::AtomicBool::new(false),
         };
         Self {
             workers: (0..workers).map(|_| worker()).collect(),
@@ -75,27 +115,34 @@ impl Crew {
 
     /// How many threads run now.
     pub(crate) fn running(&self) -> usize {
-        let runs = |worker: &&Worker| matches!(worker.bell.load(Ordering::Relaxed), AWAKE | PARKED);
+        let runs = |worker: &&Worker| matches!(worker.bell.load(Ordering::Relaxed), AWAKE | PARKED | ELSEWHERE);
         self.workers.iter().filter(runs).count()
     }
 
-    /// Wakes or starts the worker that sees to delegate `index`, after a message was counted. False: there is none.
-    pub(crate) fn ring<S: Resident>(&self, group: &Group<S>, index: usize) -> bool {
+    /// Whether delegate `index` has a worker that isn't held up by other people's code.
+    pub(crate) fn attends(&self, index: usize) -> bool {
+        let bell = |worker: &Worker| worker.bell.load(Ordering::Relaxed);
+        !self.workers.is_empty() && matches!(bell(&self.workers[index % self.workers.len()]), AWAKE | PARKED)
+    }
+
+    /// Wakes or starts the worker that sees to delegate `index`, after a message was counted.
+    pub(crate) fn ring<S: Resident>(&self, group: &Group<S>, index: usize) -> Rung {
         if self.workers.is_empty() {
-            return false;
+            return Rung::Nobody;
         }
         let number = index % self.workers.len();
         let worker = &self.workers[number];
         // The message was counted before; see the module's text.
         fence(Ordering::SeqCst);
         match worker.bell.load(Ordering::Acquire) {
-            AWAKE => true,
+            AWAKE => Rung::Told,
             PARKED => {
                 worker.wake();
-                true
+                Rung::Told
             }
+            ELSEWHERE => Rung::Elsewhere,
             ABSENT => self.start(group, number),
-            _ => false,
+            _ => Rung::Nobody,
         }
     }
 
@@ -125,36 +172,50 @@ impl Crew {
     }
 
     #[cold]
-    fn start<S: Resident>(&self, group: &Group<S>, number: usize) -> bool {
+    fn start<S: Resident>(&self, group: &Group<S>, number: usize) -> Rung {
         let worker = &self.workers[number];
         let mut thread = lock(&worker.thread);
-        if worker.bell.load(Ordering::Acquire) != ABSENT {
-            return worker.bell.load(Ordering::Acquire) != GONE;
-        }
-        if self.closing.load(Ordering::Acquire) {
-            return false;
+        match worker.bell.load(Ordering::Acquire) {
+            ABSENT if self.closing.load(Ordering::Acquire) => return Rung::Nobody,
+            ABSENT => {}
+            GONE => return Rung::Nobody,
+            // Started by somebody else meanwhile.
+            _ => {
+                drop(thread);
+                return self.ring(group, number);
+            }
         }
         worker.bell.store(AWAKE, Ordering::Release);
         let started = spawn(format!("{}-{number}", self.name), {
             let group = group.clone();
             move || {
+                // What runs in here for others is caught. A worker that went away without a word would leave waiters
+                // behind.
+                let guard = AbortOnUnwind;
                 let crew = &group.shared.crew;
+                MEMBER_OF.with(|crew_of_mine| crew_of_mine.set(std::ptr::from_ref(crew).addr()));
                 if !crew.cores.is_empty() {
                     // Not being pinned costs speed and nothing else, so a refusal is no error.
                     core_affinity::set_for_current(crew.cores[number % crew.cores.len()]);
                 }
                 crew.work(&group, number);
+                std::mem::forget(guard);
             }
         });
         match started {
             Ok(handle) => {
                 *thread = Some(handle);
-                true
+                Rung::Told
             }
             Err(_no_thread) => {
                 drop(thread);
-                self.leave(group, number);
-                false
+                if inside::is_inside() {
+                    let group = group.clone();
+                    inside::defer(inside::NO_ORDER, move || group.shared.crew.leave(&group, number));
+                } else {
+                    self.leave(group, number);
+                }
+                Rung::Nobody
             }
         }
     }
@@ -166,7 +227,7 @@ impl Crew {
     fn work<S: Resident>(&self, group: &Group<S>, number: usize) {
         let worker = &self.workers[number];
         loop {
-            if self.round(group, number) {
+            if self.serve(group, number) {
                 continue;
             }
             if self.closing.load(Ordering::Acquire) {
@@ -198,20 +259,49 @@ impl Crew {
     fn leave<S: Resident>(&self, group: &Group<S>, number: usize) {
         self.workers[number].bell.store(GONE, Ordering::Release);
         fence(Ordering::SeqCst);
+        let mut aftermath = Aftermath::new();
         for index in self.own_delegates(group, number) {
             while group.delegates[index].has_messages() {
                 // Who has it looks for messages after its release, as every runner.
                 let Some(owned) = group.delegates[index].try_take() else { break };
-                let (released, _) = group.serve(owned, Runner::Worker);
-                if released.deferred {
-                    inside::run_deferred();
-                }
+                group.serve(owned, &mut aftermath);
             }
+        }
+        group.settle(aftermath);
+        inside::run_deferred();
+    }
+
+    /// Serves messages and alarms, then does what that leaves. True if there was anything to do.
+    fn serve<S: Resident>(&self, group: &Group<S>, number: usize) -> bool {
+        let worker = &self.workers[number];
+        // Under `PerCore` answers come first: who waits looks after itself if this takes long (`waiting`).
+        let limit = if group.callers_run { ROUNDS_BEFORE_SETTLING } else { 1 };
+        let mut aftermath = Aftermath::new();
+        let mut rounds = 0;
+        loop {
+            while rounds < limit && self.round(group, number, &mut aftermath) {
+                rounds += 1;
+            }
+            if aftermath.is_empty() && !inside::has_deferred() {
+                return rounds != 0;
+            }
+            worker.bell.store(ELSEWHERE, Ordering::Release);
+            fence(Ordering::SeqCst);
+            // Who read AWAKE before relies on us.
+            let relied_on = || self.own_delegates(group, number).any(|index| group.delegates[index].has_messages());
+            if rounds < limit && relied_on() {
+                worker.bell.store(AWAKE, Ordering::Relaxed);
+                continue;
+            }
+            group.settle(aftermath);
+            inside::run_deferred();
+            worker.bell.store(AWAKE, Ordering::Relaxed);
+            return true;
         }
     }
 
     /// Looks once at every delegate of the worker's. True if there was anything to do.
-    fn round<S: Resident>(&self, group: &Group<S>, number: usize) -> bool {
+    fn round<S: Resident>(&self, group: &Group<S>, number: usize, aftermath: &mut Aftermath<S>) -> bool {
         let mut busy = false;
         let mut now = None;
         for index in self.own_delegates(group, number) {
@@ -220,44 +310,37 @@ impl Crew {
                 busy = true;
                 match delegate.try_take() {
                     Some(owned) => {
-                        let (released, _) = group.serve(owned, Runner::Worker);
-                        if released.deferred {
-                            inside::run_deferred();
-                        }
+                        group.serve(owned, aftermath);
                     }
-                    None => yield_now(),
+                    None => park_timeout(PATIENCE_WITH_OWNER),
                 }
             }
             let alarm = delegate.alarm.load(Ordering::Relaxed);
             if alarm != NO_ALARM && alarm <= *now.get_or_insert_with(|| self.now()) {
                 busy = true;
-                self.tend(group, index);
+                self.tend(group, index, aftermath);
             }
         }
         busy
     }
 
     /// Runs a delegate's maintenance, if nobody is running the delegate.
-    fn tend<S: Resident>(&self, group: &Group<S>, index: usize) {
+    fn tend<S: Resident>(&self, group: &Group<S>, index: usize, aftermath: &mut Aftermath<S>) {
         let delegate = &group.delegates[index];
         let Some(mut owned) = delegate.try_take() else {
-            yield_now();
+            park_timeout(PATIENCE_WITH_OWNER);
             return;
         };
         // Taken down before the maintenance looks: an alarm set from here on is a new one.
         delegate.alarm.store(NO_ALARM, Ordering::Release);
-        let mut aftermath = Aftermath::new();
-        owned.drain(Runner::Worker, &mut aftermath);
-        let next = owned.tend(&mut aftermath.leftovers);
-        let released = owned.release(group.barrier);
-        group.settle(aftermath);
+        owned.drain(aftermath);
+        let next = owned.tend(aftermath);
+        // What it finds announced, the next round serves: the bell says AWAKE.
+        owned.release(group.barrier);
         if let Some(delay) = next {
             let slack = if delay.is_zero() { delay } else { delay.max(ALARM_SLACK) };
             let at = self.now().saturating_add(u64::try_from(slack.as_nanos()).unwrap_or(NO_ALARM));
             delegate.alarm.fetch_min(at, Ordering::AcqRel);
-        }
-        if released.deferred {
-            inside::run_deferred();
         }
     }
 
@@ -268,30 +351,54 @@ impl Crew {
             .unwrap_or(NO_ALARM)
     }
 
-    /// Ends the threads after what they were given, and waits for them. A worker that calls this doesn't wait for itself.
+    /// Ends the threads after what they were given, and waits for them. A worker that calls this waits for none of them:
+    /// another one may be waiting for it.
     pub(crate) fn shut_down(&self) {
         self.closing.store(true, Ordering::Release);
+        let among_them = MEMBER_OF.with(Cell::get) == std::ptr::from_ref(self).addr();
         for worker in &self.workers {
+            if worker.lost.load(Ordering::Relaxed) {
+                continue;
+            }
             let thread = lock(&worker.thread).take();
             let Some(thread) = thread else { continue };
             // `closing` was set before; see the module's text.
             fence(Ordering::SeqCst);
             thread.thread().unpark();
-            if thread.thread().id() != crate::sync::current().id() {
+            if !among_them {
                 // The thread's own code doesn't panic: what it runs for others is caught.
                 let _ = thread.join();
             }
         }
     }
 
-    /// In a forked child there are no threads to end: their handles are forgotten.
+    /// In a forked child there are no threads to end: their handles are forgotten. Threads may be started here.
     #[cfg(all(unix, not(loom)))]
-    pub(crate) fn forget_threads(&self) {
+    pub(crate) fn restart_in_child(&self) {
         for worker in &self.workers {
-            worker.bell.store(GONE, Ordering::Relaxed);
-            if let Ok(mut thread) = worker.thread.try_lock() {
-                std::mem::forget(thread.take());
+            match worker.thread.try_lock() {
+                Ok(mut thread) => {
+                    std::mem::forget(thread.take());
+                    worker.bell.store(ABSENT, Ordering::Relaxed);
+                }
+                Err(std::sync::TryLockError::Poisoned(poisoned)) => {
+                    std::mem::forget(poisoned.into_inner().take());
+                    worker.bell.store(ABSENT, Ordering::Relaxed);
+                }
+                Err(std::sync::TryLockError::WouldBlock) => {
+                    worker.lost.store(true, Ordering::Relaxed);
+                    worker.bell.store(GONE, Ordering::Relaxed);
+                }
             }
+        }
+    }
+
+    /// In a forked child that can't use the group: no thread is started, rung or waited for.
+    #[cfg(all(unix, not(loom)))]
+    pub(crate) fn close_in_child(&self) {
+        for worker in &self.workers {
+            worker.lost.store(true, Ordering::Relaxed);
+            worker.bell.store(GONE, Ordering::Relaxed);
         }
     }
 }
