@@ -96,13 +96,23 @@ impl Entrant {
 
     /// Finds out how many operations fit the budget, by runs of growing length. It warms the cache up, too.
     pub fn calibrate(&mut self, effort: &Effort) {
+        /// Long enough to judge by, and how often to look: the machine may have been away during one run.
         const ENOUGH: Duration = Duration::from_millis(20);
-        let mut operations = 64.min(effort.operations);
+        const LOOKS: usize = 3;
         // Laps of their own, so that their keys are not met again.
-        for lap in (0..u32::MAX).rev() {
-            let ran = self.watched(lap, operations);
-            if ran.elapsed >= ENOUGH || operations >= effort.operations {
-                let affordable = effort.budget.as_nanos() as f64 / ran.ns_per_op().max(0.1);
+        let mut laps = (0..u32::MAX).rev();
+        let mut operations = effort.operations.min(8);
+        loop {
+            let mut best = f64::INFINITY;
+            for lap in laps.by_ref().take(LOOKS) {
+                let ran = self.watched(lap, operations);
+                best = best.min(ran.ns_per_op());
+                if ran.elapsed < ENOUGH || operations == effort.operations {
+                    break;
+                }
+            }
+            if best * operations as f64 >= ENOUGH.as_nanos() as f64 || operations == effort.operations {
+                let affordable = effort.budget.as_nanos() as f64 / best.max(0.1);
                 self.operations = effort.operations.min(affordable as u64).max(1);
                 return;
             }
