@@ -20,7 +20,7 @@ pub enum TryError {
 }
 
 /// A request that was not accepted, and why.
-#[derive(Clone, Copy, Debug, Error)]
+#[derive(Clone, Copy, Error)]
 #[error("{reason}")]
 pub struct Refused<F> {
     /// The request, as it was passed.
@@ -28,6 +28,13 @@ pub struct Refused<F> {
     /// Why it was not accepted.
     #[source]
     pub reason: TryError,
+}
+
+// Not derived: requests are mostly closures, which have no `Debug`, and `unwrap` should work all the same.
+impl<F> std::fmt::Debug for Refused<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
+    }
 }
 
 /// Why delegates could not be made.

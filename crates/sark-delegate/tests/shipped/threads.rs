@@ -1,0 +1,176 @@
+//! Threads: only when needed, named, deaf to signals, pinned where they may be, and idle when idle.
+
+use std::sync::Arc;
+use std::thread;
+
+use sark_delegate::{Config, ConfigError, Delegates};
+
+use crate::common::{Post, Room, adaptive, alone, hold, per_core, rooms};
+
+#[test]
+fn there_is_no_thread_before_the_first_request_that_needs_one() {
+    let (callers, workers) = (rooms(adaptive(), 4), rooms(per_core(), 4));
+    assert_eq!((callers.threads(), workers.threads()), (0, 0));
+    (0..4).for_each(|index| callers.run(index, |_| ()));
+    workers.run(2, |_| ());
+    assert_eq!((callers.threads(), workers.threads()), (0, 1));
+}
+
+#[test]
+fn with_no_workers_allowed_there_is_never_a_thread() {
+    let rooms = rooms(Config { mailbox: 4, ..alone() }, 2);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let rooms = Arc::clone(&rooms);
+            thread::spawn(move || {
+                for number in 0..2000 {
+                    rooms.post(0, Post::Say(number));
+                    drop(rooms.submit(1, |_| ()));
+                    rooms.wake_in(0, std::time::Duration::ZERO);
+                }
+            })
+        })
+        .collect();
+    while !threads.iter().all(thread::JoinHandle::is_finished) {
+        assert_eq!(rooms.threads(), 0);
+        thread::yield_now();
+    }
+    assert_eq!((rooms.threads(), rooms.counts().by_worker), (0, 0));
+}
+
+#[test]
+fn a_name_that_threads_cannot_have_is_refused() {
+    let config = Config { name: "nul\0".to_owned(), ..adaptive() };
+    assert_eq!(Delegates::new(config, [Room::default()]).err(), Some(ConfigError::Name));
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let made = |config: Config, count: usize| Delegates::new(config, (0..count).map(|_| Room::default())).err();
+    assert_eq!(made(adaptive(), 0), Some(ConfigError::NoStates));
+    assert_eq!(made(Config { workers: Some(0), ..per_core() }, 1), Some(ConfigError::NoWorkers));
+    assert_eq!(made(Config { mailbox: 0, ..adaptive() }, 1), Some(ConfigError::Mailbox(0)));
+    assert_eq!(made(Config { mailbox: 65537, ..adaptive() }, 1), Some(ConfigError::Mailbox(65537)));
+}
+
+#[test]
+fn there_are_no_more_workers_than_states_or_than_allowed() {
+    let rooms = rooms(Config { workers: Some(2), ..per_core() }, 5);
+    (0..5).for_each(|index| rooms.run(index, |_| ()));
+    assert_eq!(rooms.threads(), 2);
+}
+
+under_both_dispatches! {
+    fn a_worker_that_slept_wakes_for_the_next_request(config) {
+        let rooms = rooms(config, 1);
+        for number in 0..20 {
+            let held = hold(&rooms, 0);
+            rooms.post(0, Post::Say(number));
+            held.let_go();
+        }
+        assert_eq!(rooms.run(0, |room| room.said.len()), 20);
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs::read_to_string;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::common::until;
+
+    /// `/proc/self/task/*` of the threads whose name begins so.
+    fn tasks(name: &str) -> Vec<String> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let paths = tasks.map(|task| task.path().display().to_string());
+        paths.filter(|path| read_to_string(format!("{path}/comm")).unwrap_or_default().starts_with(name)).collect()
+    }
+
+    fn field(task: &str, name: &str) -> String {
+        let status = read_to_string(format!("{task}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_once(':').unwrap().1.trim().to_owned()
+    }
+
+    fn started(name: &str) -> (crate::common::Rooms, Vec<String>) {
+        let rooms = rooms(Config { name: name.to_owned(), workers: Some(2), ..per_core() }, 2);
+        (0..2).for_each(|index| rooms.run(index, |_| ()));
+        (rooms, tasks(name))
+    }
+
+    #[test]
+    fn workers_are_called_what_was_asked_for() {
+        let (rooms, tasks) = started("called");
+        let mut names: Vec<_> = tasks.iter().map(|task| field(task, "Name")).collect();
+        names.sort();
+        assert_eq!(names, ["called-0", "called-1"]);
+        rooms.shutdown();
+        until("they are gone", || super::linux::tasks("called").is_empty());
+    }
+
+    #[test]
+    fn workers_block_every_signal_that_can_be_blocked() {
+        let (_rooms, tasks) = started("deaf");
+        assert_eq!(tasks.len(), 2);
+        for task in tasks {
+            let blocked = u64::from_str_radix(&field(&task, "SigBlk"), 16).unwrap();
+            // Those of the application: not KILL and STOP, and not the two that the C library keeps for itself.
+            let application = (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal));
+            for signal in application {
+                assert_ne!(blocked & 1 << (signal - 1), 0, "signal {signal} is not blocked");
+            }
+        }
+    }
+
+    #[test]
+    fn the_thread_that_starts_a_worker_keeps_its_signals() {
+        let before = field("/proc/thread-self", "SigBlk");
+        let _rooms = started("keeps");
+        assert_eq!(field("/proc/thread-self", "SigBlk"), before);
+    }
+
+    fn cpus(list: &str) -> Vec<usize> {
+        let number = |text: &str| text.parse::<usize>().unwrap();
+        let range = |part: &str| match part.split_once('-') {
+            Some((first, last)) => (number(first)..=number(last)).collect(),
+            None => vec![number(part)],
+        };
+        list.split(',').flat_map(range).collect()
+    }
+
+    #[test]
+    fn pinned_workers_stay_within_the_cores_that_the_process_may_use() {
+        let allowed = cpus(&field("/proc/thread-self", "Cpus_allowed_list"));
+        let (_rooms, tasks) = started("pinned");
+        for task in tasks {
+            until("it is pinned", || cpus(&field(&task, "Cpus_allowed_list")).len() == 1);
+            assert!(allowed.contains(&cpus(&field(&task, "Cpus_allowed_list"))[0]));
+        }
+    }
+
+    #[test]
+    fn workers_that_are_not_pinned_may_use_all_of_them() {
+        let allowed = field("/proc/thread-self", "Cpus_allowed_list");
+        let rooms = rooms(Config { name: "free".to_owned(), pin: false, ..per_core() }, 1);
+        rooms.run(0, |_| ());
+        assert!(tasks("free").iter().all(|task| field(task, "Cpus_allowed_list") == allowed));
+    }
+
+    #[test]
+    fn an_idle_worker_uses_no_processor() {
+        let (_rooms, tasks) = started("idle");
+        let used = || -> u64 {
+            let of = |task: &String| read_to_string(format!("{task}/schedstat")).unwrap_or_default();
+            tasks.iter().filter_map(|task| of(task).split(' ').next()?.parse::<u64>().ok()).sum()
+        };
+        // They have 20 us to notice that nothing comes.
+        tasks.iter().for_each(|task| {
+            until("it sleeps", || field(task, "State").starts_with('S'));
+        });
+        let before = used();
+        thread::sleep(Duration::from_millis(300));
+        let spent = Duration::from_nanos(used() - before);
+        assert!(spent < Duration::from_millis(30), "two idle workers used {spent:?} of 300 ms");
+    }
+}
