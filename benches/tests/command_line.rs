@@ -81,3 +81,11 @@ fn what_cannot_be_done_is_said_with_a_way_out() {
         assert!(!output.status.success() && said.contains(words), "{arguments:?} said {said}");
     }
 }
+
+#[test]
+fn mixed_has_the_hit_ratio_of_keys_that_are_never_repeated() {
+    let arguments = ["mixed", "--quick", "--rounds", "2", "--case", "threads=1", "--json"];
+    let report = json(&[&arguments[..], &["--contestants", "mutex-lru"]].concat());
+    let hit_ratio = report["rows"][0]["hit_ratio"].as_f64().unwrap();
+    assert!((0.755..0.775).contains(&hit_ratio), "LRU of this capacity gives 0.765, not {hit_ratio}");
+}

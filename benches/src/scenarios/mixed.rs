@@ -48,22 +48,24 @@ impl Scenario for Mixed {
     }
 
     fn prepare(&self, case: MixedCase, effort: &Effort) -> Builder {
-        let warm_up = sequence(Distribution::Zipf, KEYS, WARM_UP, 3);
-        // Rounds that asked for the same keys again would find them all.
+        let warm_up: Arc<[u32]> = sequence(Distribution::Zipf, KEYS, WARM_UP.max(effort.operations as usize), 3).into();
+        // Rounds that asked for the same keys again, or for those of the calibration, would find too many of them.
         let all_rounds = effort.operations as usize * effort.rounds as usize;
         let asked: Arc<[u32]> = sequence(Distribution::Zipf, KEYS, all_rounds, 4).into();
+        let rounds = effort.rounds;
         Box::new(move |name| {
             let plan = Plan::entries(CAPACITY);
-            let asked = Arc::clone(&asked);
-            name.with::<u64, u64, _>(&plan, Build { plan: &plan, warm_up: &warm_up, asked, threads: case.threads })
+            let (warm_up, asked) = (Arc::clone(&warm_up), Arc::clone(&asked));
+            name.with::<u64, u64, _>(&plan, Build { plan: &plan, warm_up, asked, rounds, threads: case.threads })
         })
     }
 }
 
 struct Build<'a> {
     plan: &'a Plan,
-    warm_up: &'a [u32],
+    warm_up: Arc<[u32]>,
     asked: Arc<[u32]>,
+    rounds: u32,
     threads: usize,
 }
 
@@ -74,14 +76,15 @@ impl Enter<u64, u64> for Build<'_> {
         let cache = C::build(self.plan)?;
         let begun = Instant::now();
         let mut warmed_up = 0;
-        for chunk in self.warm_up.chunks(256) {
+        for chunk in self.warm_up[..WARM_UP].chunks(256) {
             if begun.elapsed() > WARM_UP_TIME {
                 break;
             }
             hits(&cache, chunk);
             warmed_up += chunk.len() as u64;
         }
-        Ok(Box::new(ReadThrough { cache, asked: self.asked, threads: self.threads, warmed_up }))
+        let Build { warm_up, asked, rounds, threads, .. } = self;
+        Ok(Box::new(ReadThrough { cache, warm_up, asked, rounds, threads, warmed_up }))
     }
 }
 
@@ -103,14 +106,18 @@ fn hits<C: Contestant<u64, u64>>(cache: &C, keys: &[u32]) -> u64 {
 
 struct ReadThrough<C> {
     cache: C,
+    warm_up: Arc<[u32]>,
     asked: Arc<[u32]>,
+    rounds: u32,
     threads: usize,
     warmed_up: u64,
 }
 
 impl<C: Contestant<u64, u64>> Run for ReadThrough<C> {
     fn run(&mut self, lap: u32, operations: u64) -> Lap {
-        let asked = &self.asked[window(lap, operations, self.asked.len())];
+        // Runs beyond the rounds are there to calibrate.
+        let keys = if lap < self.rounds { &self.asked } else { &self.warm_up };
+        let asked = &keys[window(lap, operations, keys.len())];
         let (elapsed, hits) = together(self.threads, |thread| hits(&self.cache, share(asked, thread, self.threads)));
         let gets = asked.len() as u64;
         Lap { elapsed, operations: gets, gets, hits: hits.iter().sum() }
