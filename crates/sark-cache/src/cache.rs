@@ -118,7 +118,9 @@ where
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
         let mut out = Outgoing::new();
-        inner.delegates.run(inner.route(hash), |cell| cell.get(hash, key, now, &mut out, V::clone))
+        let taken_out = &mut out;
+        // `move`, so that the hash stays in a register: a captured reference would send it through memory.
+        inner.delegates.run(inner.route(hash), move |cell| cell.get(hash, key, now, taken_out, V::clone))
     }
 
     /// As [`get`](Self::get), but leaves no trace: the order of use, the time of last use and the counts stay.
@@ -172,7 +174,7 @@ where
         let inner = self.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
-        inner.delegates.run(inner.route(hash), |cell| look(cell, hash, now))
+        inner.delegates.run(inner.route(hash), move |cell| look(cell, hash, now))
     }
 
     /// Stores `value` under `key` as the most recently used entry, for the cache's time-to-live. Evicts the least recently
