@@ -27,7 +27,7 @@ bench: ## criterion benches of the hot paths (compare with `-- --baseline NAME`)
 	$(CARGO) bench -p sark-shard -p sark-delegate
 
 fuzz: ## a minute of fuzzing
-	scripts/fuzz.sh 20
+	scripts/fuzz.sh 20 shard_ops cache_ops
 
 deep: loom ## everything that takes long: broken hand-overs, long fuzz, Miri, sanitizers, soak
 	scripts/break-hand-over.sh

@@ -1,7 +1,7 @@
 //! `fork` without `exec`: the child of a group that could be held still works, any other is told, and nothing hangs.
 //!
 //! A child does little, ends by `_exit`, and is killed by its own alarm if it hangs.
-#![cfg(all(unix, not(loom)))]
+#![cfg(all(unix, not(loom), not(miri)))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -332,3 +332,60 @@ fn requests_on_several_delegates_are_waited_for_together() {
         thread.join().unwrap();
     });
 }
+
+/// A caller's message may be taken out before the caller counted it. Its count then stands for a post that came after,
+/// whose sender relies on whoever counted first.
+#[test]
+fn a_waiter_whose_count_stands_for_a_post_sees_to_it() {
+    model(2, || {
+        let log = adaptive(4);
+        let caller = Arc::clone(&log);
+        let caller = thread::spawn(move || caller.run(0, |log| log.0.push(1)));
+        let poster = Arc::clone(&log);
+        let poster = thread::spawn(move || poster.post(0, 2));
+        log.run(0, |log| log.0.push(3));
+        caller.join().unwrap();
+        poster.join().unwrap();
+        assert_eq!(
+            log.counts().in_place + log.counts().posted + log.counts().delegated,
+            3,
+            "a message was left behind"
+        );
+    });
+}
+
+#[test]
+fn two_batches_over_the_same_delegates_are_both_answered() {
+    model(2, || {
+        let config = Config { workers: Some(0), mailbox: 1, ..Config::default() };
+        let logs = Arc::new(Delegates::new(config, [Log::default(), Log::default()]).unwrap());
+        let batch = |order: [usize; 2]| order.map(|index| (index, move |log: &mut Log| log.0.push(1))).into();
+        let other = Arc::clone(&logs);
+        let thread = thread::spawn(move || other.run_each(batch([1, 0])).unwrap());
+        logs.run_each(batch([0, 1])).unwrap();
+        thread.join().unwrap();
+        assert_eq!([0, 1].map(|index| logs.run(index, |log| log.0.len())), [2, 2]);
+    });
+}
+
+/// Other people's code on a worker may wait for the very delegate that the worker serves.
+#[test]
+fn what_a_worker_drops_may_call_its_own_delegate() {
+    struct Calls(Arc<Delegates<Log>>);
+    impl Drop for Calls {
+        fn drop(&mut self) {
+            self.0.run(0, |log| log.0.push(2));
+        }
+    }
+    model(2, || {
+        let log = per_core(2);
+        let inner = Arc::clone(&log);
+        // Nobody awaits the answer, so the worker drops it.
+        drop(log.submit(0, move |log| {
+            log.0.push(1);
+            Calls(inner)
+        }));
+        log.shutdown();
+        assert_eq!(log.run(0, contents), [1, 2]);
+    });
+}

@@ -172,14 +172,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// The kernel's number of this thread.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 pub fn thread_number() -> i32 {
     // SAFETY: takes nothing and returns a number.
     unsafe { libc::gettid() }
 }
 
 /// Waits until a thread of ours sleeps.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 pub fn until_asleep(number: i32) {
     until("the thread sleeps", || {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{number}/stat")).unwrap_or_default();

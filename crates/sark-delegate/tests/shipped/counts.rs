@@ -38,7 +38,7 @@ fn requests_to_a_busy_delegate_are_messages() {
     assert_eq!((counts.in_place, counts.delegated, counts.posted, counts.by_worker), (1, 0, 2, 0));
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod linux {
     use super::*;
     use crate::common::{receive, thread_number, until_asleep};

@@ -152,7 +152,7 @@ fn the_last_handle_may_be_dropped_on_a_worker() {
 }
 
 /// One who waits for a delegate may hold a lock that other people's code takes on the way.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod linux {
     use super::*;
     use crate::common::{thread_number, until_asleep};

@@ -409,6 +409,7 @@ fn entries_without_a_size_are_entries_all_the_same() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a table of this size takes minutes, and smaller ones run the same code")]
 fn an_entry_costs_what_the_docs_say() {
     let n = 57_344; // seven eighths of 65536, so the index is full
     let mut shard = shard(Config { capacity_hint: n, ..Config::default() });

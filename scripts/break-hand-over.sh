@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Breaks the hand-over protocol of crates/sark-delegate on purpose, one rule at a time, on a copy of the tree, and shows
+# that a model notices. docs/hand-over.md says what each rule is for.
+#
+#   scripts/break-hand-over.sh              each break against the model that is meant to catch it
+#   scripts/break-hand-over.sh --all        each break against every model, to see which ones catch it
+#   scripts/break-hand-over.sh NAME...      only these breaks
+#
+# Ends with an error if a break survives, or if the code changed so that a break no longer applies.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+every_model=false
+if [[ "${1:-}" == --all ]]; then
+    every_model=true
+    shift
+fi
+only=("$@")
+
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/broken"
+export RUSTFLAGS="--cfg loom -A warnings"
+# A break may make a model explore much more before it fails, or not end: that long counts as noticed by nobody.
+seconds_per_model=300
+
+mkdir -p "$copy/crates"
+cp Cargo.lock rustfmt.toml "$copy/"
+sed -E 's|^members = .*|members = ["crates/sark-delegate"]|; /^default-members/d' Cargo.toml >"$copy/Cargo.toml"
+cp -r crates/sark-delegate "$copy/crates/sark-delegate"
+source="$copy/crates/sark-delegate/src"
+cp -r "$source" "$copy/sound"
+
+# Builds the models of the copy and prints the path of the program.
+build() {
+    (cd "$copy" && cargo test --quiet --offline -p sark-delegate --test loom --release --no-run --message-format=json) |
+        sed -n 's/.*"name":"loom".*"executable":"\([^"]*\)".*/\1/p' | tail -1
+}
+
+# Whether the model fails (also by a deadlock that aborts the process, as a waiter must not unwind).
+notices() {
+    local status=0
+    timeout "$seconds_per_model" "$1" --exact "$2" >"$copy/output" 2>&1 || status=$?
+    [[ $status != 0 && $status != 124 ]]
+}
+
+survivors=0
+
+# break NAME FILE PERL-SUBSTITUTION MODEL: what the rule is, is in the name.
+break_() {
+    local name=$1 file=$2 substitution=$3 model=$4
+    if ((${#only[@]})) && [[ " ${only[*]} " != *" $name "* ]]; then
+        return
+    fi
+    rm -rf "$source" && cp -r "$copy/sound" "$source"
+    perl -0pi -e "$substitution" "$source/$file"
+    if cmp -s "$source/$file" "$copy/sound/$file"; then
+        echo "$name: no longer applies to $file"
+        survivors=$((survivors + 1))
+        return
+    fi
+    local program caught=()
+    program=$(build)
+    if [[ -z "$program" ]]; then
+        echo "$name: does not compile"
+        survivors=$((survivors + 1))
+        return
+    fi
+    local models=("$model")
+    if $every_model; then
+        mapfile -t models < <("$program" --list | sed -n 's/: test$//p')
+    fi
+    for one in "${models[@]}"; do
+        if notices "$program" "$one"; then
+            caught+=("$one")
+        fi
+    done
+    if ((${#caught[@]})); then
+        echo "$name: caught by ${caught[*]}"
+    else
+        echo "$name: SURVIVES ${models[*]}"
+        survivors=$((survivors + 1))
+    fi
+}
+
+# The first Dekker pair: release, then look; count, then try.
+break_ runner_without_barrier delegate.rs 's/        barrier\.light\(\);\n//' \
+    a_post_is_never_left_behind_by_a_runner_that_is_leaving
+break_ runner_that_looks_before_it_releases delegate.rs \
+    's/        delegate\.owner\.release\(\);\n        barrier\.light\(\);\n(.*?)Released \{ messages: delegate\.is_announced\(\), deferred \}/        let messages = delegate.is_announced();\n        delegate.owner.release();\n        barrier.light();\n$1Released { messages, deferred }/s' \
+    a_post_is_never_left_behind_by_a_runner_that_is_leaving
+break_ runner_that_does_not_look delegate.rs 's/Released \{ messages: delegate\.is_announced\(\)/Released { messages: false/' \
+    a_post_is_never_left_behind_by_a_runner_that_is_leaving
+break_ sender_without_barrier barrier.rs 's/(fn heavy\(self\) -> bool \{\n)        fence\(Ordering::SeqCst\);\n/$1/' \
+    a_post_is_never_left_behind_by_a_runner_that_is_leaving
+break_ poster_that_does_not_try_again group.rs 's/(if self\.barrier\.heavy\(\) \{\n)            self\.serve_if_free\(index\);\n/$1/' \
+    a_post_is_never_left_behind_by_a_runner_that_is_leaving
+break_ waiter_that_sleeps_without_trying_again waiting.rs \
+    's/(\} else if !one\.task\.is_done\(\) \|\| one\.answers_for_others\(group\) \{\n)            group\.serve_if_free\(one\.index\);\n/$1/' \
+    two_callers_never_run_a_delegate_at_once_and_both_get_their_answer
+break_ waiter_without_barrier waiting.rs 's/!among_callers \|\| group\.barrier\.heavy\(\)/true/' \
+    two_callers_never_run_a_delegate_at_once_and_both_get_their_answer
+
+# Two counters, and who answers for whom.
+break_ announced_only_after_the_send delegate.rs \
+    's/        self\.announced\.fetch_add\(1, Ordering::AcqRel\);\n        match self\.mailbox\.try_send\(message\) \{\n            Ok\(\(\)\) => Ok\(self\.count_pending\(\)\),/        match self.mailbox.try_send(message) {\n            Ok(()) => { self.announced.fetch_add(1, Ordering::AcqRel); Ok(self.count_pending()) }/; s/(Err\(message\) => \{\n)                self\.announced\.fetch_sub\(1, Ordering::AcqRel\);\n/$1/' \
+    a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too
+break_ first_poster_that_answers_for_nobody group.rs 's/if !first && self\.callers_run \{/if self.callers_run {/' \
+    two_posts_to_a_busy_delegate_are_never_left_behind
+break_ first_waiter_that_answers_for_nobody waiting.rs \
+    's/self\.sent == Sent::AmongCallers \{ first: true \} && group/false && group/' \
+    a_waiter_whose_count_stands_for_a_post_sees_to_it
+break_ runner_that_goes_before_the_mailbox delegate.rs 's/        !self\.delegate\.is_announced\(\)/        true/' \
+    a_call_that_starts_after_a_post_returned_sees_it
+
+# What passes the state and the answers on.
+break_ ownership_taken_without_acquire ownership.rs 's/OWNED, Ordering::Acquire, /OWNED, Ordering::Relaxed, /' \
+    two_callers_never_run_a_delegate_at_once_and_both_get_their_answer
+break_ ownership_released_without_release ownership.rs 's/store\(FREE, Ordering::Release\)/store(FREE, Ordering::Relaxed)/' \
+    two_callers_never_run_a_delegate_at_once_and_both_get_their_answer
+break_ answer_without_release task.rs \
+    's/compare_exchange\(WAITING, DONE, Ordering::Release,/compare_exchange(WAITING, DONE, Ordering::Relaxed,/; s/store\(DONE, Ordering::Release\)/store(DONE, Ordering::Relaxed)/' \
+    a_caller_that_waits_for_a_slow_one_is_woken
+break_ answer_that_wakes_nobody task.rs 's/                thread\.unpark\(\);\n//' \
+    a_caller_that_waits_for_a_slow_one_is_woken
+break_ answer_to_a_future_without_acquire reply.rs 's/swap\(ANSWERED, Ordering::AcqRel\)/swap(ANSWERED, Ordering::Release)/' \
+    a_submission_is_answered_and_wakes_who_awaits_it
+
+# The second Dekker pair: count, then read the bell; set the bell, then look.
+break_ worker_that_sleeps_without_looking_again worker.rs 's/if message\(\) \|\| self\.next_alarm\(group, number\) < until \|\| /if /' \
+    a_worker_serves_a_caller_that_sleeps
+break_ worker_without_fence_before_it_looks_again worker.rs \
+    's/(worker\.bell\.store\(PARKED, Ordering::Release\);\n)            fence\(Ordering::SeqCst\);\n/$1/' \
+    a_worker_serves_a_caller_that_sleeps
+break_ sender_that_rings_without_fence worker.rs \
+    's/(The message was counted before; see the module.s text\.\n)        fence\(Ordering::SeqCst\);\n/$1/' \
+    a_worker_serves_a_caller_that_sleeps
+break_ worker_that_ends_without_looking_again worker.rs 's/while group\.delegates\[index\]\.has_messages\(\) \{/while false {/' \
+    a_request_in_flight_is_answered_although_the_workers_are_shut_down
+break_ worker_that_ends_without_fence worker.rs \
+    's/(bell\.store\(GONE, Ordering::Release\);\n)        fence\(Ordering::SeqCst\);\n/$1/' \
+    a_request_in_flight_is_answered_although_the_workers_are_shut_down
+break_ shutdown_that_wakes_nobody worker.rs 's/            thread\.thread\(\)\.unpark\(\);\n            if !among/            if !among/' \
+    a_worker_serves_a_caller_that_sleeps
+break_ worker_that_waits_for_itself group.rs 's/Rung::Elsewhere => !self\.callers_run && !on_worker_thread\(\)/Rung::Elsewhere => !self.callers_run/' \
+    what_a_worker_drops_may_call_its_own_delegate
+
+# Room.
+break_ runner_that_tells_nobody_of_room delegate.rs 's/if self\.delegate\.starved\.load\(Ordering::Relaxed\) \{/if false {/' \
+    a_submission_to_a_full_mailbox_is_told_when_there_is_room
+break_ future_that_registers_without_fence delegate.rs \
+    's/(self\.starved\.store\(true, Ordering::Relaxed\);\n.*?\n)        fence\(Ordering::SeqCst\);\n/$1/' \
+    a_submission_to_a_full_mailbox_is_told_when_there_is_room
+break_ runner_that_looks_for_the_starved_without_fence delegate.rs \
+    's/(Pairs with the fence in `wake_when_room`\.\n)            fence\(Ordering::SeqCst\);\n/$1/' \
+    a_submission_to_a_full_mailbox_is_told_when_there_is_room
+
+if ((survivors)); then
+    echo "$survivors not caught" >&2
+    exit 1
+fi
