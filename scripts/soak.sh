@@ -5,8 +5,9 @@
 #   scripts/soak.sh [MILLIONS]     million operations under each dispatch, 100 if not said
 #
 # It comes in rounds, so that one sees how far it is and a failure shows early. `PerCore` sends every operation to another
-# thread: on two busy cores a hundred million take most of an hour there, and about a minute under `Adaptive`.
+# thread: on two cores a hundred million take half an hour there at the least, and a minute or two under `Adaptive`.
 set -euo pipefail
+export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 millions="${1:-100}"
