@@ -40,11 +40,18 @@ build() {
 # Whether the model fails (also by a deadlock that aborts the process, as a waiter must not unwind).
 notices() {
     local status=0
-    timeout "$seconds_per_model" "$1" --exact "$2" >"$copy/output" 2>&1 || status=$?
+    # In a shell of its own, which keeps to itself that a program was aborted.
+    (timeout "$seconds_per_model" "$1" --exact "$2" || exit $?) >"$copy/output" 2>&1 || status=$?
     [[ $status != 0 && $status != 124 ]]
 }
 
 survivors=0
+
+program=$(build)
+if ! "$program" >"$copy/output" 2>&1; then
+    echo "the models fail as it is: nothing can be learnt from breaking it" >&2
+    exit 1
+fi
 
 # break NAME FILE PERL-SUBSTITUTION MODEL: what the rule is, is in the name.
 break_() {
@@ -148,11 +155,8 @@ break_ worker_that_waits_for_itself group.rs 's/Rung::Elsewhere => !self\.caller
 # Room.
 break_ runner_that_tells_nobody_of_room delegate.rs 's/if self\.delegate\.starved\.load\(Ordering::Relaxed\) \{/if false {/' \
     a_submission_to_a_full_mailbox_is_told_when_there_is_room
-break_ future_that_registers_without_fence delegate.rs \
-    's/(self\.starved\.store\(true, Ordering::Relaxed\);\n.*?\n)        fence\(Ordering::SeqCst\);\n/$1/' \
-    a_submission_to_a_full_mailbox_is_told_when_there_is_room
-break_ runner_that_looks_for_the_starved_without_fence delegate.rs \
-    's/(Pairs with the fence in `wake_when_room`\.\n)            fence\(Ordering::SeqCst\);\n/$1/' \
+break_ runner_that_makes_room_without_order delegate.rs \
+    's/announced\.fetch_sub\(served, Ordering::AcqRel\)/announced.fetch_sub(served, Ordering::Relaxed)/' \
     a_submission_to_a_full_mailbox_is_told_when_there_is_room
 
 if ((survivors)); then

@@ -32,7 +32,7 @@ use crate::counts::{Count, DispatchCounts, MessageCounts};
 use crate::inside;
 use crate::mailbox::Mailbox;
 use crate::ownership::OwnershipWord;
-use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, UnsafeCell, fence, lock};
+use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, UnsafeCell, lock};
 use crate::task::{Errand, Message, Panic, discard};
 use crate::worker::on_worker_thread;
 
@@ -175,9 +175,9 @@ impl<S: Resident> Delegate<S> {
                 waiting.extend(waker.take());
             }
         }
+        // The second try announces and the runner takes announcements back, both AcqRel on one counter: who comes second
+        // sees what the first did before. So either the runner sees this, or the second try sees the room.
         self.starved.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `drain`: either the runner sees `starved`, or the second try sees the room.
-        fence(Ordering::SeqCst);
     }
 
     /// Forgets all messages and gives ownership back, in a forked child: who sent them doesn't exist here.
@@ -290,8 +290,7 @@ impl<S: Resident> Owned<'_, S> {
         if served != 0 {
             self.delegate.announced.fetch_sub(served, Ordering::AcqRel);
             self.delegate.pending.fetch_sub(served.cast_signed(), Ordering::AcqRel);
-            // Pairs with the fence in `wake_when_room`.
-            fence(Ordering::SeqCst);
+            // After taking back announcements; see `wake_when_room`.
             if self.delegate.starved.load(Ordering::Relaxed) {
                 self.delegate.starved.store(false, Ordering::Relaxed);
                 aftermath.wakers.append(&mut lock(&self.delegate.waiting_for_room));

@@ -242,7 +242,7 @@ impl Crew {
             worker.bell.store(PARKED, Ordering::Release);
             fence(Ordering::SeqCst);
             if message() || self.next_alarm(group, number) < until || self.closing.load(Ordering::Acquire) {
-                worker.bell.store(AWAKE, Ordering::Relaxed);
+                worker.get_up();
                 continue;
             }
             if until == NO_ALARM {
@@ -250,7 +250,7 @@ impl Crew {
             } else {
                 park_timeout(Duration::from_nanos(until.saturating_sub(self.now())));
             }
-            worker.bell.store(AWAKE, Ordering::Relaxed);
+            worker.get_up();
         }
         self.leave(group, number);
     }
@@ -404,6 +404,13 @@ impl Crew {
 }
 
 impl Worker {
+    /// The worker is awake. A read-modify-write, because a sender may just have written the same: what the worker says
+    /// next is then ordered after that for everybody. (A plain store would be too, by the rule that nothing comes between
+    /// a read-modify-write and what it read; the model checker doesn't know that one.)
+    fn get_up(&self) {
+        self.bell.swap(AWAKE, Ordering::AcqRel);
+    }
+
     /// `AWAKE` before unparking, so that only one sender pays for it.
     fn wake(&self) {
         if self.bell.compare_exchange(PARKED, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok()

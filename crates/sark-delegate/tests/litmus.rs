@@ -21,7 +21,7 @@ const DELEGATES: usize = 2;
 fn operations(at_least: u64) -> u64 {
     let times = std::env::var("SARK_STRESS").ok().and_then(|times| times.parse::<u64>().ok()).unwrap_or(1);
     // An interpreter has the patience for this much.
-    if cfg!(miri) { 40 } else { at_least * times.max(1) }
+    if cfg!(miri) { 6 } else { at_least * times.max(1) }
 }
 
 /// Knows the last number of each caller, and that numbers only grow.

@@ -135,7 +135,12 @@ fn a_call_that_starts_after_a_post_returned_sees_it() {
     model(3, || {
         let log = adaptive(2);
         let other = Arc::clone(&log);
-        let thread = thread::spawn(move || other.run(0, |log| log.0.push(9)));
+        let thread = thread::spawn(move || {
+            other.run(0, |log| {
+                thread::yield_now();
+                log.0.push(9);
+            });
+        });
         log.post(0, 1);
         assert!(log.run(0, contents).contains(&1));
         thread.join().unwrap();
@@ -221,11 +226,13 @@ fn a_worker_serves_two_callers() {
 fn a_request_in_flight_is_answered_although_the_workers_are_shut_down() {
     model(2, || {
         let log = per_core(2);
+        // The worker is there, so that it may end just when the next request comes.
+        log.run(0, |log| log.0.push(0));
         let other = Arc::clone(&log);
         let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
         log.shutdown();
         thread.join().unwrap();
-        assert_eq!(log.run(0, contents), [1]);
+        assert_eq!(log.run(0, contents), [0, 1]);
     });
 }
 
@@ -233,11 +240,12 @@ fn a_request_in_flight_is_answered_although_the_workers_are_shut_down() {
 fn a_post_in_flight_is_served_although_the_workers_are_shut_down() {
     model(2, || {
         let log = per_core(2);
+        log.run(0, |log| log.0.push(0));
         let other = Arc::clone(&log);
         let thread = thread::spawn(move || other.post(0, 1));
         log.shutdown();
         thread.join().unwrap();
-        assert_eq!(log.run(0, contents), [1]);
+        assert_eq!(log.run(0, contents), [0, 1]);
     });
 }
 
@@ -385,6 +393,8 @@ fn what_a_worker_drops_may_call_its_own_delegate() {
             log.0.push(1);
             Calls(inner)
         }));
+        // Waits for the worker, which may be in that code.
+        log.run(0, |_| ());
         log.shutdown();
         assert_eq!(log.run(0, contents), [1, 2]);
     });
