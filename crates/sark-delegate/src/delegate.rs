@@ -44,7 +44,7 @@ const BUDGET_TIME: Duration = Duration::from_micros(20);
 const MESSAGES_PER_CLOCK_READ: u32 = 8;
 
 /// Added to `announced` when a delegate is sealed, so that whoever still holds it comes off the fast path.
-#[cfg(all(unix, not(loom)))]
+#[cfg(all(unix, not(loom), not(miri)))]
 const SEALED_ANNOUNCEMENT: u32 = 1 << 31;
 
 /// No alarm is set.
@@ -181,7 +181,7 @@ impl<S: Resident> Delegate<S> {
     }
 
     /// Forgets all messages and gives ownership back, in a forked child: who sent them doesn't exist here.
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn restart_in_child(&self) {
         self.mailbox.abandon();
         self.announced.store(0, Ordering::Relaxed);
@@ -191,14 +191,14 @@ impl<S: Resident> Delegate<S> {
     }
 
     /// Whether a thread that doesn't exist in this forked child had locked the list of those who wait for room.
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn is_locked_for_ever(&self) -> bool {
         matches!(self.waiting_for_room.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }
 
     /// Closes the delegate for good, in a forked child that could not hold it still. If the forking thread itself holds
     /// it, it finds something announced when it releases, and seals it again (`Group::look_after`).
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn seal(&self) {
         self.owner.seal();
         self.announced.fetch_or(SEALED_ANNOUNCEMENT, Ordering::Relaxed);
@@ -339,7 +339,7 @@ impl<S: Resident> Owned<'_, S> {
     }
 
     /// Keeps the right past the end of `self`; somebody releases the word by other means.
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn keep(self) {
         inside::leave();
         std::mem::forget(self);

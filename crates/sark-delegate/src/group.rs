@@ -371,7 +371,7 @@ impl<S: Resident> Group<S> {
     /// that waits for us could be what their code waits for (its `Drop` takes a lock that the caller holds, say).
     pub(crate) fn look_after(&self, index: usize, mut messages: bool, mut aftermath: Aftermath<S>) {
         let delegate = &self.delegates[index];
-        #[cfg(all(unix, not(loom)))]
+        #[cfg(all(unix, not(loom), not(miri)))]
         if self.shared.forked.load(Ordering::Relaxed) {
             // The request that ran forked, and this is the child: our release has opened what had been sealed.
             delegate.seal();

@@ -58,7 +58,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Forgets the channel and what is in it, without touching either: in a forked child it may be in mid-change.
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn abandon(&self) {
         self.channel.store(std::ptr::null_mut(), Ordering::Release);
     }

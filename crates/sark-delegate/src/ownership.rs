@@ -39,7 +39,7 @@ impl OwnershipWord {
     }
 
     /// Closes the delegate for good, in a forked child that has no other thread.
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn seal(&self) {
         self.0.store(SEALED, Ordering::Release);
     }

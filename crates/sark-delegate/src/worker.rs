@@ -373,7 +373,7 @@ impl Crew {
     }
 
     /// In a forked child there are no threads to end: their handles are forgotten. Threads may be started here.
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn restart_in_child(&self) {
         for worker in &self.workers {
             match worker.thread.try_lock() {
@@ -394,7 +394,7 @@ impl Crew {
     }
 
     /// In a forked child that can't use the group: no thread is started, rung or waited for.
-    #[cfg(all(unix, not(loom)))]
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn close_in_child(&self) {
         for worker in &self.workers {
             worker.lost.store(true, Ordering::Relaxed);
