@@ -67,7 +67,7 @@ break_() {
         return
     fi
     local program caught=()
-    program=$(build)
+    program=$(build) || program=
     if [[ -z "$program" ]]; then
         echo "$name: does not compile"
         survivors=$((survivors + 1))

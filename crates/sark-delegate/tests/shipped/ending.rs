@@ -1,12 +1,12 @@
 //! Endings: what was accepted is served, threads are joined, and nobody's code can hang us on the way.
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use sark_delegate::{Config, Delegates};
 
-use crate::common::{OnDrop, Post, Room, Rooms, block_on, hold, per_core, receive, rooms, until};
+use crate::common::{OnDrop, Post, Room, block_on, hold, per_core, receive, rooms, until};
 
 under_both_dispatches! {
     fn shutdown_serves_what_was_accepted_and_ends_the_threads(config) {
@@ -154,8 +154,10 @@ fn the_last_handle_may_be_dropped_on_a_worker() {
 /// One who waits for a delegate may hold a lock that other people's code takes on the way.
 #[cfg(all(target_os = "linux", not(miri)))]
 mod linux {
+    use std::sync::Mutex;
+
     use super::*;
-    use crate::common::{thread_number, until_asleep};
+    use crate::common::{Rooms, thread_number, until_asleep};
 
     /// `leave` posts something whose `Drop` takes the lock, then so much that the caller's request is behind what a
     /// runner serves at once.
