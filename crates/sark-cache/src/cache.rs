@@ -114,13 +114,30 @@ where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
         V: Clone,
     {
+        self.get_with(key, V::clone)
+    }
+
+    /// As [`get`](Self::get), but what comes back is what `read` makes of the value in its place. `read` runs where `Clone`
+    /// would, and under the same rules: it must not block, and not call a cache and wait.
+    ///
+    /// ```
+    /// let cache = sark_cache::Cache::new(100);
+    /// cache.insert(1, "a long text".to_owned());
+    /// assert_eq!(cache.get_with(&1, String::len), Some(11));
+    /// ```
+    #[inline]
+    pub fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R + Send) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        R: Send,
+    {
         let inner = self.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
         let mut out = Outgoing::new();
         let taken_out = &mut out;
         // `move`, so that the hash stays in a register: a captured reference would send it through memory.
-        inner.delegates.run(inner.route(hash), move |cell| cell.get(hash, key, now, taken_out, V::clone))
+        inner.delegates.run(inner.route(hash), move |cell| cell.get(hash, key, now, taken_out, read))
     }
 
     /// As [`get`](Self::get), but leaves no trace: the order of use, the time of last use and the counts stay.

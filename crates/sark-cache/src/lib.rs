@@ -48,4 +48,4 @@ pub use clock::{Clock, Hands};
 pub use equivalent::Equivalent;
 pub use sark_delegate::{Dispatch, DispatchCounts};
 pub use stats::Stats;
-pub use string_cache::{CacheError, LruTtlCache};
+pub use string_cache::{CacheError, LruTtlCache, Text, TimedText};

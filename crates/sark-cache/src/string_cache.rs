@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::builder::ConfigError;
+use crate::outgoing::Outgoing;
 use crate::{Builder, Cache};
 
 /// What an [`LruTtlCache`] refuses.
@@ -28,6 +29,38 @@ pub enum CacheError {
     Internal(#[from] ConfigError),
 }
 
+/// A value as an [`LruTtlCache`] stores it: the text, and the time-to-live it was stored with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    text: Box<str>,
+    time_to_live: Duration,
+}
+
+impl Text {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// For how long it was stored.
+    #[must_use]
+    pub fn time_to_live(&self) -> Duration {
+        self.time_to_live
+    }
+}
+
+/// What [`LruTtlCache::get_with_ttl`] finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedText {
+    /// The value.
+    pub text: String,
+    /// For how long it will still be served.
+    pub remaining: Duration,
+    /// For how long it was stored.
+    pub time_to_live: Duration,
+}
+
 /// A bounded cache of strings with a default time-to-live.
 ///
 /// One shard, so the entry that leaves for a new one is exactly the least recently used of all. No threads: what expired
@@ -47,7 +80,9 @@ pub enum CacheError {
 /// ```
 #[derive(Debug)]
 pub struct LruTtlCache {
-    cache: Cache<String, String>,
+    cache: Cache<String, Text>,
+    /// For entries that don't say otherwise.
+    time_to_live: Duration,
     /// Expired entries that a `cleanup_expired` has already told of.
     told: AtomicU64,
 }
@@ -76,19 +111,55 @@ impl LruTtlCache {
     /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] for what the builder refuses.
     pub fn with(
         ttl_secs: u64,
-        configure: impl FnOnce(Builder<String, String>) -> Builder<String, String>,
+        configure: impl FnOnce(Builder<String, Text>) -> Builder<String, Text>,
     ) -> Result<Self, CacheError> {
         if ttl_secs == 0 {
             return Err(CacheError::InvalidTtl);
         }
-        let builder = Cache::builder().shards(1).workers(0).time_to_live(Duration::from_secs(ttl_secs));
-        Ok(Self { cache: configure(builder).build()?, told: AtomicU64::new(0) })
+        let time_to_live = Duration::from_secs(ttl_secs);
+        let builder = Cache::builder().shards(1).workers(0).time_to_live(time_to_live);
+        Ok(Self { cache: configure(builder).build()?, time_to_live, told: AtomicU64::new(0) })
     }
 
     /// The value of `key`, if it is there and alive. Makes it the most recently used.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
-        self.cache.get(key)
+        self.cache.get_with(key, |text| text.as_str().to_owned())
+    }
+
+    /// As [`get`](Self::get), with the time that is left and the time-to-live that it was stored with.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let cache = sark_cache::LruTtlCache::new(10, 300)?;
+    /// cache.set("user:1".to_owned(), "allow".to_owned(), None)?;
+    /// let found = cache.get_with_ttl("user:1").unwrap();
+    /// assert_eq!((found.text.as_str(), found.time_to_live), ("allow", Duration::from_secs(300)));
+    /// assert!(found.remaining <= found.time_to_live);
+    /// # Ok::<(), sark_cache::CacheError>(())
+    /// ```
+    #[must_use]
+    pub fn get_with_ttl(&self, key: &str) -> Option<TimedText> {
+        let inner = self.cache.inner();
+        let hash = inner.hash(key);
+        let now = inner.common.time.for_reading();
+        let mut out = Outgoing::new();
+        inner.delegates.run(inner.route(hash), |cell| {
+            let deadline = cell.shard.entry(hash, key, now).and_then(|entry| entry.deadline);
+            cell.get(hash, key, now, &mut out, |value| TimedText {
+                text: value.as_str().to_owned(),
+                remaining: deadline
+                    .map_or(Duration::MAX, |deadline| Duration::from_nanos(deadline.0.saturating_sub(now.0))),
+                time_to_live: value.time_to_live,
+            })
+        })
+    }
+
+    /// The values of many keys, in the order of the keys, as [`get`](Self::get) gives them one by one.
+    #[must_use]
+    pub fn get_many<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Vec<Option<String>> {
+        let found = self.cache.get_many(keys);
+        found.into_iter().map(|value| value.map(|value| value.text.into_string())).collect()
     }
 
     /// Stores `value` under `key` for `ttl`, or for the default. A `ttl` of zero means: don't keep it, and forget an older
@@ -97,10 +168,11 @@ impl LruTtlCache {
     /// # Errors
     /// [`CacheError::CapacityExceeded`] if it is heavier than the whole cache.
     pub fn set(&self, key: String, value: String, ttl: Option<Duration>) -> Result<(), CacheError> {
-        let weight = bytes(&key, &value);
+        let text = Text { text: value.into_boxed_str(), time_to_live: ttl.unwrap_or(self.time_to_live) };
+        let weight = bytes(&key, &text);
         let kept = match ttl {
-            Some(ttl) => self.cache.insert_with_ttl(key, value, ttl),
-            None => self.cache.insert(key, value),
+            Some(ttl) => self.cache.insert_with_ttl(key, text, ttl),
+            None => self.cache.insert(key, text),
         };
         if kept || ttl == Some(Duration::ZERO) {
             return Ok(());
@@ -135,13 +207,13 @@ impl LruTtlCache {
 
     /// The cache beneath, with everything it offers.
     #[must_use]
-    pub fn as_cache(&self) -> &Cache<String, String> {
+    pub fn as_cache(&self) -> &Cache<String, Text> {
         &self.cache
     }
 }
 
 /// What an entry weighs: the bytes of its key and its value.
 #[expect(clippy::ptr_arg, reason = "a weigher gets what the cache stores")]
-fn bytes(key: &String, value: &String) -> u32 {
-    u32::try_from(key.len().saturating_add(value.len())).unwrap_or(u32::MAX)
+fn bytes(key: &String, value: &Text) -> u32 {
+    u32::try_from(key.len().saturating_add(value.text.len())).unwrap_or(u32::MAX)
 }

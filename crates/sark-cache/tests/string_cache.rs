@@ -68,6 +68,22 @@ fn sizes_and_clean_ups_count_what_is_due_whoever_reclaimed_it() {
 }
 
 #[test]
+fn an_entry_tells_the_time_it_was_stored_for_and_what_is_left_of_it() {
+    let (clock, hands) = Clock::manual();
+    let cache = LruTtlCache::with(60, |builder| builder.max_capacity(2).clock(clock)).unwrap();
+    set(&cache, "default", "a");
+    cache.set("own".to_owned(), "b".to_owned(), Some(10 * SECOND)).unwrap();
+    hands.advance(4 * SECOND);
+    let times = |key| cache.get_with_ttl(key).map(|found| (found.text, found.remaining, found.time_to_live));
+    assert_eq!(times("own"), Some(("b".to_owned(), 6 * SECOND, 10 * SECOND)));
+    assert_eq!(times("default"), Some(("a".to_owned(), 56 * SECOND, 60 * SECOND)));
+    set(&cache, "new", "c");
+    assert_eq!(times("own"), None, "to ask is a use: the other one is more recent");
+    hands.advance(56 * SECOND);
+    assert_eq!(cache.get_many(["default", "new"]), [None, Some("c".to_owned())]);
+}
+
+#[test]
 fn it_starts_no_thread() {
     let cache = LruTtlCache::new(10, 1).unwrap();
     set(&cache, "key", "value");

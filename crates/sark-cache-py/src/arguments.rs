@@ -1,0 +1,64 @@
+//! What callers pass, checked: sizes and durations.
+//!
+//! Every refusal names the argument, the value and what is allowed. Too large is never an error: it saturates. This room
+//! knows no cache.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt};
+
+/// A size of at least one; what is more than fits means "no bound".
+pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match whole(name, value)? {
+        Some(size) if size > 0 => Ok(size),
+        _ => Err(PyValueError::new_err(format!("{name} must be at least 1, not {}", shown(value)))),
+    }
+}
+
+/// An integer, `u64::MAX` if it is larger than that, `None` if it is negative.
+pub(crate) fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    if !value.is_instance_of::<PyInt>() {
+        return Err(wrong_type(name, "an int", value));
+    }
+    if value.lt(0)? {
+        return Ok(None);
+    }
+    // Not negative, so it can only be too large.
+    Ok(Some(value.extract().unwrap_or(u64::MAX)))
+}
+
+/// Seconds, an int or a float that is neither negative nor NaN. What is too long to be counted lasts for ever.
+pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    if let Ok(float) = value.cast::<PyFloat>() {
+        let seconds = float.value();
+        if seconds.is_nan() || seconds < 0.0 {
+            return Err(negative(name, value));
+        }
+        return Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+    }
+    if !value.is_instance_of::<PyInt>() {
+        return Err(wrong_type(name, "an int or a float (seconds)", value));
+    }
+    whole(name, value)?.map(Duration::from_secs).ok_or_else(|| negative(name, value))
+}
+
+/// [`seconds`], or nothing for `None`.
+pub(crate) fn optional_seconds(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    value.filter(|value| !value.is_none()).map(|value| seconds(name, value)).transpose()
+}
+
+fn negative(name: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {}", shown(value)))
+}
+
+fn wrong_type(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let given = value.get_type().qualname().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{name} must be {wanted}, not {given}"))
+}
+
+/// The value in an error message, if it can be shown: an int of thousands of digits can't.
+fn shown(value: &Bound<'_, PyAny>) -> String {
+    value.repr().map_or_else(|_| "that".to_owned(), |text| text.to_string())
+}

@@ -1,0 +1,121 @@
+//! `RustCache`: the engine's plain string cache, for services that used to keep short strings in Redis.
+//!
+//! Strings are copied in and out, so a shard never holds a Python object, and nothing of Python runs while one is held.
+//! The caller runs the shard itself (no worker threads), attached to the interpreter: under a GIL the shard is always idle
+//! when a call begins, and a forked child finds it idle, too.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyMapping, PyString};
+use sark_cache::{CacheError, LruTtlCache};
+
+use crate::arguments;
+use crate::stats::Stats;
+
+/// A bounded cache of strings: least recently used out first, each entry for `ttl_secs` seconds unless `set` says
+/// otherwise.
+///
+/// >>> cache = RustCache(1000, 300)
+/// >>> cache.set("user:1", "allow")
+/// >>> cache.get("user:1")
+/// 'allow'
+#[pyclass(frozen, subclass, weakref, module = "sark_cache")]
+pub(crate) struct RustCache {
+    pub(crate) cache: LruTtlCache,
+}
+
+#[pymethods]
+impl RustCache {
+    #[new]
+    fn new(max_size: &Bound<'_, PyAny>, ttl_secs: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let cache = LruTtlCache::new(arguments::size("max_size", max_size)?, arguments::size("ttl_secs", ttl_secs)?);
+        Ok(Self { cache: cache.map_err(refused)? })
+    }
+
+    /// The value of `key`, or None. A hit makes it the most recently used.
+    fn get(&self, key: &str) -> Option<String> {
+        self.cache.get(key)
+    }
+
+    /// Stores `value` for `ttl` seconds, or for the cache's own time. 0: don't store, and forget an older value.
+    #[pyo3(signature = (key, value, ttl=None))]
+    fn set(&self, key: String, value: String, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let ttl = arguments::optional_seconds("ttl", ttl)?;
+        self.cache.set(key, value, ttl).map_err(refused)
+    }
+
+    /// Removes `key`; says whether it was there and alive.
+    fn delete(&self, key: &str) -> bool {
+        self.cache.delete(key)
+    }
+
+    /// Removes everything.
+    fn clear(&self) {
+        self.cache.clear();
+    }
+
+    /// How many live entries there are, everything due reclaimed first. Never above `max_size`.
+    fn size(&self) -> u64 {
+        self.cache.size()
+    }
+
+    /// Reclaims everything due; how many entries expired since the last call, whoever reclaimed them.
+    fn cleanup_expired(&self) -> u64 {
+        self.cache.cleanup_expired()
+    }
+
+    /// `(value, seconds left, seconds it was stored for)`, or None. Counts as a use.
+    fn get_with_ttl(&self, key: &str) -> Option<(String, f64, f64)> {
+        let found = self.cache.get_with_ttl(key)?;
+        Some((found.text, found.remaining.as_secs_f64(), found.time_to_live.as_secs_f64()))
+    }
+
+    /// The values of `keys` in their order, None where there is none.
+    fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let py = keys.py();
+        let keys = strings(keys)?;
+        let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, self.cache.get_many(keys))
+    }
+
+    /// Stores every pair of `mapping`, as `set` does one by one. Nothing is stored if any of them isn't a pair of strings.
+    #[pyo3(signature = (mapping, ttl=None))]
+    fn set_many(&self, mapping: &Bound<'_, PyMapping>, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let ttl = arguments::optional_seconds("ttl", ttl)?;
+        let pairs = mapping.items()?.extract::<Vec<(String, String)>>()?;
+        pairs.into_iter().try_for_each(|(key, value)| self.cache.set(key, value, ttl)).map_err(refused)
+    }
+
+    /// Removes `keys`; how many of them were there and alive.
+    fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let keys = strings(keys)?;
+        let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
+        Ok(keys.into_iter().filter(|key| self.cache.delete(key)).count())
+    }
+
+    /// What has happened so far.
+    fn stats(&self) -> Stats {
+        self.cache.as_cache().stats().into()
+    }
+
+    fn __len__(&self) -> usize {
+        usize::try_from(self.cache.size()).unwrap_or(usize::MAX)
+    }
+
+    fn __contains__(&self, key: &str) -> bool {
+        self.cache.as_cache().contains_key(key)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("RustCache(size={})", self.cache.size())
+    }
+}
+
+/// All of an iterable of str, before anything is looked up.
+fn strings<'py>(keys: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyString>>> {
+    keys.try_iter()?.map(|key| Ok(key?.cast_into::<PyString>()?)).collect()
+}
+
+fn refused(error: CacheError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
