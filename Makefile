@@ -2,17 +2,23 @@
 
 CARGO ?= cargo
 
-.PHONY: help run test check loom bench fuzz deep docs clean
+.PHONY: help run test test-rust test-python check loom bench bench-python fuzz deep docs clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: ## build everything and compare the caches on the load of an authorization gateway
 	$(CARGO) run --release -q -p sark-bench
 
-test: ## all tests of the engine and of the benchmark program
+test: test-rust test-python ## all tests
+
+test-rust: ## those of the engine and of the benchmark program
 	$(CARGO) test
 	$(CARGO) test --release -p sark-bench
+
+test-python: ## those of the Python package, in an environment made for it (target/venv), and its type checks
+	scripts/python.sh pytest -q
+	scripts/python.sh scripts/python-types.sh
 
 check: ## formatting, lints, docs
 	$(CARGO) fmt --all --check
@@ -25,6 +31,9 @@ loom: ## the models of the hand-over
 
 bench: ## criterion benches of the hot paths (compare with `-- --baseline NAME`)
 	$(CARGO) bench -p sark-shard -p sark-delegate
+
+bench-python: ## the Python package beside other caches one can import
+	scripts/python.sh python -m sark_cache.bench
 
 fuzz: ## a minute of fuzzing
 	scripts/fuzz.sh 20 shard_ops cache_ops

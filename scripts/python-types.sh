@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Type checks of the Python package: mypy --strict and pyright over its sources and over the examples of python/tests/typing
+# (what its users' code may rely on), stubtest over the native module's stubs.
+#
+#   scripts/python.sh scripts/python-types.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+checked=(python/sark_cache python/tests/typing)
+python="$(command -v python)"
+
+# The sources, not the installed copy: that is where an error has to be mended.
+export MYPYPATH=python
+echo "types: mypy --strict"
+mypy --strict --cache-dir target/mypy "${checked[@]}"
+
+echo "types: stubtest"
+(cd target && python -m mypy.stubtest --concise sark_cache._core)
+
+# pip's pyright gets its program from npm's registry when it first runs; without a network it can't.
+if pyright --version >target/pyright.log 2>&1; then
+    echo "types: pyright"
+    pyright --pythonpath "$python" "${checked[@]}"
+else
+    echo "types: pyright: SKIPPED: it could not be fetched (target/pyright.log says why)"
+fi
