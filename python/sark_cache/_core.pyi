@@ -1,7 +1,7 @@
 """The native part of sark_cache."""
 
 from collections.abc import Iterable, Mapping
-from typing import final
+from typing import Any, final
 
 @final
 class Stats:
@@ -46,3 +46,25 @@ class RustCache:
     def stats(self) -> Stats: ...
     def __len__(self) -> int: ...
     def __contains__(self, key: str, /) -> bool: ...
+
+@final
+class PolicyFront:
+    """The keys of one policy cache, and look-ups under them. `sark_cache.policy` uses it; it is not for applications."""
+
+    def __new__(cls, prefix: str, revision: str | None, volatile: list[str]) -> PolicyFront: ...
+    def key(
+        self, state: tuple[bytes, dict[bytes, bytes]], user_id: object, action: object, resource: object, context: object
+    ) -> str | None: ...
+    def get(
+        self,
+        engine: RustCache,
+        state: tuple[bytes, dict[bytes, bytes]],
+        user_id: object,
+        action: object,
+        resource: object,
+        context: object,
+    ) -> dict[str, Any] | None: ...
+    def get_batch(
+        self, engine: RustCache, state: tuple[bytes, dict[bytes, bytes]], requests: list[Any]
+    ) -> tuple[list[dict[str, Any] | None], list[Exception]]: ...
+    def take_counts(self) -> tuple[int, int, int, list[int], int]: ...
