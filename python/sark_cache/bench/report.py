@@ -1,0 +1,79 @@
+"""What comes out: rows with their figures, as one object that can be written as JSON. The table and the plot read it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from . import machine
+from .measure import Entrant, Spread, ratios
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant in one case."""
+
+    case: str
+    contestant: str
+    ns_per_op: Spread
+    """Of the operation alone; the loop around it is ``loop_ns``."""
+    loop_ns: float
+    ops_per_s: float | None
+    """From the median; None if the operation took no time that could be told from the loop."""
+    ours_ahead: Spread | None
+    """Its time over ours, round by round: above 1 we are faster. None if ours did not run."""
+    hit_ratio: float | None
+    threads_owned: int | None
+    operations: int
+    full_run: bool
+    """False if it was too slow for a full lap and did fewer operations than the others."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One that did not take part."""
+
+    case: str
+    contestant: str
+    why: str
+
+
+@dataclass
+class Report:
+    """Everything that one call of the program found out."""
+
+    scenario: str
+    arguments: list[str]
+    rounds: int
+    machine: dict[str, object] = field(default_factory=machine.describe)
+    versions: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    absent: list[Missing] = field(default_factory=list)
+
+    def miss(self, case: str, contestant: str, why: str) -> None:
+        """Notes one that can't take part."""
+        self.absent.append(Missing(case, contestant, why))
+
+    def take(self, case: str, entrants: list[Entrant], ours: str) -> None:
+        """Takes the figures of a case whose rounds are over."""
+        our_laps = next((entrant.laps for entrant in entrants if entrant.name == ours), None)
+        for entrant in entrants:
+            spread = Spread.of(lap.ns_per_op for lap in entrant.laps)
+            self.rows.append(
+                Row(
+                    case=case,
+                    contestant=entrant.name,
+                    ns_per_op=spread,
+                    loop_ns=Spread.of(lap.loop_ns / lap.operations for lap in entrant.laps).median,
+                    ops_per_s=1e9 / spread.median if spread.median else None,
+                    ours_ahead=None if our_laps is None else ratios(entrant.laps, our_laps),
+                    hit_ratio=entrant.work.hit_ratio(),
+                    threads_owned=entrant.threads_owned,
+                    operations=min(lap.operations for lap in entrant.laps),
+                    full_run=entrant.full_run,
+                )
+            )
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self))

@@ -1,0 +1,265 @@
+"""What is done with the caches: cases, and the work of one contestant in one case.
+
+Every loop that is timed stands here. Each is measured against the same loop with nothing in it, over the same keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+from . import keys
+from .contestants import Absent, AsyncFunction, Contestant, Function, Store
+from .measure import Lap, Work
+
+HOT = 1_000
+"""Entries that fit the processor's cache: what counts is the work of the cache itself."""
+LARGE = 100_000
+"""Entries that don't: what counts is how much memory a look-up touches."""
+SPARE = 2
+"""Capacity per entry where nothing is to be evicted, also by caches that are full before their capacity is reached."""
+BATCH = 100
+TTL = 3600.0
+"""Seconds, where there is a time-to-live: none ends while we measure."""
+VALUE = "v" * 100
+
+OPERATIONS = ("get-hit", "get-miss", "set", "set-method", "set-evict", "get-many", "decorator", "async-decorator")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure."""
+
+    operation: str
+    entries: int
+    fresh: bool
+    ttl: bool
+
+    def words(self) -> dict[str, str]:
+        """The case as names and values."""
+        size = "capacity" if self.operation == "set-evict" else "keys"
+        words = {"op": self.operation, size: str(self.entries)}
+        if self.operation == "get-many":
+            words["batch"] = str(BATCH)
+        return words | {"key": "fresh" if self.fresh else "repeated", "ttl": "on" if self.ttl else "off"}
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.words().items())
+
+    def prepare(self, contestant: Contestant) -> Work:
+        """The contestant's work. Raises `Absent` if it can't take part."""
+        return _PREPARE[self.operation](contestant, self)
+
+    @property
+    def seconds(self) -> float | None:
+        """The time-to-live of its entries."""
+        return TTL if self.ttl else None
+
+
+def cases() -> Iterator[Case]:
+    """All cases, in the order of the report."""
+    for operation in OPERATIONS:
+        for entries in (HOT, LARGE) if operation == "get-hit" else (HOT,):
+            for ttl in (False, True):
+                for fresh in (False, True):
+                    yield Case(operation, entries, fresh, ttl)
+
+
+def _empty(chunk: list[Any]) -> int:
+    begun = perf_counter_ns()
+    for _ in chunk:
+        pass
+    return perf_counter_ns() - begun
+
+
+def _calls(call: Callable[[Any], object], chunk: list[Any]) -> int:
+    begun = perf_counter_ns()
+    for argument in chunk:
+        call(argument)
+    return perf_counter_ns() - begun
+
+
+def _stores_by_method(put: Callable[[str, str], object], chunk: list[str]) -> int:
+    value = VALUE
+    begun = perf_counter_ns()
+    for key in chunk:
+        put(key, value)
+    return perf_counter_ns() - begun
+
+
+def _stores_by_item(mapping: Any, chunk: list[str]) -> int:
+    value = VALUE
+    begun = perf_counter_ns()
+    for key in chunk:
+        mapping[key] = value
+    return perf_counter_ns() - begun
+
+
+async def _awaits(call: AsyncFunction, chunks: Iterator[list[str]]) -> tuple[int, int]:
+    elapsed = loop = 0
+    for chunk in chunks:
+        begun = perf_counter_ns()
+        for argument in chunk:
+            await call(argument)
+        elapsed += perf_counter_ns() - begun
+        loop += _empty(chunk)
+    return elapsed, loop
+
+
+@dataclass
+class _Loop:
+    """Work that is a loop over keys."""
+
+    timed: Callable[[list[str]], int]
+    supply: keys.Supply
+    store: Store | None = None
+    looked_up: list[str] | None = None
+
+    def run(self, operations: int) -> Lap:
+        elapsed = loop = 0
+        for chunk in self.supply.chunks(operations):
+            elapsed += self.timed(chunk)
+            loop += _empty(chunk)
+        return Lap(operations, elapsed, loop)
+
+    def hit_ratio(self) -> float | None:
+        if self.store is None or self.looked_up is None:
+            return None
+        found = sum(self.store.found(self.store.get(key)) for key in self.looked_up)
+        return found / len(self.looked_up)
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
+
+
+class _BatchLoop(_Loop):
+    """The same over batches of keys; an operation is a key."""
+
+    def run(self, operations: int) -> Lap:
+        elapsed = loop = done = 0
+        for chunk in self.supply.chunks(max(operations, BATCH)):
+            batches = [chunk[at : at + BATCH] for at in range(0, len(chunk), BATCH)]
+            elapsed += self.timed(batches)  # type: ignore[arg-type]
+            loop += _empty(batches)
+            done += len(chunk)
+        return Lap(done, elapsed, loop)
+
+
+class _AsyncLoop:
+    """Work that awaits in a loop, inside a running event loop that started before the clock."""
+
+    def __init__(self, call: AsyncFunction, supply: keys.Supply) -> None:
+        self.call = call
+        self.supply = supply
+
+    def run(self, operations: int) -> Lap:
+        elapsed, loop = asyncio.run(_awaits(self.call, self.supply.chunks(operations)))
+        return Lap(operations, elapsed, loop)
+
+    def hit_ratio(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def _filled(contestant: Contestant, case: Case) -> tuple[Store, list[str]]:
+    store = contestant.store(SPARE * case.entries, case.seconds)
+    stored = keys.texts(case.entries, "kept")
+    store.fill(stored, VALUE)
+    return store, stored
+
+
+def _get_hit(contestant: Contestant, case: Case) -> Work:
+    store, stored = _filled(contestant, case)
+    return _Loop(lambda chunk: _calls(store.get, chunk), keys.Supply(stored, fresh=case.fresh), store, stored)
+
+
+def _get_miss(contestant: Contestant, case: Case) -> Work:
+    store, _ = _filled(contestant, case)
+    unknown = keys.texts(case.entries, "unknown")
+    return _Loop(lambda chunk: _calls(store.get, chunk), keys.Supply(unknown, fresh=case.fresh), store, unknown)
+
+
+def _set(contestant: Contestant, case: Case) -> Work:
+    """Each replaces a value: by ``cache[key] = value`` if the cache has that, else by its method."""
+    store, stored = _filled(contestant, case)
+    return _Loop(_storing(store), keys.Supply(stored, fresh=case.fresh), store)
+
+
+def _set_method(contestant: Contestant, case: Case) -> Work:
+    store, stored = _filled(contestant, case)
+    put = store.put
+    if put is None:
+        store.close()
+        raise Absent("it has no method for that")
+    return _Loop(lambda chunk: _stores_by_method(put, chunk), keys.Supply(stored, fresh=case.fresh), store)
+
+
+def _set_evict(contestant: Contestant, case: Case) -> Work:
+    """Each is of a key that isn't there, and drives another out: twice as many keys as fit, round and round."""
+    store = contestant.evicting_store(case.entries, case.seconds)
+    more = keys.texts(2 * case.entries, "more")
+    store.fill(more[:case.entries], VALUE)
+    return _Loop(_storing(store), keys.Supply(more, fresh=case.fresh, start=case.entries), store)
+
+
+def _storing(store: Store) -> Callable[[list[str]], int]:
+    mapping, put = store.mapping, store.put
+    if mapping is not None:
+        return lambda chunk: _stores_by_item(mapping, chunk)
+    if put is None:
+        raise Absent("it has no method for that")
+    return lambda chunk: _stores_by_method(put, chunk)
+
+
+def _get_many(contestant: Contestant, case: Case) -> Work:
+    """Who has no method for batches loops."""
+    store, stored = _filled(contestant, case)
+    get = store.get
+    get_many = store.get_many or (lambda batch: [get(key) for key in batch])
+    return _BatchLoop(lambda batches: _calls(get_many, batches), keys.Supply(stored, fresh=case.fresh), store, stored)
+
+
+def _decorator(contestant: Contestant, case: Case) -> Work:
+    decorated: Function = contestant.decorate(_computed, SPARE * case.entries, case.seconds)
+    called = keys.texts(case.entries, "called")
+    for key in called:
+        decorated(key)
+    return _Loop(lambda chunk: _calls(decorated, chunk), keys.Supply(called, fresh=case.fresh))
+
+
+def _async_decorator(contestant: Contestant, case: Case) -> Work:
+    decorated = contestant.decorate_async(_computed_later, SPARE * case.entries, case.seconds)
+    called = keys.texts(case.entries, "called")
+
+    async def fill() -> None:
+        for key in called:
+            await decorated(key)
+
+    asyncio.run(fill())
+    return _AsyncLoop(decorated, keys.Supply(called, fresh=case.fresh))
+
+
+def _computed(key: str) -> str:
+    return VALUE
+
+
+async def _computed_later(key: str) -> str:
+    return VALUE
+
+
+_PREPARE: dict[str, Callable[[Contestant, Case], Work]] = {
+    "get-hit": _get_hit,
+    "get-miss": _get_miss,
+    "set": _set,
+    "set-method": _set_method,
+    "set-evict": _set_evict,
+    "get-many": _get_many,
+    "decorator": _decorator,
+    "async-decorator": _async_decorator,
+}
