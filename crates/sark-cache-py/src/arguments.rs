@@ -62,3 +62,11 @@ fn wrong_type(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
 fn shown(value: &Bound<'_, PyAny>) -> String {
     value.repr().map_or_else(|_| "that".to_owned(), |text| text.to_string())
 }
+
+/// [`optional_seconds`] of a whole cache, for which zero makes no sense.
+pub(crate) fn lifetime(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    match optional_seconds(name, value)? {
+        Some(Duration::ZERO) => Err(PyValueError::new_err(format!("{name} must be more than 0 seconds, or None"))),
+        other => Ok(other),
+    }
+}

@@ -1,9 +1,19 @@
 //! The native module of the Python package `sark_cache`: what has to be fast.
 //!
-//! `string_cache` is the engine's plain string cache. `arguments` turns what Python passes into what the engine takes, and
-//! everything that can be wrong with it into an exception that names it.
+//! `cache` keeps Python objects, under the rule of `ownership`, on which everything rests: read that first. `key` and
+//! `builtins` say what can be known of keys without running Python, `object` is a reference to one, `calls` is how Python calls
+//! the hot methods. `string_cache` is the engine's plain string cache. `arguments` turns what Python passes into what the
+//! engine takes, and everything that can be wrong with it into an exception that names it. `policy` looks decisions up.
+//!
+//! Unsafe code is in `ownership`, `object`, `builtins` and `calls` alone.
 
 mod arguments;
+mod builtins;
+mod cache;
+mod calls;
+mod key;
+mod object;
+mod ownership;
 mod policy;
 mod stats;
 mod string_cache;
@@ -13,10 +23,19 @@ use pyo3::prelude::*;
 /// The native part of `sark_cache`.
 #[pymodule(gil_used = false)]
 mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::cache::Cache;
     #[pymodule_export]
     use crate::policy::PolicyFront;
     #[pymodule_export]
     use crate::stats::Stats;
     #[pymodule_export]
     use crate::string_cache::RustCache;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::cache::install(&module.py().get_type::<Cache>())
+    }
 }

@@ -78,3 +78,18 @@ impl From<sark_cache::Stats> for Stats {
         }
     }
 }
+
+impl From<sark_shard::Counters> for Stats {
+    fn from(counters: sark_shard::Counters) -> Self {
+        Self {
+            hits: counters.hits,
+            misses: counters.misses,
+            inserted: counters.inserted,
+            replaced: counters.replaced,
+            evicted: counters.evicted,
+            expired: counters.expired,
+            removed: counters.explicit,
+            rejected: counters.rejected,
+        }
+    }
+}

@@ -125,9 +125,19 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A cache's clock, and how closely it has to look at it.
+/// A cache's clock, and how closely it has to look at it. [`Cache`](crate::Cache) has one; it is public for who runs
+/// shards (`sark_shard::Shard`) without that, such as the Python binding.
+///
+/// ```
+/// use sark_cache::{Clock, Timekeeping};
+///
+/// let time = Timekeeping::new(Clock::system());
+/// assert_eq!(time.for_reading().0, 0, "nothing has a deadline: no clock is read");
+/// time.prepare_for(60_000_000_000);
+/// assert!(time.for_reading() >= time.for_storing());
+/// ```
 #[derive(Debug)]
-pub(crate) struct Timekeeping {
+pub struct Timekeeping {
     clock: Clock,
     /// `UNTIMED`, `COARSE` or `PRECISE`; only ever grows.
     mode: AtomicU8,
@@ -142,13 +152,15 @@ const PRECISE: u8 = 2;
 const COARSE_STEPS: u64 = 8;
 
 impl Timekeeping {
-    pub(crate) fn new(clock: Clock) -> Self {
+    /// A clock that nobody has to look at yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
         Self { clock, mode: AtomicU8::new(UNTIMED) }
     }
 
-    /// Must be called before an entry with this lifetime, or time-to-idle, is stored. Relaxed: a look-up that doesn't see
+    /// Must be called before an entry with this lifetime, or time-to-idle, in nanoseconds, is stored. Relaxed: a look-up that doesn't see
     /// the change began before that entry was stored.
-    pub(crate) fn prepare_for(&self, lifetime: u64) {
+    pub fn prepare_for(&self, lifetime: u64) {
         let needed = if lifetime < self.clock.resolution().saturating_mul(COARSE_STEPS) { PRECISE } else { COARSE };
         if self.mode.load(Ordering::Relaxed) < needed {
             self.mode.fetch_max(needed, Ordering::Relaxed);
@@ -157,7 +169,8 @@ impl Timekeeping {
 
     /// The time to compare deadlines with.
     #[inline]
-    pub(crate) fn for_reading(&self) -> Nanos {
+    #[must_use]
+    pub fn for_reading(&self) -> Nanos {
         match self.mode.load(Ordering::Relaxed) {
             UNTIMED => Nanos(0),
             COARSE => self.clock.coarse().after(self.clock.resolution()),
@@ -167,7 +180,8 @@ impl Timekeeping {
 
     /// The time that an entry is stored at.
     #[inline]
-    pub(crate) fn for_storing(&self) -> Nanos {
+    #[must_use]
+    pub fn for_storing(&self) -> Nanos {
         match self.mode.load(Ordering::Relaxed) {
             UNTIMED => Nanos(0),
             COARSE => self.clock.coarse(),

@@ -44,7 +44,7 @@ mod string_cache;
 
 pub use builder::{Builder, ConfigError};
 pub use cache::Cache;
-pub use clock::{Clock, Hands};
+pub use clock::{Clock, Hands, Timekeeping};
 pub use equivalent::Equivalent;
 pub use sark_delegate::{Dispatch, DispatchCounts};
 pub use stats::Stats;

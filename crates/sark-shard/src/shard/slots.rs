@@ -1,17 +1,38 @@
-//! The operations by slot, for callers that found it with [`Shard::find_by`].
+//! The operations by slot, for callers that find first and decide then what to do: with
+//! [`Shard::slot`], or with [`Shard::find_by`] where equality is decided outside.
 //!
 //! They do what the keyed forms do once those have found their entry. A slot without an entry is
 //! like a key that is not there.
 
+use equivalent::Equivalent;
+
 use super::insert::New;
 use super::{Changed, EntryRef, Insertion, Shard};
+use crate::index::ShortHash;
 use crate::removed::Removals;
 use crate::room::Pool;
 use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
 
 impl<K, V> Shard<K, V> {
+    /// The slot of `key`, dead or alive, without leaving a trace. O(1).
+    #[must_use]
+    #[inline]
+    pub fn slot<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.find(ShortHash::of(hash), key).map(|(slot, _)| slot)
+    }
+
+    /// Counts a look-up that found no slot, as [`get`](Self::get) does by itself.
+    #[inline]
+    pub fn count_miss(&mut self) {
+        self.counters.misses += 1;
+    }
+
     /// [`get`](Self::get), by slot. `f` runs once, on a live entry. O(1).
+    #[inline]
     pub fn hit_slot<R>(
         &mut self,
         slot: Slot,
@@ -84,5 +105,33 @@ impl<K, V> Shard<K, V> {
         }
         let hash = self.index.hash_of(slot);
         Ok(self.store(Some(slot), New { hash, key, value, weight, lifetime }, now, pool, removed))
+    }
+    /// [`insert`](Self::insert) under a key that the caller knows to be absent: it has just looked, with
+    /// [`slot`](Self::slot) or [`find_by`](Self::find_by). Under a key that is there, there would be two entries, of
+    /// which look-ups find one. O(1).
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let (mut shard, mut removed) = (Shard::<String, u64>::new(Config::default()), Vec::new());
+    /// # let now = Nanos(0);
+    /// assert_eq!(shard.slot(7, "a"), None);
+    /// let _ = shard.insert_absent(7, "a".into(), 1, 1, Lifetime::Default, now, &mut NoPool, &mut removed);
+    /// let slot = shard.slot(7, "a").unwrap();
+    /// assert_eq!(shard.hit_slot(slot, now, &mut removed, |value| *value), Some(1));
+    /// ```
+    #[expect(clippy::too_many_arguments, reason = "each is a fact that only the caller knows")]
+    #[inline]
+    pub fn insert_absent(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        weight: u32,
+        lifetime: Lifetime,
+        now: Nanos,
+        pool: &mut impl Pool,
+        removed: &mut impl Removals<K, V>,
+    ) -> Insertion<K, V> {
+        self.store(None, New { hash: ShortHash::of(hash), key, value, weight, lifetime }, now, pool, removed)
     }
 }

@@ -1,0 +1,45 @@
+//! The time that a cache compares deadlines with: the system's coarse clock, or the caller's `timer`.
+//!
+//! Read before a shard is taken, and only once something in the cache has a deadline.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::prelude::*;
+use sark_cache::{Clock, Timekeeping};
+use sark_shard::Nanos;
+
+use super::hooks::{Hook, Hooks};
+
+/// How a cache knows the time.
+pub(super) struct CacheClock {
+    system: Timekeeping,
+    /// Whether the caller's timer has to be asked: there is one, and something has a deadline.
+    asks_timer: AtomicBool,
+}
+
+impl CacheClock {
+    pub(super) fn new() -> Self {
+        Self { system: Timekeeping::new(Clock::system()), asks_timer: AtomicBool::new(false) }
+    }
+
+    /// Must be called before anything with this lifetime, or time-to-idle, in nanoseconds, is stored.
+    pub(super) fn prepare_for(&self, nanos: u64, hooks: &Hooks) {
+        if hooks.has(Hook::Timer) {
+            self.asks_timer.store(true, Ordering::Relaxed);
+        } else {
+            self.system.prepare_for(nanos.max(1));
+        }
+    }
+
+    /// The time to compare deadlines with.
+    #[inline]
+    pub(super) fn for_reading(&self, py: Python<'_>, hooks: &Hooks) -> PyResult<Nanos> {
+        if self.asks_timer.load(Ordering::Relaxed) { hooks.time(py) } else { Ok(self.system.for_reading()) }
+    }
+
+    /// The time that an entry is stored at.
+    #[inline]
+    pub(super) fn for_storing(&self, py: Python<'_>, hooks: &Hooks) -> PyResult<Nanos> {
+        if self.asks_timer.load(Ordering::Relaxed) { hooks.time(py) } else { Ok(self.system.for_storing()) }
+    }
+}

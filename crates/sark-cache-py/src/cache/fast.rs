@@ -1,0 +1,111 @@
+//! The methods of `Cache` that are called all the time, in the raw form of `calls`.
+
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyType};
+use smallvec::SmallVec;
+
+use super::Cache;
+use crate::arguments;
+use crate::calls::{Arguments, add_method, method};
+use crate::key::Sought;
+use crate::object::Object;
+
+type Slf<'a, 'py> = Borrowed<'a, 'py, Cache>;
+
+/// `default`, or None.
+#[inline]
+fn or_none(py: Python<'_>, default: Option<Borrowed<'_, '_, PyAny>>) -> Object {
+    default.map_or_else(|| Object::from(py.None().into_bound(py)), Object::new)
+}
+
+#[inline]
+fn get(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let [Some(key), default] = arguments.parse("get", &["key", "default"], 1)? else { unreachable!("it is required") };
+    match slf.get().store()?.get(&Sought::new(key)?)? {
+        Some(value) => Ok(value),
+        None => Ok(or_none(arguments.py(), default)),
+    }
+}
+method!(raw_get, Cache, get);
+
+#[inline]
+fn set(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let [Some(key), Some(value), ttl] = arguments.parse("set", &["key", "value", "ttl"], 2)? else {
+        unreachable!("they are required")
+    };
+    let ttl = match ttl {
+        Some(ttl) => arguments::optional_seconds("ttl", Some(&ttl))?,
+        None => None,
+    };
+    slf.get().store()?.set(&Sought::new(key)?, value, ttl)?;
+    Ok(or_none(arguments.py(), None))
+}
+method!(raw_set, Cache, set);
+
+fn pop(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let [Some(key), default] = arguments.parse("pop", &["key", "default"], 1)? else { unreachable!("it is required") };
+    match (slf.get().store()?.pop(&Sought::new(key)?)?, default) {
+        (Some(value), _) => Ok(value),
+        (None, Some(default)) => Ok(Object::new(default)),
+        (None, None) => Err(PyKeyError::new_err(Bound::clone(&key).unbind())),
+    }
+}
+method!(raw_pop, Cache, pop);
+
+fn touch(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let [Some(key), ttl] = arguments.parse("touch", &["key", "ttl"], 1)? else { unreachable!("it is required") };
+    let ttl = arguments::optional_seconds("ttl", ttl.as_deref())?;
+    let there = slf.get().store()?.touch(&Sought::new(key)?, ttl)?;
+    Ok(Object::new(pyo3::types::PyBool::new(arguments.py(), there).as_any().as_borrowed()))
+}
+method!(raw_touch, Cache, touch);
+
+fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let py = arguments.py();
+    let [Some(keys), default] = arguments.parse("get_many", &["keys", "default"], 1)? else {
+        unreachable!("it is required")
+    };
+    // A copy: hashing a key may run code that changes the list.
+    let keys = keys.try_iter()?.collect::<PyResult<SmallVec<[_; 32]>>>()?;
+    let sought = keys.iter().map(|key| Sought::new(key.as_borrowed())).collect::<PyResult<SmallVec<[_; 32]>>>()?;
+    let mut values: Vec<Option<Object>> = Vec::with_capacity(sought.len());
+    slf.get().store()?.get_many(py, &sought, |_, value| values.push(value))?;
+    let values = values.into_iter().map(|value| value.unwrap_or_else(|| or_none(py, default)).into_bound(py));
+    Ok(Object::from(PyList::new(py, values)?.into_any()))
+}
+method!(raw_get_many, Cache, get_many);
+
+/// Puts these methods on the class.
+pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add_method(
+        class,
+        c"get",
+        raw_get,
+        c"get($self, /, key, default=None)\n--\n\nThe value of `key`, or `default`. A hit makes it the most recently used.",
+    )?;
+    add_method(
+        class,
+        c"set",
+        raw_set,
+        c"set($self, /, key, value, ttl=None)\n--\n\nStores `value` for `ttl` seconds, or for the cache's own time. 0: don't store, and forget an older value; inf: for ever. ValueError if it is larger than the whole cache.",
+    )?;
+    add_method(
+        class,
+        c"pop",
+        raw_pop,
+        c"pop($self, /, key, default=<unrepresentable>)\n--\n\nRemoves `key` and returns its value; `default`, or KeyError, if it isn't there.",
+    )?;
+    add_method(
+        class,
+        c"touch",
+        raw_touch,
+        c"touch($self, /, key, ttl=None)\n--\n\nGives `key` a new time-to-live from now on: `ttl` seconds, or the cache's own. Says whether it was there. It is not a use.",
+    )?;
+    add_method(
+        class,
+        c"get_many",
+        raw_get_many,
+        c"get_many($self, /, keys, default=None)\n--\n\nA list of the values of `keys`, in their order, with `default` where there is none.",
+    )
+}

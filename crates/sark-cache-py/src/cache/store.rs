@@ -1,0 +1,479 @@
+//! The operations of a cache on its shard, with all that has to happen before it is taken and after it is released.
+//!
+//! Each follows one pattern: hash, weigh and read the time with nothing owned; find the place and change it in one hold
+//! (`find`), so that it is atomic; drop what left, or tell of it, when nothing is owned any more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+use sark_shard::{Config, Counters, Insertion, Lifetime, Nanos, NoPool, Room, Shard, Slot};
+
+use super::clock::CacheClock;
+use super::find;
+use super::hooks::{Hook, Hooks};
+use super::outgoing::Outgoing;
+use crate::builtins;
+use crate::key::{Key, Sought};
+use crate::object::Object;
+use crate::ownership::Owned;
+
+/// An insertion reclaims up to so many dead entries first.
+const RECLAIM_PER_INSERT: usize = 16;
+/// Long work gives the shard back after so many entries, to drop them.
+const SLICE: usize = 256;
+
+type ObjectShard = Shard<Key, Object>;
+
+/// A cache's shard and rules.
+pub(crate) struct Store {
+    shard: Owned<ObjectShard>,
+    clock: CacheClock,
+    hooks: Hooks,
+    maxsize: AtomicU64,
+    pub(super) ttl: Option<Duration>,
+    pub(super) tti: Option<Duration>,
+    pub(super) name: Option<String>,
+}
+
+/// How a live entry was found.
+pub(crate) struct Found {
+    pub(crate) key: Object,
+    pub(crate) value: Object,
+    /// Nanoseconds that it will still live if nobody uses it.
+    pub(crate) remaining: Option<u64>,
+}
+
+impl Store {
+    pub(super) fn new(
+        maxsize: u64,
+        ttl: Option<Duration>,
+        tti: Option<Duration>,
+        hooks: Hooks,
+        name: Option<String>,
+    ) -> Self {
+        let weighted = hooks.has(Hook::GetSizeOf);
+        let config = Config {
+            budget: room(maxsize, weighted),
+            time_to_live: ttl.map(nanos),
+            time_to_idle: tti.map(nanos),
+            capacity_hint: if weighted { 0 } else { usize::try_from(maxsize).unwrap_or(usize::MAX) },
+        };
+        let clock = CacheClock::new();
+        for lifetime in [config.time_to_live, config.time_to_idle].into_iter().flatten() {
+            clock.prepare_for(lifetime, &hooks);
+        }
+        Self { shard: Owned::new(Shard::new(config)), clock, hooks, maxsize: AtomicU64::new(maxsize), ttl, tti, name }
+    }
+
+    pub(super) fn maxsize(&self) -> u64 {
+        self.maxsize.load(Ordering::Relaxed)
+    }
+
+    fn is_weighted(&self) -> bool {
+        self.hooks.has(Hook::GetSizeOf)
+    }
+
+    #[inline]
+    fn now(&self, py: Python<'_>) -> PyResult<Nanos> {
+        self.clock.for_reading(py, &self.hooks)
+    }
+
+    /// Drops what left, or tells of it.
+    #[inline]
+    fn settle(&self, py: Python<'_>, out: Outgoing) -> PyResult<()> {
+        if !out.is_empty() && self.hooks.has(Hook::OnEvict) {
+            return self.hooks.tell(py, out.into_iter());
+        }
+        Ok(())
+    }
+
+    /// The value of a key; a hit makes it the most recently used.
+    #[inline]
+    pub(crate) fn get(&self, sought: &Sought<'_, '_>) -> PyResult<Option<Object>> {
+        let py = sought.object.py();
+        let now = self.now(py)?;
+        let mut out = Outgoing::new();
+        let value = find::at(&self.shard, sought, |shard, place| match place {
+            Some(slot) => shard.hit_slot(slot, now, &mut out, Object::another),
+            None => {
+                shard.count_miss();
+                None
+            }
+        })?;
+        self.settle(py, out)?;
+        Ok(value)
+    }
+
+    /// The values of many keys, in one hold as far as Python needn't be asked.
+    pub(crate) fn get_many(
+        &self,
+        py: Python<'_>,
+        sought: &[Sought<'_, '_>],
+        mut each: impl FnMut(usize, Option<Object>),
+    ) -> PyResult<()> {
+        let now = self.now(py)?;
+        let mut out = Outgoing::new();
+        let mut begin = 0;
+        while begin < sought.len() {
+            // Ends early at a key that only Python can compare.
+            begin = self.shard.run(py, |shard| {
+                for (index, key) in sought.iter().enumerate().skip(begin) {
+                    match shard.slot(key.hash, key) {
+                        Some(slot) => each(index, shard.hit_slot(slot, now, &mut out, Object::another)),
+                        None if key.asks() => return index,
+                        None => {
+                            shard.count_miss();
+                            each(index, None);
+                        }
+                    }
+                }
+                sought.len()
+            })?;
+            if let Some(key) = sought.get(begin) {
+                each(begin, self.get(key)?);
+                begin += 1;
+            }
+        }
+        self.settle(py, out)
+    }
+
+    /// The entry of a key, without a trace.
+    pub(crate) fn peek(&self, sought: &Sought<'_, '_>) -> PyResult<Option<Found>> {
+        let now = self.now(sought.object.py())?;
+        find::at(&self.shard, sought, |shard, place| found(shard, place?, now))
+    }
+
+    /// Whether a key is there and alive, without a trace.
+    #[inline]
+    pub(crate) fn contains(&self, sought: &Sought<'_, '_>) -> PyResult<bool> {
+        let now = self.now(sought.object.py())?;
+        find::at(&self.shard, sought, |shard, place| place.is_some_and(|slot| shard.entry_at(slot, now).is_some()))
+    }
+
+    /// Stores a value.
+    #[inline]
+    pub(crate) fn set(
+        &self,
+        sought: &Sought<'_, '_>,
+        value: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Duration>,
+    ) -> PyResult<()> {
+        let py = sought.object.py();
+        let arrival = self.arrival(py, sought.to_key(), value, ttl)?;
+        let mut out = Outgoing::new();
+        let refused = find::at(&self.shard, sought, |shard, place| arrival.store(shard, place, sought.hash, &mut out))?;
+        self.settle(py, out)?;
+        refused.map_or(Ok(()), |weight| Err(self.too_large(weight)))
+    }
+
+    /// The value of a key, or `default`, stored, if it isn't there. One step: nobody else can store in between.
+    pub(super) fn setdefault(
+        &self,
+        sought: &Sought<'_, '_>,
+        default: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Duration>,
+    ) -> PyResult<Object> {
+        let py = sought.object.py();
+        let arrival = self.arrival(py, sought.to_key(), default, ttl)?;
+        let reading = self.now(py)?;
+        let mut out = Outgoing::new();
+        let (value, refused, unused) = find::at(&self.shard, sought, |shard, place| {
+            let hit = place.and_then(|slot| shard.hit_slot(slot, reading, &mut out, Object::another));
+            match hit {
+                Some(value) => (value, None, Some(arrival)),
+                None => {
+                    if place.is_none() {
+                        shard.count_miss();
+                    }
+                    let value = arrival.value.another();
+                    // A dead entry was handed back by the look-up.
+                    (value, arrival.store(shard, None, sought.hash, &mut out), None)
+                }
+            }
+        })?;
+        drop(unused);
+        self.settle(py, out)?;
+        refused.map_or(Ok(value), |weight| Err(self.too_large(weight)))
+    }
+
+    /// Adds `delta` to the number under a key, or stores `default + delta`. One step. The deadline and the size of an entry
+    /// that is there stay.
+    pub(super) fn incr(
+        &self,
+        sought: &Sought<'_, '_>,
+        delta: Borrowed<'_, '_, PyAny>,
+        default: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Duration>,
+    ) -> PyResult<Object> {
+        let py = sought.object.py();
+        let Some(first) = builtins::add(default, delta) else { return Err(not_numbers()) };
+        let arrival = self.arrival(py, sought.to_key(), first.bind(py).as_borrowed(), ttl)?;
+        let reading = self.now(py)?;
+        let mut out = Outgoing::new();
+        let (sum, refused, unused) = find::at(&self.shard, sought, |shard, place| {
+            let hit = place.and_then(|slot| {
+                shard.update_slot(slot, reading, &mut out, |value| {
+                    let sum = builtins::add(value.bind(py).as_borrowed(), delta)?;
+                    Some((sum.another(), std::mem::replace(value, sum)))
+                })
+            });
+            match hit {
+                Some(Some((sum, old))) => (Some(sum), None, Some((Some(old), Some(arrival)))),
+                Some(None) => (None, None, Some((None, Some(arrival)))),
+                None => {
+                    let first = arrival.value.another();
+                    (Some(first), arrival.store(shard, None, sought.hash, &mut out), None)
+                }
+            }
+        })?;
+        drop(unused);
+        self.settle(py, out)?;
+        if let Some(weight) = refused {
+            return Err(self.too_large(weight));
+        }
+        sum.ok_or_else(not_numbers)
+    }
+
+    /// Removes a key and returns its value.
+    pub(crate) fn pop(&self, sought: &Sought<'_, '_>) -> PyResult<Option<Object>> {
+        let py = sought.object.py();
+        let now = self.now(py)?;
+        let mut out = Outgoing::new();
+        let entry = find::at(&self.shard, sought, |shard, place| shard.remove_slot(place?, now, &mut out))?;
+        self.settle(py, out)?;
+        self.tell_explicit(py, entry).map(|entry| entry.map(|(_key, value)| value))
+    }
+
+    /// Removes the least recently used entry.
+    pub(super) fn popitem(&self, py: Python<'_>) -> PyResult<Option<(Object, Object)>> {
+        let now = self.now(py)?;
+        let mut out = Outgoing::new();
+        let entry = self.shard.run(py, |shard| shard.remove_lru(now, &mut out))?;
+        self.settle(py, out)?;
+        self.tell_explicit(py, entry)
+    }
+
+    /// Tells of an entry that its remover also gets.
+    fn tell_explicit(&self, py: Python<'_>, entry: Option<(Key, Object)>) -> PyResult<Option<(Object, Object)>> {
+        let Some((key, value)) = entry else { return Ok(None) };
+        let pair = (key.object.another(), value.another());
+        if self.hooks.has(Hook::OnEvict) {
+            let removed = sark_shard::Removed { key, value, weight: 1, cause: sark_shard::RemovalCause::Explicit };
+            self.hooks.tell(py, std::iter::once(removed))?;
+        }
+        Ok(Some(pair))
+    }
+
+    /// Gives a key a new lifetime from now on; says whether it was there.
+    pub(super) fn touch(&self, sought: &Sought<'_, '_>, ttl: Option<Duration>) -> PyResult<bool> {
+        let py = sought.object.py();
+        let lifetime = self.lifetime(ttl);
+        let (reading, now) = (self.now(py)?, self.clock.for_storing(py, &self.hooks)?);
+        let mut out = Outgoing::new();
+        let there = find::at(&self.shard, sought, |shard, place| {
+            let Some(slot) = place else { return false };
+            // What is dead by the reading clock is dead, even if the storing one is a step behind.
+            let now = if shard.entry_at(slot, reading).is_some() { now } else { reading };
+            shard.set_lifetime_slot(slot, lifetime, now, &mut out)
+        })?;
+        self.settle(py, out)?;
+        Ok(there)
+    }
+
+    /// Reclaims everything due; how many that was.
+    pub(super) fn expire(&self, py: Python<'_>) -> PyResult<usize> {
+        let now = self.now(py)?;
+        let mut expired = 0;
+        loop {
+            let mut out = Outgoing::new();
+            let progress = self.shard.run(py, |shard| shard.advance(now, SLICE, &mut out))?;
+            self.settle(py, out)?;
+            expired += progress.expired;
+            if !progress.more {
+                return Ok(expired);
+            }
+        }
+    }
+
+    /// What live entries take up, everything due reclaimed first.
+    pub(super) fn used(&self, py: Python<'_>) -> PyResult<Room> {
+        self.expire(py)?;
+        Ok(self.shard.run(py, |shard| shard.used())?)
+    }
+
+    /// The sum of sizes: the number of entries without `getsizeof`.
+    pub(super) fn currsize(&self, py: Python<'_>) -> PyResult<u64> {
+        let used = self.used(py)?;
+        Ok(if self.is_weighted() { used.weight } else { used.entries })
+    }
+
+    /// Changes the bound, and evicts down to it.
+    pub(super) fn resize(&self, py: Python<'_>, maxsize: u64) -> PyResult<()> {
+        self.maxsize.store(maxsize, Ordering::Relaxed);
+        self.shard.run(py, |shard| shard.set_budget(room(maxsize, self.is_weighted())))?;
+        loop {
+            let mut out = Outgoing::new();
+            let within = self.shard.run(py, |shard| shard.enforce_budget(SLICE, &mut out))?;
+            self.settle(py, out)?;
+            if within {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes everything at one moment.
+    pub(super) fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let contents = self.shard.run(py, Shard::clear)?;
+        if self.hooks.has(Hook::OnEvict) { self.hooks.tell(py, contents) } else { Ok(()) }
+    }
+
+    /// All live entries at one moment, least recently used first.
+    pub(super) fn entries(&self, py: Python<'_>) -> PyResult<Vec<Found>> {
+        let now = self.now(py)?;
+        let entries = self.shard.run(py, |shard| {
+            let live = shard.iter().filter(|entry| !entry.is_dead(now));
+            live.map(|entry| Found {
+                key: entry.key.object.another(),
+                value: entry.value.another(),
+                remaining: entry.deadline.map(|deadline| deadline.0.saturating_sub(now.0)),
+            })
+            .collect()
+        })?;
+        Ok(entries)
+    }
+
+    pub(super) fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
+        Ok(self.shard.run(py, |shard| shard.counters())?)
+    }
+
+    /// Shows everything to the garbage collector, always.
+    pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.hooks.visit(visit)?;
+        let visit_all = |shard: &mut ObjectShard| {
+            shard.iter().try_for_each(|entry| {
+                entry.key.object.visit(visit)?;
+                entry.value.visit(visit)
+            })
+        };
+        // SAFETY: called by the traversal alone.
+        unsafe { self.shard.inspect(visit_all) }
+    }
+
+    /// Gives everything up to the garbage collector: contents and functions are dropped with nothing owned.
+    pub(super) fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        let contents = self.shard.run(py, Shard::clear)?;
+        let functions = self.hooks.take(py)?;
+        drop((contents, functions));
+        Ok(())
+    }
+
+    /// Weighs an entry, and makes sure that its time will be looked at.
+    #[inline]
+    fn arrival(
+        &self,
+        py: Python<'_>,
+        key: Key,
+        value: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Duration>,
+    ) -> PyResult<Arrival> {
+        let weight = if self.is_weighted() { self.hooks.weigh(value)? } else { 1 };
+        let lifetime = self.lifetime(ttl);
+        let now = self.clock.for_storing(py, &self.hooks)?;
+        Ok(Arrival { key, value: Object::new(value), weight, lifetime, now })
+    }
+
+    #[inline]
+    fn lifetime(&self, ttl: Option<Duration>) -> Lifetime {
+        match ttl {
+            None => Lifetime::Default,
+            Some(ttl) => {
+                let nanos = nanos(ttl);
+                self.clock.prepare_for(nanos, &self.hooks);
+                Lifetime::For(nanos)
+            }
+        }
+    }
+
+    #[cold]
+    fn too_large(&self, weight: u32) -> PyErr {
+        PyValueError::new_err(format!("the value's size is {weight}, at most {} fits into the cache", self.maxsize()))
+    }
+}
+
+/// An entry on its way in, with all that is decided about it before the shard is taken.
+struct Arrival {
+    key: Key,
+    value: Object,
+    weight: u32,
+    lifetime: Lifetime,
+    now: Nanos,
+}
+
+impl Arrival {
+    /// Stores it in the place of its key. If it is heavier than the whole cache, forgets the older value, which would be wrong
+    /// from now on, and returns the weight.
+    #[inline]
+    fn store(self, shard: &mut ObjectShard, place: Option<Slot>, hash: u64, out: &mut Outgoing) -> Option<u32> {
+        let Self { key, value, weight, lifetime, now } = self;
+        if shard.has_deadlines() && shard.next_deadline().is_some_and(|due| due <= now) {
+            shard.advance(now, RECLAIM_PER_INSERT, out);
+        }
+        // What is due may have been the very entry.
+        let place = place.filter(|&slot| shard.key_at(slot).is_some());
+        match put(shard, place, hash, key, value, weight, lifetime, now, out) {
+            Insertion::Short { key, value, .. } => {
+                let kept = put(shard, place, hash, key, value, weight, Lifetime::For(0), now, out);
+                debug_assert!(matches!(kept, Insertion::Rejected));
+                Some(weight)
+            }
+            Insertion::Inserted | Insertion::Replaced | Insertion::Rejected => None,
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "what the shard wants to know")]
+#[inline]
+fn put(
+    shard: &mut ObjectShard,
+    place: Option<Slot>,
+    hash: u64,
+    key: Key,
+    value: Object,
+    weight: u32,
+    lifetime: Lifetime,
+    now: Nanos,
+    out: &mut Outgoing,
+) -> Insertion<Key, Object> {
+    match place {
+        None => shard.insert_absent(hash, key, value, weight, lifetime, now, &mut NoPool, out),
+        Some(slot) => match shard.replace_slot(slot, key, value, weight, lifetime, now, &mut NoPool, out) {
+            Ok(insertion) => insertion,
+            Err(_) => unreachable!("the slot was looked at in this same hold"),
+        },
+    }
+}
+
+fn found(shard: &ObjectShard, slot: Slot, now: Nanos) -> Option<Found> {
+    let entry = shard.entry_at(slot, now)?;
+    Some(Found {
+        key: entry.key.object.another(),
+        value: entry.value.another(),
+        remaining: entry.deadline.map(|deadline| deadline.0.saturating_sub(now.0)),
+    })
+}
+
+fn room(maxsize: u64, weighted: bool) -> Room {
+    if weighted { Room::for_weight(maxsize) } else { Room::for_entries(maxsize) }
+}
+
+/// At most `u64::MAX`, which means for ever.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn not_numbers() -> PyErr {
+    PyTypeError::new_err("incr adds numbers: the value, delta and default must be of type int or float")
+}

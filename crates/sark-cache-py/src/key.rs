@@ -1,0 +1,94 @@
+//! Keys: hashed by Python before anything is owned, and compared, as far as that goes, without Python.
+//!
+//! A stored key is an object with its hash. A sought key brings its own hash and says of each stored key that it meets
+//! whether it is the same: by identity, or because both are of the builtin types that `builtins` can compare. If neither
+//! tells, it remembers that it could not, and whoever looked it up asks Python, with nothing owned (`cache::find`).
+
+use std::cell::Cell;
+
+use equivalent::Equivalent;
+use pyo3::prelude::*;
+use sark_shard::Match;
+
+use crate::builtins;
+use crate::object::Object;
+
+/// A key as a shard holds it.
+pub(crate) struct Key {
+    /// The mixed hash.
+    hash: u64,
+    pub(crate) object: Object,
+}
+
+/// A key that is looked for.
+pub(crate) struct Sought<'a, 'py> {
+    pub(crate) hash: u64,
+    pub(crate) object: Borrowed<'a, 'py, PyAny>,
+    /// Whether a stored key was met of which can't be said here whether it is equal.
+    asks: Cell<bool>,
+}
+
+impl<'a, 'py> Sought<'a, 'py> {
+    /// Runs `__hash__`.
+    #[inline]
+    pub(crate) fn new(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let hash = match builtins::cached_hash(object) {
+            Some(hash) => hash,
+            None => hash_by_python(object)?,
+        };
+        Ok(Self { hash: mix(hash), object, asks: Cell::new(false) })
+    }
+
+    /// Whether a look-up met a key that only Python can compare; the answer is forgotten.
+    #[inline]
+    pub(crate) fn asks(&self) -> bool {
+        self.asks.get()
+    }
+
+    /// Whether `stored` is the key sought. Runs no Python code.
+    #[inline]
+    pub(crate) fn compare(&self, stored: &Key) -> Match {
+        if stored.object.as_ptr() == self.object.as_ptr() {
+            return Match::Equal;
+        }
+        if stored.hash != self.hash {
+            return Match::Different;
+        }
+        builtins::compare(self.object, &stored.object)
+    }
+
+    /// The key to be stored: takes a reference.
+    #[inline]
+    pub(crate) fn to_key(&self) -> Key {
+        Key { hash: self.hash, object: Object::new(self.object) }
+    }
+}
+
+/// For look-ups in which "can't be said" counts as different, and is noted.
+impl Equivalent<Key> for Sought<'_, '_> {
+    #[inline]
+    fn equivalent(&self, stored: &Key) -> bool {
+        match self.compare(stored) {
+            Match::Equal => true,
+            Match::Different => false,
+            Match::Ask => {
+                self.asks.set(true);
+                false
+            }
+        }
+    }
+}
+
+/// Python's hash of a small integer is that integer, and shards want every bit to depend on all: multiplied by a large odd
+/// number, the upper half of the product folded over the lower.
+#[inline]
+fn mix(hash: isize) -> u64 {
+    const MULTIPLIER: u128 = 0x9E37_79B9_7F4A_7C15;
+    let product = u128::from(hash.cast_unsigned() as u64) * MULTIPLIER;
+    (product >> 64) as u64 ^ product as u64
+}
+
+#[cold]
+fn hash_by_python(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
+    object.hash()
+}

@@ -1,0 +1,76 @@
+//! A reference to a Python object, as shards hold it.
+//!
+//! `Py` of PyO3 asks at each drop whether this thread is attached to the interpreter, and puts the object on a list if it
+//! isn't. Everything that holds an [`Object`] is itself inside a Python object or on the stack of a call from Python, so it
+//! is always dropped attached, and the reference goes at once. Nothing here runs Python code but [`Drop`], which may run any.
+
+use std::mem::ManuallyDrop;
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, ffi};
+
+/// A counted reference, never null. Made, cloned and dropped only by a thread that is attached to the interpreter.
+#[repr(transparent)]
+pub(crate) struct Object(ManuallyDrop<Py<PyAny>>);
+
+impl Object {
+    /// Takes a new reference.
+    #[inline]
+    pub(crate) fn new(object: Borrowed<'_, '_, PyAny>) -> Self {
+        Self(ManuallyDrop::new(Bound::clone(&object).unbind()))
+    }
+
+    /// Another reference to the same object.
+    #[inline]
+    pub(crate) fn another(&self) -> Self {
+        // SAFETY: whoever uses an `Object` is attached.
+        let py = unsafe { Python::assume_attached() };
+        Self(ManuallyDrop::new(self.0.clone_ref(py)))
+    }
+
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
+
+    /// Gives the reference to the caller, as Python's C functions want it.
+    #[inline]
+    pub(crate) fn into_ptr(self) -> *mut ffi::PyObject {
+        let pointer = self.as_ptr();
+        std::mem::forget(self);
+        pointer
+    }
+
+    #[inline]
+    pub(crate) fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.0.bind(py)
+    }
+
+    #[inline]
+    pub(crate) fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        // SAFETY: the pointer is an owned reference, and nobody else gives it up.
+        unsafe { Bound::from_owned_ptr(py, self.into_ptr()) }
+    }
+
+    /// Shows the object to the garbage collector.
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&*self.0)
+    }
+}
+
+impl From<Bound<'_, PyAny>> for Object {
+    #[inline]
+    fn from(object: Bound<'_, PyAny>) -> Self {
+        Self(ManuallyDrop::new(object.unbind()))
+    }
+}
+
+/// May run any Python code: never happens while a shard is owned.
+impl Drop for Object {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this owns a reference, and is dropped attached: it lives in Python objects and on the stacks of calls from
+        // Python only.
+        unsafe { ffi::Py_DECREF(self.as_ptr()) }
+    }
+}
