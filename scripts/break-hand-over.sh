@@ -94,9 +94,9 @@ break_() {
 break_ runner_without_barrier delegate.rs 's/        barrier\.light\(\);\n//' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
 break_ runner_that_looks_before_it_releases delegate.rs \
-    's/        delegate\.owner\.release\(\);\n        barrier\.light\(\);\n(.*?)Released \{ messages: delegate\.is_announced\(\), deferred \}/        let messages = delegate.is_announced();\n        delegate.owner.release();\n        barrier.light();\n$1Released { messages, deferred }/s' \
+    's/        self\.delegate\.owner\.release\(\);\n        barrier\.light\(\);\n(.*?)Released \{ messages: self\.delegate\.is_announced\(\), deferred \}/        let messages = self.delegate.is_announced();\n        self.delegate.owner.release();\n        barrier.light();\n$1Released { messages, deferred }/s' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
-break_ runner_that_does_not_look delegate.rs 's/Released \{ messages: delegate\.is_announced\(\)/Released { messages: false/' \
+break_ runner_that_does_not_look delegate.rs 's/Released \{ messages: self\.delegate\.is_announced\(\)/Released { messages: false/' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
 break_ sender_without_barrier barrier.rs 's/(fn heavy\(self\) -> bool \{\n)        fence\(Ordering::SeqCst\);\n/$1/' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving

@@ -11,7 +11,7 @@ use sark_shard::{Lifetime, Nanos, Room};
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
 use crate::ledger::Gathered;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Expired, Outgoing};
 use crate::resident::{Arrival, Arrived, Cell, Common, PostedInsert};
 use crate::stats::Stats;
 
@@ -134,10 +134,15 @@ where
         let inner = self.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
-        let mut out = Outgoing::new();
-        let taken_out = &mut out;
-        // `move`, so that the hash stays in a register: a captured reference would send it through memory.
-        inner.delegates.run(inner.route(hash), move |cell| cell.get(hash, key, now, taken_out, read))
+        let index = inner.route(hash);
+        // `Delegates::run` would do, but by message a request's captures go through memory; here they stay in registers.
+        match inner.delegates.enter(index) {
+            Some(entered) => {
+                let mut expired = Expired::new();
+                entered.run(|cell| cell.get(hash, key, now, &mut expired, read))
+            }
+            None => inner.get_by_message(index, hash, key, now, read),
+        }
     }
 
     /// As [`get`](Self::get), but leaves no trace: the order of use, the time of last use and the counts stay.
@@ -391,6 +396,24 @@ where
     pub(crate) fn route(&self, hash: u64) -> usize {
         // Less than `len`, which is a usize.
         (((hash >> 32) * self.delegates.len() as u64) >> 32) as usize
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_by_message<Q, R>(
+        &self,
+        index: usize,
+        hash: u64,
+        key: &Q,
+        now: Nanos,
+        read: impl FnOnce(&V) -> R + Send,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        R: Send,
+    {
+        let mut expired = Expired::new();
+        self.delegates.run(index, |cell| cell.get(hash, key, now, &mut expired, read))
     }
 
     /// Hashes and weighs an entry, with nothing held.

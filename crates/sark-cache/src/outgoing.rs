@@ -12,11 +12,6 @@ impl<K, V> Outgoing<K, V> {
     pub(crate) fn new() -> Self {
         Self(SmallVec::new())
     }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl<K, V> Default for Outgoing<K, V> {
@@ -29,5 +24,28 @@ impl<K, V> Removals<K, V> for Outgoing<K, V> {
     #[inline]
     fn push(&mut self, removed: Removed<K, V>) {
         self.0.push(removed);
+    }
+}
+
+/// The entry that a look-up found dead: there is one at most, so that a hit carries no list around.
+pub(crate) struct Expired<K, V>(Option<Removed<K, V>>);
+
+impl<K, V> Expired<K, V> {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(None)
+    }
+
+    #[inline]
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl<K, V> Removals<K, V> for Expired<K, V> {
+    #[inline]
+    fn push(&mut self, removed: Removed<K, V>) {
+        debug_assert!(self.0.is_none(), "a look-up takes out the entry of its key and no other");
+        self.0 = Some(removed);
     }
 }

@@ -12,7 +12,7 @@ use sark_shard::{Contents, Insertion, Lifetime, Nanos, Pool, Room, Shard};
 
 use crate::clock::Timekeeping;
 use crate::ledger::Ledger;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Expired, Outgoing};
 
 /// An insertion reclaims up to so many dead entries first; the rest is for later ones and for workers.
 const RECLAIM_PER_INSERT: usize = 16;
@@ -90,14 +90,14 @@ impl<K, V> Cell<K, V> {
         hash: u64,
         key: &Q,
         now: Nanos,
-        out: &mut Outgoing<K, V>,
+        expired: &mut Expired<K, V>,
         read: impl FnOnce(&V) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let result = self.shard.get(hash, key, now, out, read);
-        if !out.is_empty() {
+        let result = self.shard.get(hash, key, now, expired, read);
+        if expired.is_some() {
             self.balance();
         }
         result

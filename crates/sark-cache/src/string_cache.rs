@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::builder::ConfigError;
-use crate::outgoing::Outgoing;
+use crate::outgoing::Expired;
 use crate::{Builder, Cache};
 
 /// What an [`LruTtlCache`] refuses.
@@ -143,10 +143,10 @@ impl LruTtlCache {
         let inner = self.cache.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
-        let mut out = Outgoing::new();
+        let mut expired = Expired::new();
         inner.delegates.run(inner.route(hash), |cell| {
             let deadline = cell.shard.entry(hash, key, now).and_then(|entry| entry.deadline);
-            cell.get(hash, key, now, &mut out, |value| TimedText {
+            cell.get(hash, key, now, &mut expired, |value| TimedText {
                 text: value.as_str().to_owned(),
                 remaining: deadline
                     .map_or(Duration::MAX, |deadline| Duration::from_nanos(deadline.0.saturating_sub(now.0))),

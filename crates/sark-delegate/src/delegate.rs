@@ -22,6 +22,7 @@
 //!
 //! Called by `group` (callers) and `worker`.
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -330,12 +331,16 @@ impl<S: Resident> Owned<'_, S> {
     /// Gives the right back and looks for messages, in that order.
     #[inline(always)]
     pub(crate) fn release(self, barrier: Barrier) -> Released {
-        let delegate = self.delegate;
-        std::mem::forget(self);
-        delegate.owner.release();
+        ManuallyDrop::new(self).give_back(barrier)
+    }
+
+    /// As `release`, for one who holds this in a `ManuallyDrop`: it must not be used or dropped any more.
+    #[inline(always)]
+    pub(crate) fn give_back(&mut self, barrier: Barrier) -> Released {
+        self.delegate.owner.release();
         barrier.light();
         let deferred = inside::leave();
-        Released { messages: delegate.is_announced(), deferred }
+        Released { messages: self.delegate.is_announced(), deferred }
     }
 
     /// Keeps the right past the end of `self`; somebody releases the word by other means.
@@ -347,7 +352,8 @@ impl<S: Resident> Owned<'_, S> {
 }
 
 impl<S: Resident> Drop for Owned<'_, S> {
-    /// Reached only when the user's code panicked in place: `group` looks for messages after it.
+    /// Reached only when something of ours panicked: the delegate isn't lost, and the next one to run it serves what came.
+    #[cold]
     fn drop(&mut self) {
         self.delegate.owner.release();
         inside::leave();

@@ -9,13 +9,16 @@ use std::time::Duration;
 use crate::Resident;
 use crate::barrier::Barrier;
 use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released};
+use crate::entered::Entered;
 use crate::error::{Refused, TryError};
 use crate::inside;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, yield_now};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, spin_loop, yield_now};
 use crate::task::{Message, StackTask};
 use crate::waiting::{self, Pending};
 use crate::worker::{Crew, Rung, on_worker_thread};
 
+/// A busy delegate is looked at so often before it gets a message: most are held for less time than a message takes.
+const LOOKS_BEFORE_MESSAGE: u32 = if cfg!(loom) { 0 } else { 8 };
 /// After so many rounds of serving others, a caller leaves the rest to a worker if there may be one.
 const ROUNDS_FOR_OTHERS: u32 = 4;
 /// After so many rounds of serving others with no end in sight, a caller runs what is left to do outside in between: the
@@ -70,6 +73,20 @@ pub(crate) enum Sent {
 }
 
 impl<S: Resident> Group<S> {
+    /// Takes delegate `index` if callers may run it, nobody does, and no message is before us.
+    #[inline(always)]
+    pub(crate) fn enter(&self, index: usize) -> Option<Entered<'_, S>> {
+        if inside::is_inside() || !self.callers_run {
+            return None;
+        }
+        let delegate = &self.delegates[index];
+        let owned = delegate.try_take()?;
+        let nothing_before_us = owned.nothing_before_us();
+        let entered = Entered::new(self, delegate, owned);
+        // If something is before us, dropping the right serves it.
+        nothing_before_us.then_some(entered)
+    }
+
     /// Runs `request` on delegate `index` and returns its result, whoever runs it. Waits for that, and for room in a
     /// full mailbox if `wait_for_room`.
     #[inline]
@@ -78,25 +95,27 @@ impl<S: Resident> Group<S> {
         F: FnOnce(&mut S) -> R + Send,
         R: Send,
     {
-        if inside::is_inside() {
-            return Err(Refused { request, reason: TryError::Reentrant });
+        match self.enter(index) {
+            Some(entered) => Ok(entered.run(request)),
+            None => self.run_by_message(index, request, wait_for_room),
         }
-        if self.callers_run
-            && let Some(owned) = self.delegates[index].try_take()
-        {
-            if owned.nothing_before_us() {
-                return Ok(self.finish_in_place(index, owned, request));
-            }
-            return match self.run_behind_messages(index, owned, request) {
-                Ok(result) => Ok(result),
-                Err(request) => self.run_by_message(index, request, wait_for_room),
-            };
-        }
-        self.run_by_message(index, request, wait_for_room)
     }
 
     /// Runs `request` if callers may, nobody is running the delegate, and what waits in its mailbox can be served first.
+    #[inline]
     pub(crate) fn run_if_idle<F, R>(&self, index: usize, request: F) -> Result<R, F>
+    where
+        F: FnOnce(&mut S) -> R,
+    {
+        match self.enter(index) {
+            Some(entered) => Ok(entered.run(request)),
+            None => self.run_if_free(index, request),
+        }
+    }
+
+    /// As `run_if_idle`, for when messages may be before us.
+    #[cold]
+    fn run_if_free<F, R>(&self, index: usize, request: F) -> Result<R, F>
     where
         F: FnOnce(&mut S) -> R,
     {
@@ -104,25 +123,9 @@ impl<S: Resident> Group<S> {
             return Err(request);
         }
         match self.delegates[index].try_take() {
-            Some(owned) if owned.nothing_before_us() => Ok(self.finish_in_place(index, owned, request)),
             Some(owned) => self.run_behind_messages(index, owned, request),
             None => Err(request),
         }
-    }
-
-    /// The delegate is ours and no message is before us.
-    #[inline(always)]
-    fn finish_in_place<R>(&self, index: usize, owned: Owned<'_, S>, request: impl FnOnce(&mut S) -> R) -> R {
-        let unwinding = LookAfterUnwinding { group: self, index };
-        // Declared after the guard, so that a panic releases first and looks for messages then.
-        let mut owned = owned;
-        let result = owned.run_in_place(request);
-        let released = owned.release(self.barrier);
-        std::mem::forget(unwinding);
-        if released.anything() {
-            self.after_release(index, released);
-        }
-        result
     }
 
     /// The delegate is ours, and messages are before us: they first. Gives the request back if they are too many.
@@ -154,8 +157,23 @@ impl<S: Resident> Group<S> {
         F: FnOnce(&mut S) -> R + Send,
         R: Send,
     {
+        if inside::is_inside() {
+            return Err(Refused { request, reason: TryError::Reentrant });
+        }
         if let Err(reason) = self.check_fork(index) {
             return Err(Refused { request, reason });
+        }
+        let mut request = request;
+        for look in 0..=LOOKS_BEFORE_MESSAGE {
+            if look != 0 {
+                spin_loop();
+            }
+            if self.delegates[index].owner.looks_free() {
+                match self.run_if_free(index, request) {
+                    Ok(result) => return Ok(result),
+                    Err(back) => request = back,
+                }
+            }
         }
         let task = StackTask::new(request);
         // From here to the answer, leaving this frame would leave a dangling pointer in the mailbox.
@@ -201,20 +219,17 @@ impl<S: Resident> Group<S> {
             self.check_fork(index)?;
             // What has to wait for its turn isn't overtaken by a later request on the same delegate.
             let overtakes = tasks.iter().any(|(_, before, _)| *before == index);
-            if self.callers_run
-                && !overtakes
-                && let Some(owned) = self.delegates[index].try_take()
-            {
-                if owned.nothing_before_us() {
-                    results[position] = Some(self.finish_in_place(index, owned, request));
-                    continue;
+            let request = if overtakes {
+                request
+            } else {
+                match self.run_if_idle(index, request) {
+                    Ok(result) => {
+                        results[position] = Some(result);
+                        continue;
+                    }
+                    Err(request) => request,
                 }
-                match self.run_behind_messages(index, owned, request) {
-                    Ok(result) => results[position] = Some(result),
-                    Err(request) => tasks.push((position, index, StackTask::new(request))),
-                }
-                continue;
-            }
+            };
             tasks.push((position, index, StackTask::new(request)));
         }
         let guard = AbortOnUnwind;
@@ -363,7 +378,8 @@ impl<S: Resident> Group<S> {
 
     /// Messages were seen after a release, or something was put off: neither is left behind.
     #[cold]
-    pub(crate) fn after_release(&self, index: usize, released: Released) {
+    pub(crate) fn after_release(&self, delegate: &Delegate<S>, released: Released) {
+        let index = (std::ptr::from_ref(delegate).addr() - self.delegates.as_ptr().addr()) / size_of::<Delegate<S>>();
         self.look_after(index, released.messages, Aftermath::new());
     }
 
@@ -439,20 +455,5 @@ where
         Some(request) => request,
         // Its runner didn't come with us into the forked child.
         None => panic!("{}", TryError::Forked),
-    }
-}
-
-/// Dropped only when a request that ran in place unwinds, after the delegate was released.
-struct LookAfterUnwinding<'g, S: Resident> {
-    group: &'g Group<S>,
-    index: usize,
-}
-
-impl<S: Resident> Drop for LookAfterUnwinding<'_, S> {
-    #[cold]
-    fn drop(&mut self) {
-        self.group.barrier.light();
-        let messages = self.group.delegates[self.index].is_announced();
-        self.group.after_release(self.index, Released { messages, deferred: true });
     }
 }

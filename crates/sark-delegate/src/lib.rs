@@ -23,6 +23,7 @@
 mod barrier;
 mod counts;
 mod delegate;
+mod entered;
 mod error;
 #[cfg(all(unix, not(loom), not(miri)))]
 mod fork;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 pub use barrier::Barrier;
 pub use counts::DispatchCounts;
+pub use entered::Entered;
 pub use error::{ConfigError, Refused, TryError};
 pub use handle::{Config, Delegates};
 pub use inside::is_inside;

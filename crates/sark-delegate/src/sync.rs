@@ -65,14 +65,3 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> +
         Err(poisoned) => poisoned.into_inner(),
     }
 }
-
-/// A thread-local flag that costs one move to read, and is there in thread-local destructors too.
-macro_rules! thread_flag {
-    ($(#[$meta:meta])* static $name:ident) => {
-        #[cfg(loom)]
-        crate::sync::thread_local! { $(#[$meta])* static $name: std::cell::Cell<u8> = std::cell::Cell::new(0) }
-        #[cfg(not(loom))]
-        thread_local! { $(#[$meta])* static $name: std::cell::Cell<u8> = const { std::cell::Cell::new(0) } }
-    };
-}
-pub(crate) use thread_flag;

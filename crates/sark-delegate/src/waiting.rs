@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::Resident;
 use crate::group::{Group, Sent};
-use crate::sync::{park, park_timeout, park_watchfully, spin_loop};
+use crate::sync::{park, park_timeout, park_watchfully, spin_loop, yield_now};
 use crate::task::Header;
 
 /// About what it costs to put a thread to sleep and to wake it again.
 const SPIN_FOR_CALLERS: Duration = Duration::from_micros(5);
+/// How often a caller gives way to others before it sleeps.
+const TIMES_TO_GIVE_WAY: u32 = if cfg!(loom) { 0 } else { 8 };
 /// A worker answers from another core, which takes longer than a runner's release.
 pub(crate) const SPIN_FOR_WORKER: Duration = Duration::from_micros(20);
 /// How long a sleep may last where the barrier that makes unlimited sleep safe was refused.
@@ -47,7 +49,7 @@ impl<S> Pending<'_, S> {
 pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) -> bool {
     let among_callers = pending.iter().any(Pending::among_callers);
     let limit = if among_callers { SPIN_FOR_CALLERS } else { SPIN_FOR_WORKER };
-    let done = spin(group.shared.processors, limit, || {
+    let mut answered = || {
         let mut done = true;
         for one in pending {
             if one.among_callers() && !one.task.is_done() && group.delegates[one.index].owner.looks_free() {
@@ -56,8 +58,8 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
             done &= one.task.is_done();
         }
         done
-    });
-    if done {
+    };
+    if spin(group.shared.processors, limit, &mut answered) || among_callers && give_way(&mut answered) {
         for one in pending {
             if one.answers_for_others(group) {
                 group.serve_after_barrier(one.index);
@@ -121,6 +123,15 @@ pub(crate) fn spin(processors: usize, limit: Duration, mut done: impl FnMut() ->
         }
     }
     false
+}
+
+/// Lets other threads run a few times, until `done` says so. A runner that keeps its delegate for longer than the spin was
+/// preempted, as a rule: then this is what brings it back, for less than putting this thread to sleep and waking it costs.
+fn give_way(mut done: impl FnMut() -> bool) -> bool {
+    (0..TIMES_TO_GIVE_WAY).any(|_| {
+        yield_now();
+        done()
+    })
 }
 
 /// In a forked child nobody else spins.

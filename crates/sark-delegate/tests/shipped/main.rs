@@ -10,6 +10,7 @@ mod common;
 mod alarms;
 mod counts;
 mod ending;
+mod entered;
 mod full;
 mod order;
 mod panics;
