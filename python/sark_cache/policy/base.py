@@ -1,0 +1,418 @@
+"""What all policy caches have in common: their settings, their counts, and ``get_or_evaluate``.
+
+Where decisions are kept is a matter of the subclasses: ``DecisionCache`` for engines in this process, ``RedisPolicyCache``
+for a server. This room never reads or writes a decision but through their ``lookup`` and ``set``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from sark_cache.policy import forks, lifetimes
+from sark_cache.policy.metrics import CacheMetrics, Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+
+    from sark_cache.policy.flights import Flights
+    from sark_cache.policy.generations import Token
+
+    Decision = dict[str, Any]
+    Evaluate = Callable[[], Awaitable["Decision | None"] | Decision | None]
+
+_log = logging.getLogger("sark_cache.policy")
+
+
+class Lookup(NamedTuple):
+    """What a look-up found, and what an evaluation that follows it needs."""
+
+    decision: Decision | None
+    token: Token | None
+    """What ``set`` needs to know that nothing was invalidated meanwhile; None if the request can't be cached."""
+    key: str | None
+    remaining: float | None = None
+    """For how many seconds the decision will still be served; None if the engine doesn't tell."""
+    ttl: float | None = None
+    """For how many seconds it was stored; None likewise."""
+
+
+class Explanation(NamedTuple):
+    """Where an answer would come from, for people who wonder about one."""
+
+    source: str
+    """``"cache"``, or ``"evaluation"`` if it would have to be evaluated."""
+    reason: str
+    decision: Decision | None
+    key: str | None
+    age: float | None
+    """Seconds since the decision was stored."""
+    remaining: float | None
+    """Seconds for which it will still be served."""
+    generation: str | None
+    """Of everything and of the user, in hex: it changes with every invalidation."""
+    revision: str | None
+    """Of the policies, as configured."""
+    backend: str
+
+
+class _Outcome(NamedTuple):
+    """An evaluated decision, kept so that everybody who waited for it gets one of their own."""
+
+    text: str | None
+    original: Any
+
+    def decision(self) -> Any:
+        """A new copy. Where it is JSON, it is what a hit would have given."""
+        return deepcopy(self.original) if self.text is None else json.loads(self.text)
+
+
+class BasePolicyCache:
+    """Settings, counts and evaluation. See ``RustPolicyCache`` for what an application uses.
+
+    Args:
+        ttl_seconds: For how long decisions are kept if nothing else says so.
+        enabled: If False, nothing is looked up or stored. May be changed at any time.
+        use_optimized_ttl: Whether a level of sensitivity has a time of its own.
+        optimized_ttl: Seconds by level, besides the defaults. 0: decisions of the level are never stored.
+        allow_ttl_seconds: Decisions that allow are kept for at most so long. 0: never.
+        deny_ttl_seconds: The others likewise.
+        cacheable: Asked about every decision; those for which it says no, or raises, are not stored. For denials that were
+            made because something was down.
+        policy_revision: Goes into the keys. Setting another one makes all older decisions unreachable.
+        volatile_fields: Top-level fields of contexts that are left out of keys. Only for what decides nothing.
+        max_evaluation_seconds: A ``set`` without a token is refused for so long after an invalidation that covers it.
+        stale_while_revalidate: Whether a hit in the last part of its time (``STALE_THRESHOLD_RATIO``) has it revalidated.
+        logger: A logger to be used instead of ``sark_cache.policy``; one of structlog's will do.
+    """
+
+    KEY_PREFIX: ClassVar[str] = "policy:decision"
+    DEFAULT_TTL_SECONDS: ClassVar[int] = 300
+    OPTIMIZED_TTL: dict[str, float] = lifetimes.OPTIMIZED_TTL  # noqa: RUF012 (a map of the class and, copied, of instances)
+    STALE_THRESHOLD_RATIO: ClassVar[float] = 0.3
+    backend: str = "none"
+
+    def __init__(
+        self,
+        ttl_seconds: float | None = None,
+        enabled: bool = True,
+        use_optimized_ttl: bool = True,
+        *,
+        optimized_ttl: Mapping[str, float] | None = None,
+        allow_ttl_seconds: float | None = None,
+        deny_ttl_seconds: float | None = None,
+        cacheable: Callable[[Decision], bool] | None = None,
+        policy_revision: str | None = None,
+        volatile_fields: Collection[str] = (),
+        max_evaluation_seconds: float = 10.0,
+        stale_while_revalidate: bool = False,
+        logger: Any = None,
+    ) -> None:
+        for name, value in (("allow_ttl_seconds", allow_ttl_seconds), ("deny_ttl_seconds", deny_ttl_seconds)):
+            if value is not None:
+                lifetimes.checked_seconds(name, value, zero=True)
+        if policy_revision is not None and not isinstance(policy_revision, str):
+            raise TypeError(f"policy_revision must be a str or None, not {type(policy_revision).__name__}")
+        if isinstance(volatile_fields, str) or not all(type(field) is str for field in volatile_fields):
+            raise TypeError(f"volatile_fields must be a collection of str, not {volatile_fields!r}")
+        seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
+        self.ttl_seconds = lifetimes.checked_seconds("ttl_seconds", seconds, zero=False)
+        self.enabled = enabled
+        self.use_optimized_ttl = use_optimized_ttl
+        self.OPTIMIZED_TTL = lifetimes.effective_levels(type(self).OPTIMIZED_TTL, optimized_ttl)
+        self.allow_ttl_seconds = allow_ttl_seconds
+        self.deny_ttl_seconds = deny_ttl_seconds
+        self.cacheable = cacheable
+        self._volatile_fields = frozenset(volatile_fields)
+        self.max_evaluation_seconds = lifetimes.checked_seconds(
+            "max_evaluation_seconds", max_evaluation_seconds, zero=True
+        )
+        self.stale_while_revalidate = stale_while_revalidate
+        self.revalidate_callback: Callable[..., Awaitable[Decision | None]] | None = None
+        self._policy_revision = policy_revision
+        self._log = _log if logger is None else logger
+        self._metrics = CacheMetrics()
+        self._totals = Totals()
+        self._flights: Flights[_Outcome] | None = None
+        forks.register(self)
+
+    # What subclasses do.
+
+    async def lookup(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        sensitivity: str | None = None,
+    ) -> Lookup:
+        """As ``get``, with what an evaluation needs to store its decision safely: ``set(..., token=lookup.token)``."""
+        raise NotImplementedError
+
+    async def set(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        decision: Decision,
+        context: Mapping[str, Any] | None = None,
+        ttl_seconds: float | None = None,
+        sensitivity: str | None = None,
+        *,
+        token: Token | None = None,
+    ) -> bool:
+        """Stores a decision; whether it is stored."""
+        raise NotImplementedError
+
+    async def _lookup_to_evaluate(
+        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None, sensitivity: str | None
+    ) -> Lookup:
+        """``lookup``, or something quicker that gives the token and the key only with a miss."""
+        return await self.lookup(user_id, action, resource, context, sensitivity)
+
+    def _collect(self) -> None:
+        """Adds to the metrics what was counted elsewhere."""
+
+    # Counts.
+
+    @property
+    def metrics(self) -> CacheMetrics:
+        """Counts since the last reset. May be replaced by others."""
+        self._collect()
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, metrics: CacheMetrics) -> None:
+        self._collect()
+        self._totals.retire(self._metrics)
+        self._metrics = metrics
+
+    def get_metrics(self) -> dict[str, Any]:
+        """The main counts, rates and the average latency."""
+        return self.metrics.to_dict()
+
+    def reset_metrics(self) -> None:
+        """Sets all counts to zero; what exporters see goes on."""
+        self.metrics = CacheMetrics()
+
+    def totals(self) -> dict[str, int]:
+        """All counts since the cache was made, resets or not. For exporters."""
+        return self._totals.with_current(self.metrics)
+
+    def latencies(self) -> tuple[list[int], float]:
+        """How many timed hits there were per bucket of ``LATENCY_BUCKETS``, and how many seconds they took together."""
+        self._collect()
+        return list(self._totals.buckets), self._totals.seconds
+
+    def record_opa_latency(self, latency_ms: float) -> None:
+        """Adds the duration of an evaluation to the average; only after a miss."""
+        metrics = self.metrics
+        if metrics.misses > 0:
+            metrics.opa_latency_ms += (latency_ms - metrics.opa_latency_ms) / metrics.misses
+
+    def _failed(self, operation: str, error: BaseException, *, missed: bool = False) -> None:
+        """Counts and tells of an error that the authorization path must not see."""
+        self._metrics.errors += 1
+        if missed:
+            self._metrics.record_misses()
+        self._log.warning("policy cache: %s failed: %s: %s", operation, type(error).__name__, error)
+
+    # Settings.
+
+    @property
+    def policy_revision(self) -> str | None:
+        """The revision of the policies. It goes into the keys."""
+        return self._policy_revision
+
+    @policy_revision.setter
+    def policy_revision(self, revision: str | None) -> None:
+        if revision is not None and not isinstance(revision, str):
+            raise TypeError(f"policy_revision must be a str or None, not {type(revision).__name__}")
+        if revision != self._policy_revision:
+            self._policy_revision = revision
+            self._revision_changed()
+
+    def _revision_changed(self) -> None:
+        """Nothing that was evaluated under the old revision may be stored any more."""
+
+    def set_revalidate_callback(self, callback: Callable[..., Awaitable[Decision | None]]) -> None:
+        """Records what ``get`` may revalidate with, if ``stale_while_revalidate`` is set: it is called with
+        ``(user_id, action, resource, context)``.
+
+        Such a callback doesn't know the caller's roles. ``get_or_evaluate`` uses the caller's own closure instead.
+        """
+        self.revalidate_callback = callback
+
+    def _get_ttl_for_sensitivity(self, sensitivity: str | None) -> float:
+        """Seconds for a level; the cache's own time without one, for an unknown one, and if optimization is off."""
+        if not self.use_optimized_ttl or not sensitivity:
+            return self.ttl_seconds
+        return self.OPTIMIZED_TTL.get(sensitivity, self.ttl_seconds)
+
+    def _never_stored(self, sensitivity: str | None) -> bool:
+        return sensitivity is not None and self._get_ttl_for_sensitivity(sensitivity) == 0
+
+    def _ttl_for(self, decision: Decision, ttl_seconds: float | None, sensitivity: str | None) -> float:
+        """For how long to keep a decision. 0: not at all."""
+        if ttl_seconds is not None:
+            ttl = lifetimes.checked_seconds("ttl_seconds", ttl_seconds, zero=True)
+        else:
+            ttl = lifetimes.shortest(self._get_ttl_for_sensitivity(sensitivity), self._ttl_of_verdict(decision))
+        return ttl if ttl == 0 or self._is_cacheable(decision) else 0
+
+    def _ttl_of_verdict(self, decision: Decision) -> float | None:
+        return self.allow_ttl_seconds if lifetimes.is_allow(decision) else self.deny_ttl_seconds
+
+    def _is_cacheable(self, decision: Decision) -> bool:
+        if self.cacheable is None:
+            return True
+        try:
+            return bool(self.cacheable(decision))
+        except Exception as error:  # noqa: BLE001 (whatever the application raises: not stored is always right)
+            self._failed("cacheable()", error)
+            return False
+
+    # Evaluation.
+
+    async def get_or_evaluate(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        sensitivity: str | None = None,
+        ttl_seconds: float | None = None,
+        *,
+        evaluate: Evaluate,
+        bypass: bool = False,
+    ) -> Decision | None:
+        """The cached decision, or else that of ``evaluate()``, stored.
+
+        Those who ask for the same decision in one event loop at the same time share one evaluation; each gets a copy.
+        Nothing is stored if the evaluation fails, is cancelled or gives None, or if anything that covers the request is
+        invalidated after it began. It runs in a task of its own, with the caller's context variables: if the caller is
+        cancelled it goes on for the others.
+
+        Args:
+            evaluate: Asks the policy engine; called without arguments, may be async. A closure over the caller's roles.
+            bypass: Evaluate whatever is cached, and leave the cache as it is.
+
+        Raises:
+            What ``evaluate`` raises. Errors of the cache are logged, and are misses.
+        """
+        if bypass or not self.enabled:
+            return await _evaluated(evaluate)
+        if self._never_stored(sensitivity):
+            # Not shared either: whoever asks gets a decision that was begun after the question.
+            decision = await _evaluated(evaluate)
+            if decision is not None:
+                await self.set(user_id, action, resource, decision, context, ttl_seconds=0)
+            return decision
+        found = await self._lookup_to_evaluate(user_id, action, resource, context, sensitivity)
+        token, key = found.token, found.key
+
+        async def work() -> _Outcome:
+            decision = await _evaluated(evaluate)
+            if decision is None:
+                return _Outcome("null", None)
+            try:
+                text = json.dumps(decision)
+            except (TypeError, ValueError, RecursionError):
+                text = None
+            # Stored even if it isn't JSON: that is refused there, logged, and an older decision forgotten.
+            await self.set(user_id, action, resource, decision, context, ttl_seconds, sensitivity, token=token)
+            return _Outcome(text, decision)
+
+        if found.decision is not None:
+            if self.stale_while_revalidate and key is not None and self._is_stale(found):
+                await self._revalidate(user_id, action, resource, context, found, evaluate)
+            return found.decision
+        if key is None:
+            return await _evaluated(evaluate)
+        return (await self._under_way().share(key, work)).decision()
+
+    def _under_way(self) -> Flights[_Outcome]:
+        if self._flights is None:
+            from sark_cache.policy.flights import Flights  # Imports asyncio.
+
+            self._flights = Flights()
+        return self._flights
+
+    def _is_stale(self, found: Lookup) -> bool:
+        if found.remaining is None or found.ttl is None:
+            return False
+        return found.remaining < found.ttl * self.STALE_THRESHOLD_RATIO
+
+    async def _revalidate(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None,
+        found: Lookup,
+        evaluate: Evaluate,
+    ) -> None:
+        """Has a decision that is still good evaluated again, in the background, for the same time as before."""
+
+        async def work() -> _Outcome:
+            try:
+                decision = await _evaluated(evaluate)
+                if decision is not None:
+                    ttl = lifetimes.shortest(found.ttl or 0, self._ttl_of_verdict(decision))
+                    self._metrics.revalidations += await self.set(
+                        user_id, action, resource, decision, context, ttl, token=found.token
+                    )
+            except Exception as error:  # noqa: BLE001 (nobody waits for it)
+                self._failed("a revalidation", error)
+                raise
+            return _Outcome(None, decision)
+
+        self._metrics.stale_hits += 1
+        if found.key is not None:
+            self._under_way().in_background(found.key, work)
+
+    # The rest of the surface of the Redis class that this one may stand in for.
+
+    async def preload_cache(
+        self, preload_data: Iterable[tuple[str, str, str, Decision, Mapping[str, Any] | None]]
+    ) -> int:
+        """Stores many decisions, given as ``(user_id, action, resource, decision, context)``; how many are stored."""
+        if not self.enabled:
+            return 0
+        entries = [(*entry[:4], entry[4], None) for entry in preload_data]
+        return await self.set_batch(entries)
+
+    async def set_batch(
+        self, entries: Iterable[tuple[str, str, str, Decision, Mapping[str, Any] | None, float | None]]
+    ) -> int:
+        """Stores many decisions, given as ``(user_id, action, resource, decision, context, ttl_seconds)``; how many are
+        stored.
+        """
+        if not self.enabled:
+            return 0
+        stored = 0
+        try:
+            for user_id, action, resource, decision, context, ttl_seconds in entries:
+                stored += await self.set(user_id, action, resource, decision, context, ttl_seconds)
+        except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
+            self._failed("set_batch", error)
+        self._metrics.batch_operations += 1
+        return stored
+
+    async def close(self) -> None:
+        """Cancels evaluations and revalidations under way in the running loop. The cache can be used again afterwards."""
+        if self._flights is not None:
+            self._flights.cancel_here()
+
+    def _after_fork(self) -> None:
+        self._flights = None
+        self._collect()
+        self._metrics = CacheMetrics()
+        self._totals = Totals()
+
+
+async def _evaluated(evaluate: Evaluate) -> Decision | None:
+    result = evaluate()
+    return await result if hasattr(result, "__await__") else result

@@ -1,0 +1,94 @@
+"""Which cache an application gets: the best one that works here, and it says which one that is.
+
+One instance per configuration and process. This room makes caches; it does nothing with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from sark_cache.policy import rust_cache
+from sark_cache.policy.python_cache import PythonPolicyCache
+
+if TYPE_CHECKING:
+    from sark_cache.policy.base import BasePolicyCache
+
+_log = logging.getLogger("sark_cache.policy")
+
+_instances: dict[tuple[Any, ...], BasePolicyCache] = {}
+_lock = Lock()
+_warned = False
+
+
+def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Any:
+    """The policy cache for a configuration: the same one for the same configuration.
+
+    * With ``redis_url``: decisions are kept in that Redis or Valkey, and shared by all who use it.
+    * Without: in this process, by the native engine, or by one in plain Python where the extension is missing.
+
+    The attribute ``backend`` of the result says which it is: ``"redis"``, ``"rust"`` or ``"python"``; so does one line of
+    the log, and a missing extension is one ImportWarning.
+
+    Args:
+        redis_url: As ``redis-py`` and ``valkey-py`` understand it, such as ``redis://localhost:6379/0``.
+        **options: As for ``RustPolicyCache``; with ``redis_url``, as for ``RedisPolicyCache``.
+
+    Raises:
+        ImportError: with ``redis_url``, if neither the redis nor the valkey package is installed.
+        TypeError: for options that the cache doesn't know.
+        ValueError: for values that it refuses.
+
+    >>> cache = create_policy_cache(max_size=10_000)
+    >>> cache is create_policy_cache(max_size=10_000)
+    True
+    >>> cache.backend
+    'rust'
+    """
+    configuration = (redis_url, *sorted((name, _identity(value)) for name, value in options.items()))
+    with _lock:
+        cache = _instances.get(configuration)
+        if cache is None:
+            cache = _instances[configuration] = _create(redis_url, options)
+        return cache
+
+
+def _create(redis_url: str | None, options: dict[str, Any]) -> BasePolicyCache:
+    cache: BasePolicyCache
+    if redis_url is not None:
+        from sark_cache.policy.redis_cache import RedisPolicyCache
+
+        cache = RedisPolicyCache(redis_url=redis_url, **options)
+        _log.info("policy decisions are kept in Redis alone; nothing is cached in this process")
+    elif rust_cache.RUST_AVAILABLE:
+        cache = rust_cache.RustPolicyCache(**options)
+        _log.info("policy decisions are kept in this process only, by the native engine")
+    else:
+        _warn_once()
+        cache = PythonPolicyCache(**options)
+        _log.info("policy decisions are kept in this process only, by an engine in plain Python")
+    return cache
+
+
+def _warn_once() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "sark_cache._core could not be imported: policy decisions are cached by slower Python code",
+            ImportWarning,
+            stacklevel=4,
+        )
+
+
+def _identity(value: Any) -> Any:
+    """Something to compare configurations by: the value, or which object it is."""
+    if isinstance(value, dict):
+        return ("dict", tuple(sorted((name, repr(item)) for name, item in value.items())))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return (type(value).__name__, tuple(sorted(map(repr, value))))
+    if value is None or isinstance(value, (str, int, float)):
+        return (type(value).__name__, repr(value))
+    return ("object", id(value))

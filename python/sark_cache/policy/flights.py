@@ -1,0 +1,148 @@
+"""Evaluations under way, so that those who want the same decision at the same time share one.
+
+An evaluation runs in a task of its own: the caller who began it may be cancelled, and the others still get their decision.
+It is cancelled when nobody waits for it any more. Calls that would wait for themselves, directly or in a circle, are told
+to evaluate on their own.
+
+Importing this room imports asyncio, so it is imported on the first miss. It knows nothing of caches: it shares work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+Result = TypeVar("Result")
+
+
+class EvaluationCancelled(RuntimeError):
+    """The evaluation was cancelled from inside. Those who waited for it get this, since they were not cancelled."""
+
+
+class Flight(Generic[Result]):
+    """One evaluation under way."""
+
+    __slots__ = ("abandoned", "awaits", "task", "waiters")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Result]
+        self.waiters = 0
+        self.abandoned = False
+        """Cancelled because nobody waits."""
+        self.awaits: list[Flight[Any]] = []
+        """The flights that this one's evaluation is waiting for."""
+
+    def leads_to(self, other: Flight[Any]) -> bool:
+        """Whether this is, or waits for, the other. Linear in the evaluations that are waiting for each other."""
+        seen: list[Flight[Any]] = []
+        todo: list[Flight[Any]] = [self]
+        while todo:
+            flight = todo.pop()
+            if flight is other:
+                return True
+            if flight not in seen:
+                seen.append(flight)
+                todo += flight.awaits
+        return False
+
+
+_inside: ContextVar[Flight[Any] | None] = ContextVar("sark_cache_policy_inside", default=None)
+"""The flight whose evaluation this code belongs to."""
+
+
+class Flights(Generic[Result]):
+    """The evaluations under way of one cache, per event loop: loops don't wait for each other."""
+
+    __slots__ = ("_by_loop",)
+
+    def __init__(self) -> None:
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Flight[Result]]] = WeakKeyDictionary()
+
+    async def share(self, key: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """The result of ``work``, or of the same work of somebody else if it is under way. Exceptions reach everybody."""
+        loop = asyncio.get_running_loop()
+        flights = self._by_loop.setdefault(loop, {})
+        flight, inside = flights.get(key), _inside.get()
+        if flight is None:
+            flight = self._start(loop, flights, key, work)
+        elif inside is not None and flight.leads_to(inside):
+            return await work()
+        flight.waiters += 1
+        if inside is not None:
+            inside.awaits.append(flight)
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            if inside is not None:
+                inside.awaits.remove(flight)
+            flight.waiters -= 1
+            if flight.waiters == 0 and not flight.task.done():
+                flight.abandoned = True
+                # Not to be joined any more: it ends without a result.
+                self._forget(flights, key, flight)
+                flight.task.cancel()
+
+    def in_background(self, key: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> bool:
+        """Starts ``work`` without waiting for it, unless the same is under way; says whether it did.
+
+        An exception reaches those who join it meanwhile; ``work`` has to tell of it where there is nobody.
+        """
+        loop = asyncio.get_running_loop()
+        flights = self._by_loop.setdefault(loop, {})
+        if key in flights:
+            return False
+        flight = self._start(loop, flights, key, work)
+        # Nobody's cancellation ends it: it waits for itself.
+        flight.waiters = 1
+        flight.task.add_done_callback(_mark_as_retrieved)
+        return True
+
+    def _start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        flights: dict[str, Flight[Result]],
+        key: str,
+        work: Callable[[], Coroutine[Any, Any, Result]],
+    ) -> Flight[Result]:
+        flight: Flight[Result] = Flight()
+
+        async def fly() -> Result:
+            _inside.set(flight)
+            try:
+                return await work()
+            except asyncio.CancelledError as error:
+                if flight.abandoned:
+                    raise
+                raise EvaluationCancelled("the evaluation was cancelled") from error
+            finally:
+                self._forget(flights, key, flight)
+
+        flights[key] = flight
+        flight.task = loop.create_task(fly())
+        return flight
+
+    @staticmethod
+    def _forget(flights: dict[str, Flight[Result]], key: str, flight: Flight[Result]) -> None:
+        if flights.get(key) is flight:
+            del flights[key]
+
+    def detach(self, key: str) -> None:
+        """Nobody joins what is under way for ``key`` from now on; those who wait still get it."""
+        for flights in list(self._by_loop.values()):
+            flights.pop(key, None)
+
+    def cancel_here(self) -> None:
+        """Cancels everything that is under way in the running loop."""
+        for flight in list(self._by_loop.get(asyncio.get_running_loop(), {}).values()):
+            flight.task.cancel()
+
+
+def _mark_as_retrieved(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

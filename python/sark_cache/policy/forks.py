@@ -1,0 +1,33 @@
+"""What a forked child must not inherit: decisions, evaluations that were under way, tasks of a loop that isn't there.
+
+Whatever is registered here is told, in the child, right after the fork. Nothing here keeps it alive.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Forkable(Protocol):
+    """Something that starts anew in a forked child."""
+
+    def _after_fork(self) -> None: ...
+
+
+_registered: WeakSet[Forkable] = WeakSet()
+
+
+def register(forkable: Forkable) -> None:
+    """Has ``forkable._after_fork()`` called in every child that is forked while it is alive. It must not raise."""
+    _registered.add(forkable)
+
+
+def _in_child() -> None:
+    for forkable in list(_registered):
+        forkable._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,36 @@
+"""Policy decisions in plain Python, for where neither the native extension nor a server is at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sark_cache.policy.decision_cache import DecisionCache
+from sark_cache.policy.python_engine import PythonCache
+
+
+class PythonPolicyCache(DecisionCache):
+    """As ``RustPolicyCache``, with the same arguments and the same promises, over an engine in plain Python."""
+
+    backend = "python"
+
+    def __init__(
+        self,
+        max_size: int | None = None,
+        ttl_seconds: float | None = None,
+        enabled: bool = True,
+        use_optimized_ttl: bool = True,
+        **options: Any,
+    ) -> None:
+        max_size = self.DEFAULT_MAX_SIZE if max_size is None else max_size
+        ttl_seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
+        engine = PythonCache(max_size, ttl_seconds)
+        super().__init__(engine, max_size, ttl_seconds, enabled, use_optimized_ttl, **options)
+
+    def _engine_tells_ttl(self) -> bool:
+        return type(self.cache) is PythonCache
+
+    def _empty_engine(self) -> None:
+        if isinstance(self.cache, PythonCache):
+            self.cache.start_anew()
+        else:
+            super()._empty_engine()

@@ -1,0 +1,195 @@
+"""Policy decisions in the native engine: the class that applications use, and the one instance of a process.
+
+Look-ups are one native call (key, engine, decoding) as long as the engine in ``cache`` is the native one. Whatever else is
+put there is used through plain calls, as ``DecisionCache`` does; both ways answer the same. Importing this room never
+fails: without the extension ``RUST_AVAILABLE`` is False, and making a cache raises.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from sark_cache.policy.decision_cache import DecisionCache
+from sark_cache.policy.metrics import CacheMetrics
+
+try:
+    from sark_cache._core import PolicyFront as _PolicyFront
+    from sark_cache._core import RustCache
+except ImportError:
+    RUST_AVAILABLE = False
+    RustCache = None  # type: ignore[assignment, misc]
+    _PolicyFront = None  # type: ignore[assignment, misc]
+else:
+    RUST_AVAILABLE = True
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sark_cache.policy.base import Decision
+
+__all__ = [
+    "RUST_AVAILABLE",
+    "CacheMetrics",
+    "RustCache",
+    "RustPolicyCache",
+    "get_rust_policy_cache",
+    "is_rust_cache_available",
+]
+
+# Applications patch the name above; what decides about the native path is this one.
+_NATIVE: Any = RustCache if RUST_AVAILABLE else object()
+
+
+class RustPolicyCache(DecisionCache):
+    """Authorization decisions, kept in this process. Safe to be used by several threads and event loops.
+
+    >>> import asyncio
+    >>> cache = RustPolicyCache(max_size=10_000, ttl_seconds=300)
+    >>> async def ask_the_policy_engine():
+    ...     return {"allow": True, "reason": "owner"}
+    >>> async def decide():
+    ...     return await cache.get_or_evaluate("alice", "read", "doc:1", evaluate=ask_the_policy_engine)
+    >>> asyncio.run(decide())
+    {'allow': True, 'reason': 'owner'}
+
+    Args:
+        max_size: The most decisions; the least recently used leaves for a new one.
+        ttl_seconds: For how long a decision is kept if nothing else says so.
+        enabled: If False, nothing is looked up or stored.
+        use_optimized_ttl: Whether a level of sensitivity has a time of its own.
+        **options: As for ``BasePolicyCache``: ``optimized_ttl``, ``allow_ttl_seconds``, ``deny_ttl_seconds``, ``cacheable``,
+            ``policy_revision``, ``volatile_fields``, ``max_evaluation_seconds``, ``stale_while_revalidate``, ``logger``.
+
+    Raises:
+        RuntimeError: if the native extension is missing.
+        ValueError: for a size or a time that isn't positive.
+    """
+
+    backend = "rust"
+
+    def __init__(
+        self,
+        max_size: int | None = None,
+        ttl_seconds: float | None = None,
+        enabled: bool = True,
+        use_optimized_ttl: bool = True,
+        **options: Any,
+    ) -> None:
+        if not RUST_AVAILABLE:
+            raise RuntimeError(
+                "Rust cache extensions not available: sark_cache._core could not be imported. "
+                "Install a wheel for this platform, or use sark_cache.policy.create_policy_cache(), which falls back"
+            )
+        max_size = self.DEFAULT_MAX_SIZE if max_size is None else max_size
+        ttl_seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
+        # The engine's own time is in whole seconds; every decision comes with its exact one.
+        engine = RustCache(max_size, ceil(ttl_seconds))
+        super().__init__(engine, max_size, ttl_seconds, enabled, use_optimized_ttl, **options)
+        self._front = self._new_front()
+        self._evicted: tuple[Any, int] = (None, 0)
+
+    def _new_front(self) -> Any:
+        if _PolicyFront is None:
+            return None
+        return _PolicyFront(self.KEY_PREFIX, self._policy_revision, sorted(self._volatile_fields))
+
+    def _revision_changed(self) -> None:
+        self._collect()
+        self._front = self._new_front()
+        super()._revision_changed()
+
+    def _key(self, user_id: object, action: object, resource: object, context: object) -> str:
+        if self._front is not None:
+            key = self._front.key(self._generations.state, user_id, action, resource, context)
+            if key is not None:
+                return key  # type: ignore[no-any-return]
+        # Raises what says why, too.
+        return super()._key(user_id, action, resource, context)
+
+    async def get(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        sensitivity: str | None = None,
+        *,
+        bypass: bool = False,
+    ) -> Decision | None:
+        """The cached decision, a new dict each time; None if there is none, it expired, or it was invalidated.
+
+        Args:
+            sensitivity: None is the answer for a level whose decisions are never stored.
+            bypass: Don't look.
+        """
+        engine = self.cache
+        if (
+            type(engine) is _NATIVE
+            and self.enabled
+            and not bypass
+            and not self.stale_while_revalidate
+            and (sensitivity is None or not self._never_stored(sensitivity))
+        ):
+            try:
+                return self._front.get(  # type: ignore[no-any-return]
+                    engine, self._generations.state, user_id, action, resource, context
+                )
+            except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
+                self._failed("get", error, missed=True)
+                return None
+        return await super().get(user_id, action, resource, context, sensitivity, bypass=bypass)
+
+    def _get_batch(self, requests: list[Any]) -> list[Decision | None]:
+        if type(self.cache) is not _NATIVE:
+            return super()._get_batch(requests)
+        decisions, errors = self._front.get_batch(self.cache, self._generations.state, requests)
+        for error in errors:
+            self._failed("get_batch", error, missed=True)
+        return decisions  # type: ignore[no-any-return]
+
+    def _engine_tells_ttl(self) -> bool:
+        return type(self.cache) is _NATIVE
+
+    def _count_eviction(self) -> None:
+        if type(self.cache) is not _NATIVE:
+            super()._count_eviction()
+
+    def _collect(self) -> None:
+        """What the native side counted since the last time."""
+        if self._front is None:
+            return
+        hits, misses, uncacheable, buckets, nanoseconds = self._front.take_counts()
+        metrics, timed = self._metrics, sum(buckets)
+        metrics.record_hits(hits, nanoseconds / timed / 1e6 if timed else None)
+        metrics.record_misses(misses)
+        metrics.uncacheable += uncacheable
+        self._totals.record_latencies(buckets, nanoseconds / 1e9)
+        engine = self.cache
+        if type(engine) is _NATIVE:
+            evicted = engine.stats().evicted
+            known, before = self._evicted
+            metrics.evictions += evicted - (before if known is engine else 0)
+            self._evicted = (engine, evicted)
+
+
+_cache_instance: RustPolicyCache | None = None
+
+
+def get_rust_policy_cache(
+    max_size: int | None = None, ttl_seconds: float | None = None, enabled: bool = True
+) -> RustPolicyCache:
+    """The one instance of this process, made with these settings by the first call. Later calls don't change it.
+
+    Raises:
+        RuntimeError: if the native extension is missing.
+    """
+    global _cache_instance
+    if _cache_instance is None:
+        _cache_instance = RustPolicyCache(max_size=max_size, ttl_seconds=ttl_seconds, enabled=enabled)
+    return _cache_instance
+
+
+def is_rust_cache_available() -> bool:
+    """Whether the native extension could be imported."""
+    return RUST_AVAILABLE
