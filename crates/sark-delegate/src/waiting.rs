@@ -23,6 +23,8 @@ const SLEEP_WITHOUT_BARRIER: Duration = Duration::from_millis(1);
 /// After so long, one who waits for a worker sees whether that is held up by other people's code (dropping what it was
 /// left with, say), which might be waiting for the one who waits.
 const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(50);
+/// Others are let run once in so many turns.
+const TURNS_PER_YIELD: u32 = 16;
 /// The clock is looked at once in so many turns.
 const TURNS_PER_CLOCK_READ: u32 = 8;
 
@@ -59,7 +61,7 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
         }
         done
     };
-    if spin(group.shared.processors, limit, &mut answered) || among_callers && give_way(&mut answered) {
+    if spin(group.shared.processors, limit, &mut answered) || give_way(&mut answered) {
         for one in pending {
             if one.answers_for_others(group) {
                 group.serve_after_barrier(one.index);
@@ -114,7 +116,8 @@ pub(crate) fn spin(processors: usize, limit: Duration, mut done: impl FnMut() ->
     let Some(_permit) = Permit::get(processors) else { return false };
     let began = Instant::now();
     for turn in 1_u32.. {
-        spin_loop();
+        // The one who is waited for may need this very processor.
+        if turn.is_multiple_of(TURNS_PER_YIELD) { yield_now() } else { spin_loop() }
         if done() {
             return true;
         }
