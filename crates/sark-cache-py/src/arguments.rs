@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
 
@@ -22,11 +23,12 @@ pub(crate) fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<u64
     if !value.is_instance_of::<PyInt>() {
         return Err(wrong_type(name, "an int", value));
     }
-    if value.lt(0)? {
-        return Ok(None);
+    match value.extract() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) if value.lt(0)? => Ok(None),
+        // Not negative, so it is too large.
+        Err(_) => Ok(Some(u64::MAX)),
     }
-    // Not negative, so it can only be too large.
-    Ok(Some(value.extract().unwrap_or(u64::MAX)))
 }
 
 /// Seconds, an int or a float that is neither negative nor NaN. What is too long to be counted lasts for ever.
@@ -69,4 +71,11 @@ pub(crate) fn lifetime(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult
         Some(Duration::ZERO) => Err(PyValueError::new_err(format!("{name} must be more than 0 seconds, or None"))),
         other => Ok(other),
     }
+}
+
+/// All of a mapping, or of an iterable of pairs, before anything is done with it.
+pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    let items = intern!(pairs.py(), "items");
+    let pairs = if pairs.hasattr(items)? { pairs.call_method0(items)? } else { pairs.clone() };
+    pairs.try_iter()?.map(|pair| pair?.extract()).collect()
 }

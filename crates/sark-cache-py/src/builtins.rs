@@ -46,6 +46,14 @@ pub(crate) fn cached_hash(object: Borrowed<'_, '_, PyAny>) -> Option<isize> {
     (hash != -1).then_some(hash)
 }
 
+/// Whether an object is of a type that can be compared here, and not a tuple.
+#[inline]
+pub(crate) fn is_simple(object: Borrowed<'_, '_, PyAny>) -> bool {
+    // SAFETY: the object lives.
+    let kind = unsafe { kind(object.as_ptr()) };
+    kind != Kind::Tuple && kind != Kind::Other
+}
+
 /// Whether two objects are equal, as `==` would say, if that can be known here.
 #[inline]
 pub(crate) fn compare(sought: Borrowed<'_, '_, PyAny>, stored: &Object) -> Match {
@@ -91,6 +99,7 @@ unsafe fn equal_bytes(a: *const u8, b: *const u8, length: usize) -> bool {
     unsafe { std::slice::from_raw_parts(a, length) == std::slice::from_raw_parts(b, length) }
 }
 
+#[inline]
 unsafe fn kind(object: *mut ffi::PyObject) -> Kind {
     // SAFETY: the object lives.
     unsafe {

@@ -13,8 +13,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{PyClass, ffi};
+use smallvec::SmallVec;
 
 use crate::object::Object;
+
+/// Arguments by name.
+pub(crate) type Named<'py> = SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 4]>;
 
 /// What a method was called with.
 #[derive(Clone, Copy)]
@@ -50,6 +54,34 @@ impl<'a, 'py> Arguments<'a, 'py> {
             *place = Some(self.borrow(value));
         }
         Ok(parsed)
+    }
+
+    /// The argument of a call with one, by position.
+    #[inline]
+    pub(crate) fn alone(&self) -> Option<&'a Bound<'py, PyAny>> {
+        match self.by_position() {
+            [argument] if self.names.is_null() => Some(argument),
+            _ => None,
+        }
+    }
+
+    /// The arguments by position.
+    #[inline]
+    pub(crate) fn by_position(&self) -> &'a [Bound<'py, PyAny>] {
+        let values = &self.values[..self.positional];
+        // SAFETY: `Bound` is a transparent pointer to an object that is alive, and a shared reference to one gives nothing up.
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
+    }
+
+    /// The arguments by name.
+    #[inline]
+    pub(crate) fn by_name(&self) -> PyResult<Named<'py>> {
+        if self.names.is_null() {
+            return Ok(Named::new());
+        }
+        let names = self.borrow(self.names).cast::<PyTuple>()?;
+        let values = self.values[self.positional..].iter().map(|&value| Bound::clone(&self.borrow(value)));
+        names.iter().zip(values).map(|(name, value)| Ok((name.cast_into::<PyString>()?, value))).collect()
     }
 
     #[inline]
@@ -189,3 +221,65 @@ macro_rules! method {
     };
 }
 pub(crate) use method;
+
+/// How Python calls an instance; a field of its class, set for as long as it lives.
+#[repr(transparent)]
+pub(crate) struct Vectorcall(ffi::vectorcallfunc);
+
+impl Vectorcall {
+    pub(crate) const fn new(function: ffi::vectorcallfunc) -> Self {
+        Self(function)
+    }
+}
+
+/// Makes the instances of a class callable through the field that `field` names, and lets `obj.f(x)` call `f(obj, x)` where
+/// `f` is one. Before there is any instance but `sample`.
+pub(crate) fn make_callable<C>(sample: &Bound<'_, C>, field: impl FnOnce(&C) -> &Vectorcall) -> PyResult<()>
+where
+    C: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync,
+{
+    // Where PyO3 puts the field is its own business, so it is measured.
+    let offset = std::ptr::from_ref(field(sample.get())).addr() - sample.as_ptr().addr();
+    let offset = ffi::Py_ssize_t::try_from(offset)?;
+    let class = sample.as_any().get_type().as_type_ptr();
+    // SAFETY: the class was made by this module and has no subclasses and no instances but the sample, so nobody has looked
+    // at these slots yet; each instance has a function pointer at the offset, which is never changed.
+    unsafe {
+        (*class).tp_vectorcall_offset = offset;
+        (*class).tp_call = Some(ffi::PyVectorcall_Call);
+        add_flags(class, ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR);
+        ffi::PyType_Modified(class);
+    }
+    Ok(())
+}
+
+#[cfg(not(Py_GIL_DISABLED))]
+unsafe fn add_flags(class: *mut ffi::PyTypeObject, flags: std::ffi::c_ulong) {
+    // SAFETY: the caller has a class that nobody uses yet.
+    unsafe { (*class).tp_flags |= flags }
+}
+
+#[cfg(Py_GIL_DISABLED)]
+unsafe fn add_flags(class: *mut ffi::PyTypeObject, flags: std::ffi::c_ulong) {
+    // SAFETY: the caller has a class that nobody uses yet.
+    unsafe { (*class).tp_flags.fetch_or(flags, std::sync::atomic::Ordering::Relaxed) };
+}
+
+/// Defines the raw function behind the [`Vectorcall`] of a class.
+macro_rules! vectorcall {
+    ($name:ident, $class:ty, $body:path) => {
+        unsafe extern "C" fn $name(
+            slf: *mut pyo3::ffi::PyObject,
+            values: *const *mut pyo3::ffi::PyObject,
+            count_and_flag: usize,
+            names: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: Python calls this as the vectorcall of an instance of the class.
+            unsafe {
+                let positional = pyo3::ffi::PyVectorcall_NARGS(count_and_flag);
+                $crate::calls::enter::<$class>(slf, values, positional, names, $body)
+            }
+        }
+    };
+}
+pub(crate) use vectorcall;

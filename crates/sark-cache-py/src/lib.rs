@@ -1,6 +1,7 @@
 //! The native module of the Python package `sark_cache`: what has to be fast.
 //!
-//! `cache` keeps Python objects, under the rule of `ownership`, on which everything rests: read that first. `key` and
+//! `cache` keeps Python objects, under the rule of `ownership`, on which everything rests: read that first. `cached` is a function
+//! whose results are in one. `key` and
 //! `builtins` say what can be known of keys without running Python, `object` is a reference to one, `calls` is how Python calls
 //! the hot methods. `string_cache` is the engine's plain string cache. `arguments` turns what Python passes into what the
 //! engine takes, and everything that can be wrong with it into an exception that names it. `policy` looks decisions up.
@@ -10,6 +11,7 @@
 mod arguments;
 mod builtins;
 mod cache;
+mod cached;
 mod calls;
 mod key;
 mod object;
@@ -28,6 +30,8 @@ mod _core {
     #[pymodule_export]
     use crate::cache::Cache;
     #[pymodule_export]
+    use crate::cached::CachedFunction;
+    #[pymodule_export]
     use crate::policy::PolicyFront;
     #[pymodule_export]
     use crate::stats::Stats;
@@ -36,6 +40,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::cache::install(&module.py().get_type::<Cache>())
+        crate::cache::install(&module.py().get_type::<Cache>())?;
+        crate::cached::install(module.py())
     }
 }

@@ -16,12 +16,12 @@ use std::sync::OnceLock;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arguments;
 use crate::key::Sought;
 use crate::stats::Stats;
-use hooks::Hooks;
+use hooks::{Hook, Hooks};
 use store::{Found, Store};
 
 pub(crate) use fast::install;
@@ -44,14 +44,24 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
+    /// As `__new__` leaves it.
+    pub(crate) fn uninitialised() -> Self {
+        Self { store: OnceLock::new() }
+    }
+
     #[inline]
     pub(crate) fn store(&self) -> PyResult<&Store> {
-        self.store.get().ok_or_else(uninitialised)
+        self.store.get().ok_or_else(not_initialised)
     }
 }
 
+/// A function of the package's Python part, imported when it is first needed.
+fn python<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import(format!("sark_cache.{module}"))?.getattr(name)
+}
+
 #[cold]
-fn uninitialised() -> PyErr {
+fn not_initialised() -> PyErr {
     PyRuntimeError::new_err("Cache.__init__() was not called")
 }
 
@@ -60,7 +70,7 @@ impl Cache {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize, *, ttl=None, tti=None, getsizeof=None, on_evict=None, timer=None, name=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { store: OnceLock::new() }
+        Self::uninitialised()
     }
 
     #[expect(clippy::too_many_arguments, reason = "the settings")]
@@ -174,6 +184,72 @@ impl Cache {
         Ok(self.store()?.incr(&sought, delta.as_borrowed(), default.as_borrowed(), ttl)?.into_bound(py))
     }
 
+    /// The value of `key`; if it isn't there, what `factory()` returns, which is stored for `ttl` seconds.
+    ///
+    /// Of several threads that miss the same key, one calls its factory and the others wait for it. If it raises, so do they, and
+    /// nothing is stored; nor is a value that is larger than the whole cache.
+    #[pyo3(signature = (key, factory, ttl=None))]
+    fn get_or_set<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+        factory: &Bound<'py, PyAny>,
+        ttl: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let store = slf.get().store()?;
+        let seconds = arguments::optional_seconds("ttl", ttl)?;
+        if let Some(value) = store.get(&Sought::new(key.as_borrowed())?)? {
+            return Ok(value.into_bound(py));
+        }
+        let flights = store.flights(py)?;
+        flights.call_method1(intern!(py, "get_or_set"), (slf, key, factory, seconds.map(|ttl| ttl.as_secs_f64())))
+    }
+
+    /// Stores every pair of a mapping, or of an iterable of pairs, for `ttl` seconds.
+    #[pyo3(signature = (pairs, ttl=None))]
+    fn set_many(&self, pairs: &Bound<'_, PyAny>, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let store = self.store()?;
+        let ttl = arguments::optional_seconds("ttl", ttl)?;
+        for (key, value) in arguments::pairs(pairs)? {
+            store.set(&Sought::new(key.as_borrowed())?, value.as_borrowed(), ttl)?;
+        }
+        Ok(())
+    }
+
+    /// Removes `keys`; how many of them were there.
+    fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let store = self.store()?;
+        let mut there = 0;
+        for key in keys.try_iter()? {
+            there += usize::from(store.pop(&Sought::new(key?.as_borrowed())?)?.is_some());
+        }
+        Ok(there)
+    }
+
+    /// Stores the pairs of a mapping or an iterable of pairs, and those given by name, as a dict does.
+    #[pyo3(signature = (pairs=None, /, **named))]
+    fn update(&self, pairs: Option<&Bound<'_, PyAny>>, named: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        for pairs in [pairs, named.map(|named| named.as_any())].into_iter().flatten() {
+            self.set_many(pairs, None)?;
+        }
+        Ok(())
+    }
+
+    /// A live view of the keys, least recently used first.
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        python(slf.py(), "_mapping", "CacheKeys")?.call1((slf,))
+    }
+
+    /// A live view of the values, in the order of the keys. Looking through it is not a use.
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        python(slf.py(), "_mapping", "CacheValues")?.call1((slf,))
+    }
+
+    /// A live view of the pairs, in the order of the keys. Looking through it is not a use.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        python(slf.py(), "_mapping", "CacheItems")?.call1((slf,))
+    }
+
     /// Removes everything.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.store()?.clear(py)
@@ -222,6 +298,75 @@ impl Cache {
     #[getter]
     fn name(&self) -> PyResult<Option<&str>> {
         Ok(self.store()?.name.as_deref())
+    }
+
+    /// Equal to a mapping of the same pairs.
+    fn __eq__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        python(slf.py(), "_mapping", "equal")?.call1((slf, other))
+    }
+
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+
+    /// Leaving a `with` block removes everything.
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.clear(py)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let store = slf.get().store()?;
+        let (class, maxsize, currsize) = (slf.get_type().qualname()?, store.maxsize(), store.currsize(slf.py())?);
+        Ok(match &store.name {
+            Some(name) => format!("{class}(maxsize={maxsize}, currsize={currsize}, name={name:?})"),
+            None => format!("{class}(maxsize={maxsize}, currsize={currsize})"),
+        })
+    }
+
+    /// Stores what was computed for a caller who gets it in any case; false if it is larger than the whole cache.
+    #[pyo3(signature = (key, value, ttl=None))]
+    fn _keep(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let ttl = arguments::optional_seconds("ttl", ttl)?;
+        Ok(self.store()?.try_set(&Sought::new(key.as_borrowed())?, value.as_borrowed(), ttl)?.is_none())
+    }
+
+    /// (key, value, seconds left or None) of all live entries at one moment, least recently used first. For views and copies.
+    fn _entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let seconds = |nanos: u64| nanos as f64 / 1e9;
+        let entries = self.store()?.entries(py)?.into_iter();
+        let entries = entries
+            .map(|entry| (entry.key.into_bound(py), entry.value.into_bound(py), entry.remaining.map(seconds)))
+            .collect::<Vec<_>>();
+        PyList::new(py, entries)
+    }
+
+    /// What `__init__` was called with. For copies.
+    fn _settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let store = self.store()?;
+        let settings = PyDict::new(py);
+        settings.set_item("maxsize", store.maxsize())?;
+        settings.set_item("ttl", self.ttl()?)?;
+        settings.set_item("tti", self.tti()?)?;
+        settings.set_item("name", &store.name)?;
+        for (name, hook) in [("getsizeof", Hook::GetSizeOf), ("on_evict", Hook::OnEvict), ("timer", Hook::Timer)] {
+            settings.set_item(name, store.hooks.function(py, hook)?)?;
+        }
+        Ok(settings)
+    }
+
+    /// For pickling and copying: settings, entries with the time they have left, and what a subclass keeps.
+    fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        python(slf.py(), "_mapping", "get_state")?.call1((slf,))
+    }
+
+    fn __setstate__<'py>(slf: &Bound<'py, Self>, state: &Bound<'py, PyAny>) -> PyResult<()> {
+        python(slf.py(), "_mapping", "set_state")?.call1((slf, state)).map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

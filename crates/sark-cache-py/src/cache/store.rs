@@ -31,7 +31,9 @@ type ObjectShard = Shard<Key, Object>;
 pub(crate) struct Store {
     shard: Owned<ObjectShard>,
     clock: CacheClock,
-    hooks: Hooks,
+    pub(super) hooks: Hooks,
+    /// The calls of factories that are under way; made by the first `get_or_set` that misses.
+    flights: Owned<Option<Object>>,
     maxsize: AtomicU64,
     pub(super) ttl: Option<Duration>,
     pub(super) tti: Option<Duration>,
@@ -65,7 +67,8 @@ impl Store {
         for lifetime in [config.time_to_live, config.time_to_idle].into_iter().flatten() {
             clock.prepare_for(lifetime, &hooks);
         }
-        Self { shard: Owned::new(Shard::new(config)), clock, hooks, maxsize: AtomicU64::new(maxsize), ttl, tti, name }
+        let (shard, flights) = (Owned::new(Shard::new(config)), Owned::new(None));
+        Self { shard, clock, hooks, flights, maxsize: AtomicU64::new(maxsize), ttl, tti, name }
     }
 
     pub(super) fn maxsize(&self) -> u64 {
@@ -153,7 +156,7 @@ impl Store {
         find::at(&self.shard, sought, |shard, place| place.is_some_and(|slot| shard.entry_at(slot, now).is_some()))
     }
 
-    /// Stores a value.
+    /// Stores a value. It is an error if it is larger than the whole cache: an older value is forgotten then.
     #[inline]
     pub(crate) fn set(
         &self,
@@ -161,12 +164,23 @@ impl Store {
         value: Borrowed<'_, '_, PyAny>,
         ttl: Option<Duration>,
     ) -> PyResult<()> {
+        self.try_set(sought, value, ttl)?.map_or(Ok(()), |weight| Err(self.too_large(weight)))
+    }
+
+    /// Stores a value, or tells its size if that is larger than the whole cache.
+    #[inline]
+    pub(super) fn try_set(
+        &self,
+        sought: &Sought<'_, '_>,
+        value: Borrowed<'_, '_, PyAny>,
+        ttl: Option<Duration>,
+    ) -> PyResult<Option<u32>> {
         let py = sought.object.py();
         let arrival = self.arrival(py, sought.to_key(), value, ttl)?;
         let mut out = Outgoing::new();
         let refused = find::at(&self.shard, sought, |shard, place| arrival.store(shard, place, sought.hash, &mut out))?;
         self.settle(py, out)?;
-        refused.map_or(Ok(()), |weight| Err(self.too_large(weight)))
+        Ok(refused)
     }
 
     /// The value of a key, or `default`, stored, if it isn't there. One step: nobody else can store in between.
@@ -325,7 +339,7 @@ impl Store {
     }
 
     /// Removes everything at one moment.
-    pub(super) fn clear(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let contents = self.shard.run(py, Shard::clear)?;
         if self.hooks.has(Hook::OnEvict) { self.hooks.tell(py, contents) } else { Ok(()) }
     }
@@ -349,9 +363,32 @@ impl Store {
         Ok(self.shard.run(py, |shard| shard.counters())?)
     }
 
+    /// Who sees to it that a key is computed once at a time.
+    pub(super) fn flights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(flights) = self.flights.run(py, |flights| flights.as_ref().map(Object::another))? {
+            return Ok(flights.into_bound(py));
+        }
+        let new = Object::from(super::python(py, "_singleflight", "Flights")?.call0()?);
+        // Another thread may have come first while this one was made.
+        let mut new = Some(new);
+        let flights = self.flights.run(py, |flights| {
+            if flights.is_none() {
+                *flights = new.take();
+            }
+            flights.as_ref().map(Object::another)
+        })?;
+        match flights {
+            Some(flights) => Ok(flights.into_bound(py)),
+            None => unreachable!("there was one, or this was put there"),
+        }
+    }
+
     /// Shows everything to the garbage collector, always.
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.hooks.visit(visit)?;
+        let visit_flights = |flights: &mut Option<Object>| flights.iter().try_for_each(|flights| flights.visit(visit));
+        // SAFETY: called by the traversal alone.
+        unsafe { self.flights.inspect(visit_flights)? };
         let visit_all = |shard: &mut ObjectShard| {
             shard.iter().try_for_each(|entry| {
                 entry.key.object.visit(visit)?;
@@ -366,7 +403,8 @@ impl Store {
     pub(super) fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         let contents = self.shard.run(py, Shard::clear)?;
         let functions = self.hooks.take(py)?;
-        drop((contents, functions));
+        let flights = self.flights.run(py, Option::take)?;
+        drop((contents, functions, flights));
         Ok(())
     }
 

@@ -1,0 +1,235 @@
+//! `CachedFunction`: what `@cached` makes of a function.
+//!
+//! A hit is found here: the key is made of the arguments, looked up, and the value returned, without any Python code. For
+//! a miss it calls `fill`, a Python function that computes the value while others wait (`sark_cache._decorator`).
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
+use smallvec::SmallVec;
+
+use crate::builtins;
+use crate::cache::Cache;
+use crate::calls::{self, Arguments, Named, Vectorcall, method, vectorcall};
+use crate::key::Sought;
+use crate::object::Object;
+
+/// A function whose results are kept. Made by `cached`.
+#[pyclass(frozen, dict, weakref, module = "sark_cache._core")]
+pub(crate) struct CachedFunction {
+    /// How Python calls an instance; see `calls`.
+    vectorcall: Vectorcall,
+    cache: Py<Cache>,
+    /// Computes and keeps what isn't there: `fill(key, args, kwargs)`.
+    fill: Py<PyAny>,
+    /// Forgets what is being computed.
+    forget: Py<PyAny>,
+    /// The caller's own way to make keys.
+    key: Option<Py<PyAny>>,
+    /// Whether 1 and 1.0 are different arguments.
+    typed: bool,
+    /// Whether the cache has other users, so that keys must tell whose they are.
+    shared: bool,
+}
+
+#[pymethods]
+impl CachedFunction {
+    #[new]
+    #[pyo3(signature = (cache, fill, forget, key, typed, shared))]
+    fn new(
+        cache: Bound<'_, Cache>,
+        fill: Py<PyAny>,
+        forget: Py<PyAny>,
+        key: Option<Py<PyAny>>,
+        typed: bool,
+        shared: bool,
+    ) -> Self {
+        Self { vectorcall: Vectorcall::new(raw_call), cache: cache.unbind(), fill, forget, key, typed, shared }
+    }
+
+    /// The key of a call with these arguments.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn cache_key<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().make_key(slf, args.as_slice(), &by_name(kwargs)?)
+    }
+
+    /// Removes everything from the cache, and what is being computed now won't be kept.
+    fn cache_clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.forget.call0(py)?;
+        self.cache.get().store()?.clear(py)
+    }
+
+    /// The cache in which results are kept.
+    #[getter]
+    fn cache<'py>(&self, py: Python<'py>) -> &Bound<'py, Cache> {
+        self.cache.bind(py)
+    }
+
+    /// As a function does: looked up on an instance it is a method.
+    fn __get__<'py>(
+        slf: &Bound<'py, Self>,
+        instance: &Bound<'py, PyAny>,
+        _owner: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static METHOD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        if instance.is_none() {
+            return Ok(slf.clone().into_any());
+        }
+        METHOD.import(slf.py(), "types", "MethodType")?.call1((slf, instance))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        Ok(format!("<cached function {}>", slf.getattr("__qualname__")?))
+    }
+
+    /// Pickled as functions are, by name.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.getattr("__qualname__")
+    }
+
+    fn __copy__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+
+    fn __deepcopy__<'py>(slf: &Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.cache)?;
+        visit.call(&self.fill)?;
+        visit.call(&self.forget)?;
+        visit.call(&self.key)
+    }
+}
+
+fn by_name<'py>(kwargs: Option<&Bound<'py, PyDict>>) -> PyResult<Named<'py>> {
+    let kwargs = kwargs.into_iter().flatten();
+    kwargs.map(|(name, value)| Ok((name.cast_into::<PyString>()?, value))).collect()
+}
+
+impl CachedFunction {
+    /// The key of a call: a lone argument of a simple builtin type is its own key; else a tuple of
+    ///
+    /// * this function, if the cache has other users;
+    /// * the arguments by position;
+    /// * if there are any by name: the class of cached functions, which nobody passes by chance, then names and values, sorted;
+    /// * if `typed`: the type of each.
+    ///
+    /// A lone argument can't be mistaken for such a tuple, since tuples are not among those types.
+    fn make_key<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        args: &[Bound<'py, PyAny>],
+        named: &[(Bound<'py, PyString>, Bound<'py, PyAny>)],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if let Some(key) = &self.key {
+            let kwargs = named.iter().cloned().into_py_dict(py)?;
+            return key.bind(py).call(PyTuple::new(py, args)?, Some(&kwargs));
+        }
+        if let ([argument], []) = (args, named)
+            && self.keys_are_arguments()
+            && builtins::is_simple(argument.as_borrowed())
+        {
+            return Ok(argument.clone());
+        }
+        let mut parts: SmallVec<[Bound<'py, PyAny>; 8]> = SmallVec::new();
+        if self.shared {
+            parts.push(slf.clone().into_any());
+        }
+        parts.extend(args.iter().cloned());
+        if !named.is_empty() {
+            parts.push(slf.get_type().into_any());
+            let mut sorted = named.iter().map(|pair| Ok((pair.0.to_str()?, pair))).collect::<PyResult<Vec<_>>>()?;
+            sorted.sort_unstable_by_key(|(name, _)| *name);
+            parts.extend(sorted.iter().flat_map(|(_, (name, value))| [name.clone().into_any(), value.clone()]));
+        }
+        if self.typed {
+            let values = args.iter().chain(named.iter().map(|(_, value)| value));
+            let types: SmallVec<[_; 8]> = values.map(|value| value.get_type().into_any()).collect();
+            parts.extend(types);
+        }
+        Ok(PyTuple::new(py, parts)?.into_any())
+    }
+
+    /// Whether a lone simple argument may be its own key.
+    #[inline]
+    fn keys_are_arguments(&self) -> bool {
+        !self.shared && !self.typed && self.key.is_none()
+    }
+}
+
+#[inline]
+fn call(slf: Borrowed<'_, '_, CachedFunction>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let this = slf.get();
+    if this.keys_are_arguments()
+        && let Some(argument) = arguments.alone()
+        && builtins::is_simple(argument.as_borrowed())
+    {
+        return match this.cache.get().store()?.get(&Sought::new(argument.as_borrowed())?)? {
+            Some(value) => Ok(value),
+            None => this.compute(argument, arguments),
+        };
+    }
+    call_with_any(&slf, arguments)
+}
+vectorcall!(raw_call, CachedFunction, call);
+
+/// Any arguments at all.
+fn call_with_any(slf: &Bound<'_, CachedFunction>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let this = slf.get();
+    let key = this.make_key(slf, arguments.by_position(), &arguments.by_name()?)?;
+    match this.cache.get().store()?.get(&Sought::new(key.as_borrowed())?)? {
+        Some(value) => Ok(value),
+        None => this.compute(&key, arguments),
+    }
+}
+
+/// For coroutine functions: what they return can't be made here, only found.
+fn find(slf: Borrowed<'_, '_, CachedFunction>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let [Some(args), Some(kwargs), Some(default)] = arguments.parse("find", &["args", "kwargs", "default"], 3)? else {
+        unreachable!("they are required")
+    };
+    let (args, kwargs) = (args.cast::<PyTuple>()?, kwargs.cast::<PyDict>()?);
+    let this = slf.get();
+    let look = |key: &Bound<'_, PyAny>| this.cache.get().store()?.get(&Sought::new(key.as_borrowed())?);
+    let value = match args.as_slice() {
+        [argument] if this.keys_are_arguments() && kwargs.is_empty() && builtins::is_simple(argument.as_borrowed()) => {
+            look(argument)?
+        }
+        args => look(&this.make_key(&slf, args, &by_name(Some(&kwargs))?)?)?,
+    };
+    Ok(value.unwrap_or_else(|| Object::new(default)))
+}
+method!(raw_find, CachedFunction, find);
+
+impl CachedFunction {
+    /// After a miss: `fill` computes the value and keeps it, or waits for the one who does.
+    #[cold]
+    fn compute(&self, key: &Bound<'_, PyAny>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+        let py = key.py();
+        let args = PyTuple::new(py, arguments.by_position())?;
+        let kwargs = arguments.by_name()?.into_py_dict(py)?;
+        Ok(Object::from(self.fill.bind(py).call1((key, args, kwargs))?))
+    }
+}
+
+/// Lets Python call instances without making a tuple first, and methods without making a bound method.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    let nothing = || py.None();
+    let cache = Bound::new(py, Cache::uninitialised())?;
+    let sample = Bound::new(py, CachedFunction::new(cache, nothing(), nothing(), None, false, false))?;
+    calls::make_callable(&sample, |this| &this.vectorcall)?;
+    calls::add_method(
+        &sample.get_type(),
+        c"find",
+        raw_find,
+        c"find($self, /, args, kwargs, default)\n--\n\nThe value that is kept for a call with these arguments, or `default`.",
+    )
+}

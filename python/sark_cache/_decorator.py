@@ -1,0 +1,139 @@
+"""``@cached``: keeps what a function, method or coroutine function returned, by its arguments.
+
+A hit is found by the native ``CachedFunction``. What happens after a miss is here: one caller computes, the others wait
+(``_singleflight``). Types are in ``_decorator.pyi``.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType, MethodType
+
+from sark_cache._core import Cache, CachedFunction
+from sark_cache._singleflight import ABSENT, Flights
+
+# Of a function's code: it is defined with `async def`. As `inspect` has it, which takes long to import.
+_IS_COROUTINE = 0x80
+
+
+class CacheInfo(tuple):
+    """What ``cache_info()`` answers: hits, misses, maxsize, currsize, as ``functools`` has it."""
+
+    __slots__ = ()
+
+    def __new__(cls, hits, misses, maxsize, currsize):
+        return super().__new__(cls, (hits, misses, maxsize, currsize))
+
+    hits = property(lambda self: self[0], doc="Calls that found a value.")
+    misses = property(lambda self: self[1], doc="Calls that found none.")
+    maxsize = property(lambda self: self[2], doc="The bound.")
+    currsize = property(lambda self: self[3], doc="What is used of it.")
+
+    def __getnewargs__(self):
+        return tuple(self)
+
+    def __repr__(self):
+        return "CacheInfo(hits=%r, misses=%r, maxsize=%r, currsize=%r)" % self
+
+
+def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
+    """Keeps the results of a function, a method or an ``async def`` function, by its arguments, which must be hashable.
+
+    ``cache_or_maxsize`` is a ``Cache``, or the size of a new one for this function alone. Functions may share a cache: each
+    finds only its own results. ``ttl`` is how many seconds a result is kept. ``key(*args, **kwargs)`` makes the key
+    instead; functions that share a cache then share what has equal keys. With ``typed``, 1 and 1.0 are different arguments.
+
+    Of several callers that miss the same key, one computes and the others wait for it; if it raises, so do they, and nothing is
+    kept. A function that needs its own result to compute it gets no hang: it is called again.
+
+    >>> @cached(1000, ttl=60)
+    ... def square(number):
+    ...     return number * number
+    >>> square(4)
+    16
+    """
+    shared = isinstance(cache_or_maxsize, Cache)
+    if not shared and (isinstance(cache_or_maxsize, bool) or not isinstance(cache_or_maxsize, int)):
+        kind = type(cache_or_maxsize).__name__
+        hint = "; write @cached(1000)" if callable(cache_or_maxsize) else ""
+        raise TypeError(f"cached() takes a Cache or a maxsize, not {kind}{hint}")
+    if key is not None and not callable(key):
+        raise TypeError(f"key must be callable, not {type(key).__name__}")
+    if shared:
+        cache, keep_for = cache_or_maxsize, ttl
+        Cache(1, ttl=ttl)  # Refuses what is no time-to-live, now and not at the first call.
+    else:
+        cache, keep_for = Cache(cache_or_maxsize, ttl=ttl), None
+
+    def decorate(function):
+        if isinstance(function, (classmethod, staticmethod)):
+            raise TypeError(f"put @{type(function).__name__} above @cached, not below")
+        if not callable(function):
+            raise TypeError(f"cached() decorates functions, not {type(function).__name__}")
+        from functools import update_wrapper  # Takes longer to import than this package.
+
+        make = _make_async if _is_async(function) else _make_sync
+        wrapper, native = make(function, cache, Flights(), keep_for, key, typed, shared)
+        for named in {wrapper, native}:
+            update_wrapper(named, function)
+        wrapper.cache_info = _info_of(cache)
+        return wrapper
+
+    return decorate
+
+
+def _is_async(function):
+    """Whether calls make coroutines: also for methods, partials and objects with an ``async def __call__``."""
+    while not isinstance(function, FunctionType):
+        if isinstance(function, MethodType):
+            function = function.__func__
+        elif hasattr(function, "func"):  # a functools.partial
+            function = function.func
+        else:
+            call = getattr(type(function), "__call__", None)
+            if not isinstance(call, FunctionType):
+                return False
+            function = call
+    return bool(function.__code__.co_flags & _IS_COROUTINE)
+
+
+def _make_sync(function, cache, flights, ttl, key, typed, shared):
+    def fill(made_key, args, kwargs):
+        return flights.run(
+            made_key,
+            lambda: cache.peek(made_key, ABSENT),
+            lambda: function(*args, **kwargs),
+            lambda value: cache._keep(made_key, value, ttl),
+        )
+
+    wrapper = CachedFunction(cache, fill, flights.forget, key, typed, shared)
+    return wrapper, wrapper
+
+
+def _make_async(function, cache, flights, ttl, key, typed, shared):
+    async def wrapper(*args, **kwargs):
+        value = find(args, kwargs, ABSENT)
+        if value is ABSENT:
+            made_key = make_key(*args, **kwargs)
+            value = await flights.run_async(
+                made_key,
+                lambda: cache.peek(made_key, ABSENT),
+                lambda: function(*args, **kwargs),
+                lambda value: cache._keep(made_key, value, ttl),
+            )
+        return value
+
+    native = CachedFunction(cache, None, flights.forget, key, typed, shared)
+    find, make_key = native.find, native.cache_key
+    wrapper.cache = cache
+    wrapper.cache_key = make_key
+    wrapper.cache_clear = native.cache_clear
+    return wrapper, native
+
+
+def _info_of(cache):
+    def cache_info():
+        """Hits and misses so far, the bound and what is used of it: of the whole cache, if it is shared."""
+        stats = cache.stats()
+        return CacheInfo(stats.hits, stats.misses, cache.maxsize, cache.currsize)
+
+    return cache_info

@@ -1,0 +1,45 @@
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+
+from sark_cache._core import Cache
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
+_S = TypeVar("_S")
+_Q = ParamSpec("_Q")
+
+class CacheInfo(NamedTuple):
+    hits: int
+    misses: int
+    maxsize: int
+    currsize: int
+
+class Cached(Protocol[_P, _R_co]):
+    """A function whose results are kept."""
+
+    __name__: str
+    __qualname__: str
+    @property
+    def __wrapped__(self) -> Callable[_P, _R_co]: ...
+    @property
+    def cache(self) -> Cache[Any, Any]: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Cached[_P, _R_co]: ...
+    @overload
+    def __get__(
+        self: Cached[_Method[_S, _Q], _R], instance: _S, owner: type | None = None, /
+    ) -> Callable[_Q, _R]: ...
+    def cache_key(self, *args: _P.args, **kwargs: _P.kwargs) -> Hashable: ...
+    def cache_info(self) -> CacheInfo: ...
+    def cache_clear(self) -> None: ...
+
+def cached(
+    cache_or_maxsize: Cache[Any, Any] | int,
+    /,
+    *,
+    ttl: float | None = None,
+    key: Callable[..., Hashable] | None = None,
+    typed: bool = False,
+) -> Callable[[Callable[_P, _R]], Cached[_P, _R]]: ...
