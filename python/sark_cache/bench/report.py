@@ -21,7 +21,7 @@ class Row:
     ops_per_s: float | None
     """From the median; None if the operation took no time that could be told from the loop."""
     ours_ahead: Spread | None
-    """Its time over ours, round by round: above 1 we are faster. None if ours did not run."""
+    """Its time over ours, round by round: above 1 we are faster. None for ours, and if ours did not run."""
     hit_ratio: float | None
     threads_owned: int | None
     operations: int
@@ -66,7 +66,7 @@ class Report:
                     ns_per_op=spread,
                     loop_ns=Spread.of(lap.loop_ns / lap.operations for lap in entrant.laps).median,
                     ops_per_s=1e9 / spread.median if spread.median else None,
-                    ours_ahead=None if our_laps is None else ratios(entrant.laps, our_laps),
+                    ours_ahead=None if our_laps is None or entrant.name == ours else ratios(entrant.laps, our_laps),
                     hit_ratio=entrant.work.hit_ratio(),
                     threads_owned=entrant.threads_owned,
                     operations=min(lap.operations for lap in entrant.laps),
