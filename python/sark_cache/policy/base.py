@@ -274,6 +274,16 @@ class BasePolicyCache:
             self._failed("cacheable()", error)
             return False
 
+    def _prepared(self, decision: Decision, ttl_seconds: float | None, sensitivity: str | None) -> tuple[str | None, float]:
+        """The text and the time; None and 0 for what can't be stored, which then is counted and said."""
+        try:
+            if not isinstance(decision, dict):
+                raise TypeError(f"decision must be a dict, not {type(decision).__name__}")
+            return json.dumps(decision), self._ttl_for(decision, ttl_seconds, sensitivity)
+        except (TypeError, ValueError, RecursionError) as error:
+            self._failed("set", error)
+            return None, 0
+
     # Evaluation.
 
     async def get_or_evaluate(

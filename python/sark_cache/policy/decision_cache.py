@@ -96,7 +96,7 @@ class DecisionCache(BasePolicyCache):
         start = perf_counter()
         try:
             key = self._key_or_none(user_id, action, resource, context)
-            decision = None if key is None else _decoded(self.cache.get(key))
+            decision = None if key is None else decoded(self.cache.get(key))
         except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
             self._failed("get", error, missed=True)
             return None
@@ -134,7 +134,7 @@ class DecisionCache(BasePolicyCache):
                 found, remaining, ttl = timed or (None, None, None)
             else:
                 found = self.cache.get(key)
-            decision = _decoded(found)
+            decision = decoded(found)
         except Exception as error:  # noqa: BLE001
             self._failed("lookup", error, missed=True)
             return Lookup(None, None, None)
@@ -246,16 +246,6 @@ class DecisionCache(BasePolicyCache):
             self._failed("set", error)
             return False
         return True
-
-    def _prepared(self, decision: Decision, ttl_seconds: float | None, sensitivity: str | None) -> tuple[str | None, float]:
-        """The text and the time; None and 0 for what can't be stored, which then is counted and said."""
-        try:
-            if not isinstance(decision, dict):
-                raise TypeError(f"decision must be a dict, not {type(decision).__name__}")
-            return json.dumps(decision), self._ttl_for(decision, ttl_seconds, sensitivity)
-        except (TypeError, ValueError, RecursionError) as error:
-            self._failed("set", error)
-            return None, 0
 
     def _admitted(self, token: Token | None, user_id: object, key: str) -> bool:
         generations = self._generations
@@ -382,7 +372,7 @@ class DecisionCache(BasePolicyCache):
                 found, remaining, ttl = self.cache.get_with_ttl(key) or (None, None, None)
             else:
                 found = self.cache.get(key)
-            decision = _decoded(found)
+            decision = decoded(found)
         except Exception as error:  # noqa: BLE001
             return self._explanation("evaluation", f"the engine failed: {error}", key=key, generation=generation)
         if decision is None:
@@ -417,7 +407,7 @@ class DecisionCache(BasePolicyCache):
         self.cache.clear()
 
 
-def _decoded(text: Any) -> Decision | None:
+def decoded(text: Any) -> Decision | None:
     """The decision in a text from an engine.
 
     Raises:

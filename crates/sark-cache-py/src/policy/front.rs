@@ -23,8 +23,6 @@ pub(crate) struct PolicyFront {
     hits: AtomicU64,
     misses: AtomicU64,
     uncacheable: AtomicU64,
-    /// All look-ups ever, to choose those that are timed.
-    lookups: AtomicU64,
     latency: Latency,
 }
 
@@ -40,7 +38,6 @@ impl PolicyFront {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             uncacheable: AtomicU64::new(0),
-            lookups: AtomicU64::new(0),
             latency: Latency::default(),
         })
     }
@@ -113,7 +110,7 @@ impl PolicyFront {
         state: &State<'py>,
         request: &Request<'_, 'py>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let start = Latency::start(self.lookups.fetch_add(1, Ordering::Relaxed));
+        let start = Latency::start(self.hits.load(Ordering::Relaxed));
         let Ok(key) = self.keys.key(state, request) else {
             self.uncacheable.fetch_add(1, Ordering::Relaxed);
             self.misses.fetch_add(1, Ordering::Relaxed);

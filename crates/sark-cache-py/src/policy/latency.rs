@@ -1,9 +1,9 @@
-//! How long look-ups take: every so many of them is timed, the others don't pay for it.
+//! How long look-ups take that hit: the first, and then one in so many, is timed; the others don't pay for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// One look-up in so many is timed.
+/// One hit in so many is timed.
 const ONE_IN: u64 = 16;
 
 /// Upper bounds of the buckets in nanoseconds, inclusive; one more bucket takes the rest. `LATENCY_BUCKETS` of `metrics.py`.
@@ -20,10 +20,10 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// The time, if this look-up, of so many so far, is one to be timed.
+    /// The time, if a hit after so many hits is one to be timed.
     #[inline]
-    pub(crate) fn start(lookups: u64) -> Option<Instant> {
-        lookups.is_multiple_of(ONE_IN).then(Instant::now)
+    pub(crate) fn start(hits: u64) -> Option<Instant> {
+        hits.is_multiple_of(ONE_IN).then(Instant::now)
     }
 
     pub(crate) fn record(&self, took: Duration) {

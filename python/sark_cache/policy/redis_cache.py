@@ -1,0 +1,451 @@
+"""Policy decisions in Redis or Valkey alone: shared by all processes, one round trip per look-up, nothing kept here.
+
+The generations are keys of the server, and an entry carries those that were current before its evaluation began. A look-up
+asks for the entry and for both generations in one MGET, and takes the entry only if they agree. A generation that is
+missing, because it expired or the server lost it, gets a new random value: whatever carried the old one is a miss.
+
+Reads and stores fail soft, as misses. Invalidations don't: if the server can't be reached they raise.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from os import urandom
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from sark_cache.policy.base import BasePolicyCache, Explanation, Lookup
+from sark_cache.policy.decision_cache import decoded
+from sark_cache.policy.generations import Token
+from sark_cache.policy.keys import KeyBuilder, Uncacheable, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sark_cache.policy.base import Decision
+
+GENERATION_TTL_SECONDS = 7 * 24 * 3600
+"""Generations that nobody asked for expire after so long. Entries must not outlive them, so they are kept at most so long."""
+
+DELETION_TTL_SECONDS = 24 * 3600
+"""An evaluation that takes longer than this could be stored although its decision was deleted meanwhile."""
+
+_GENERATION_BYTES = 16
+_NO_STATE: tuple[bytes, dict[bytes, bytes]] = (b"", {})
+"""Keys of entries are the same under all generations here."""
+
+
+class _Names(NamedTuple):
+    """Where the parts of a request are on the server."""
+
+    entry: str
+    everything: str
+    user: str
+    deletion: str
+    """A generation of this entry alone, there after a deletion."""
+    recent: str
+    """There while a ``set`` without a token is refused, because everything was invalidated; the next two likewise."""
+    recent_user: str
+    recent_entry: str
+
+
+class RedisPolicyCache(BasePolicyCache):
+    """As ``RustPolicyCache``, over a server. One connection pool per event loop, made when it is first needed.
+
+    Args:
+        redis_url: Of the server, such as ``redis://localhost:6379/0``.
+        client: A client of redis-py's or valkey-py's asyncio instead; it isn't closed by ``close()``.
+        ttl_seconds: As for ``RustPolicyCache``; so are the others.
+
+    Raises:
+        ImportError: if neither the redis nor the valkey package is installed.
+        ValueError: if both or none of ``redis_url`` and ``client`` are given, or the client decodes responses.
+    """
+
+    backend = "redis"
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        ttl_seconds: float | None = None,
+        enabled: bool = True,
+        use_optimized_ttl: bool = True,
+        *,
+        client: Any = None,
+        **options: Any,
+    ) -> None:
+        if (redis_url is None) == (client is None):
+            raise ValueError("either redis_url or client must be given, and not both")
+        options.pop("max_size", None)  # The server's matter; the same options suit every backend.
+        super().__init__(ttl_seconds, enabled, use_optimized_ttl, **options)
+        if client is not None and client.get_encoder().decode_responses:
+            raise ValueError("client: it must not decode responses (decode_responses=False), generations are bytes")
+        self._client = client
+        self._redis_url = redis_url
+        self._asyncio = None if redis_url is None else _asyncio_of(redis_url)
+        self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._keys = self._new_keys()
+
+    # Where things are.
+
+    def _new_keys(self) -> KeyBuilder:
+        return KeyBuilder(self.KEY_PREFIX, self._policy_revision, self._volatile_fields)
+
+    def _revision_changed(self) -> None:
+        # The revision is part of every key, so evaluations under the old one end up where nobody looks.
+        self._keys = self._new_keys()
+
+    def _generate_cache_key(
+        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
+    ) -> str:
+        """The key of a request.
+
+        Raises:
+            Uncacheable: if it can't have one.
+        """
+        return self._keys.key(_NO_STATE, user_id, action, resource, context)
+
+    def _names(self, user_id: Any, action: Any, resource: Any, context: Any) -> _Names | None:
+        try:
+            entry = self._keys.key(_NO_STATE, user_id, action, resource, context)
+        except Uncacheable as error:
+            self._metrics.uncacheable += 1
+            self._log.debug("policy cache: not cacheable: %s", error)
+            return None
+        user, digest = sha256(encode(user_id, "user_id")).hexdigest(), entry.split(":")[-2]
+        return _Names(
+            entry,
+            f"{self.KEY_PREFIX}:generation",
+            f"{self.KEY_PREFIX}:generation:user:{user}",
+            f"{self.KEY_PREFIX}:generation:entry:{digest}",
+            f"{self.KEY_PREFIX}:recent",
+            f"{self.KEY_PREFIX}:recent:user:{user}",
+            f"{self.KEY_PREFIX}:recent:entry:{digest}",
+        )
+
+    def _server(self) -> Any:
+        """The client of the running loop."""
+        if self._client is not None:
+            return self._client
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._asyncio.from_url(self._redis_url)  # type: ignore[attr-defined]
+        return client
+
+    # Look-ups.
+
+    async def get(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        sensitivity: str | None = None,
+        *,
+        bypass: bool = False,
+    ) -> Decision | None:
+        """The cached decision; None if there is none, it expired, it was invalidated, or the server can't be reached."""
+        if bypass or not self.enabled or self._never_stored(sensitivity):
+            return None
+        found = await self.lookup(user_id, action, resource, context)
+        callback = self.revalidate_callback
+        if found.decision is not None and callback is not None and self.stale_while_revalidate and self._is_stale(found):
+            await self._revalidate(
+                user_id, action, resource, context, found, lambda: callback(user_id, action, resource, context)
+            )
+        return found.decision
+
+    async def lookup(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        sensitivity: str | None = None,
+    ) -> Lookup:
+        """As ``get``, with what an evaluation needs to store its decision safely: ``set(..., token=lookup.token)``."""
+        if not self.enabled:
+            return Lookup(None, None, None)
+        start = perf_counter()
+        names = self._names(user_id, action, resource, context)
+        if names is None:
+            self._metrics.record_misses()
+            return Lookup(None, None, None)
+        try:
+            token, text, remaining = await self._read(names)
+            entry = _opened(text, token.state)
+            decision = None if entry is None or self._never_stored(sensitivity) else decoded(entry.text)
+        except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
+            self._failed("get", error, missed=True)
+            return Lookup(None, None, None)
+        if decision is None or entry is None:
+            self._metrics.record_misses()
+            return Lookup(None, token, names.entry)
+        took = perf_counter() - start
+        self._metrics.record_hits(1, took * 1000)
+        self._totals.record_latency(took)
+        return Lookup(decision, token, names.entry, remaining, entry.ttl)
+
+    async def _read(self, names: _Names) -> tuple[Token, bytes | None, float | None]:
+        """The generations, made where they are missing, and the entry with the seconds it has left."""
+        pipe = self._server().pipeline(transaction=False)
+        pipe.mget(names.everything, names.user, names.deletion, names.entry)
+        pipe.pttl(names.entry)
+        (everything, user, deleted, text), remaining = await pipe.execute()
+        if everything is None or user is None:
+            everything, user = await self._make_generations(names)
+            text = None
+        # A deletion of this key makes older tokens void: it is part of what the entry must agree with.
+        return Token(everything + user + (deleted or b""), 0), text, remaining / 1000 if remaining >= 0 else None
+
+    async def _make_generations(self, names: _Names) -> tuple[bytes, bytes]:
+        """The generations, after those that are missing got new values. Of several who do so at once, the first wins."""
+        pipe = self._server().pipeline(transaction=False)
+        for name in (names.everything, names.user):
+            pipe.set(name, urandom(_GENERATION_BYTES), nx=True, ex=GENERATION_TTL_SECONDS)
+        pipe.mget(names.everything, names.user)
+        everything, user = (await pipe.execute())[-1]
+        if everything is None or user is None:
+            raise LookupError("the server doesn't keep generations")
+        return everything, user
+
+    async def get_batch(
+        self, requests: Iterable[tuple[str, str, str, Mapping[str, Any] | None]]
+    ) -> list[Decision | None]:
+        """The decisions on requests given as ``(user_id, action, resource, context)``, in order, in one round trip."""
+        requests = list(requests)
+        if not self.enabled or not requests:
+            return [None] * len(requests)
+        try:
+            found = [self._names(*request) for request in requests]
+            pipe = self._server().pipeline(transaction=False)
+            for names in found:
+                if names is not None:
+                    pipe.mget(names.everything, names.user, names.deletion, names.entry)
+            replies = iter(await pipe.execute())
+            decisions = [None if names is None else self._taken(next(replies)) for names in found]
+        except Exception as error:  # noqa: BLE001
+            self._failed("get_batch", error)
+            return [None] * len(requests)
+        hits = sum(decision is not None for decision in decisions)
+        self._metrics.record_hits(hits, None)
+        self._metrics.record_misses(len(decisions) - hits)
+        self._metrics.batch_operations += 1
+        return decisions
+
+    @staticmethod
+    def _taken(reply: list[bytes | None]) -> Decision | None:
+        everything, user, deleted, text = reply
+        if everything is None or user is None:
+            return None
+        entry = _opened(text, everything + user + (deleted or b""))
+        return None if entry is None else decoded(entry.text)
+
+    # Storing.
+
+    async def set(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        decision: Decision,
+        context: Mapping[str, Any] | None = None,
+        ttl_seconds: float | None = None,
+        sensitivity: str | None = None,
+        *,
+        token: Token | None = None,
+    ) -> bool:
+        """Stores a decision; whether it is stored. As that of ``RustPolicyCache``."""
+        if not self.enabled:
+            return False
+        try:
+            names = self._names(user_id, action, resource, context)
+            if names is None:
+                return False
+            text, ttl = self._prepared(decision, ttl_seconds, sensitivity)
+            if text is None or ttl == 0:
+                await self._server().delete(names.entry)
+                return False
+            state = await self._admitted_state(names, token)
+            if state is None:
+                self._metrics.refused += 1
+                return False
+            ttl = min(ttl, GENERATION_TTL_SECONDS)
+            # If something is invalidated from now on, the entry carries what is no longer current.
+            await self._server().set(names.entry, _sealed(state, ttl, text), px=max(1, int(ttl * 1000)))
+        except Exception as error:  # noqa: BLE001
+            self._failed("set", error)
+            return False
+        return True
+
+    async def _admitted_state(self, names: _Names, token: Token | None) -> bytes | None:
+        """What the entry has to carry; None if something that covers it was invalidated."""
+        pipe = self._server().pipeline(transaction=False)
+        pipe.exists(names.recent, names.recent_user, names.recent_entry)
+        pipe.mget(names.everything, names.user, names.deletion)
+        recent, (everything, user, deleted) = await pipe.execute()
+        if token is None and recent:
+            return None
+        if everything is None or user is None:
+            if token is not None:
+                return None
+            everything, user = await self._make_generations(names)
+        state: bytes = everything + user + (deleted or b"")
+        return state if token is None or token.state == state else None
+
+    # Invalidating.
+
+    async def delete(
+        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Forgets one decision; whether there was one. Evaluations of it that are under way are not stored."""
+        names = self._names(user_id, action, resource, context)
+        if names is None:
+            await self.clear()
+            return False
+        if self._flights is not None:
+            self._flights.detach(names.entry)
+        pipe = self._server().pipeline(transaction=True)
+        pipe.delete(names.entry)
+        # Entries and tokens without this generation, or with another one, are void.
+        self._queue_replacement(pipe, names.deletion, names.recent_entry, DELETION_TTL_SECONDS)
+        return bool((await pipe.execute())[0])
+
+    async def clear(self) -> bool:
+        """Forgets everything, for all who use the server. O(1): old entries stay there until they expire."""
+        await self._replace(f"{self.KEY_PREFIX}:generation", f"{self.KEY_PREFIX}:recent")
+        return True
+
+    async def clear_all(self) -> bool:
+        """The same as ``clear``."""
+        return await self.clear()
+
+    async def invalidate(
+        self, user_id: str | None = None, action: str | None = None, resource: str | None = None
+    ) -> int:
+        """Forgets all decisions on a user, for all who use the server; everything, without one. As for ``RustPolicyCache``."""
+        names = self._names(user_id, "", "", None) if isinstance(user_id, str) else None
+        if names is None:
+            await self.clear()
+        else:
+            await self._replace(names.user, names.recent_user)
+        return 1
+
+    async def invalidate_pattern(self, pattern: str) -> int:
+        """Forgets everything: which requests a pattern over readable keys means can't be told."""
+        self._log.debug("policy cache: everything is invalidated for the pattern %r", pattern)
+        return await self.invalidate()
+
+    async def _replace(self, generation: str, recent: str) -> None:
+        pipe = self._server().pipeline(transaction=True)
+        self._queue_replacement(pipe, generation, recent, GENERATION_TTL_SECONDS)
+        await pipe.execute()
+
+    def _queue_replacement(self, pipe: Any, generation: str, recent: str, keep_seconds: int) -> None:
+        pipe.set(generation, urandom(_GENERATION_BYTES), ex=keep_seconds)
+        if self.max_evaluation_seconds > 0:
+            pipe.set(recent, b"1", px=max(1, int(self.max_evaluation_seconds * 1000)))
+
+    # The rest.
+
+    async def size(self) -> int:
+        """How many keys the server has under the prefix, those of generations included. Scans them: O(all keys)."""
+        try:
+            count = 0
+            async for _key in self._server().scan_iter(match=f"{self.KEY_PREFIX}:*", count=1000):
+                count += 1
+        except Exception as error:  # noqa: BLE001
+            self._failed("size", error)
+            return 0
+        return count
+
+    async def get_cache_size(self) -> int:
+        """The same as ``size``."""
+        return await self.size()
+
+    async def cleanup_expired(self) -> int:
+        """0: the server reclaims what expired by itself."""
+        return 0
+
+    async def health_check(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return bool(await self._server().ping())
+        except Exception as error:  # noqa: BLE001
+            self._log.warning("policy cache: not healthy: %s: %s", type(error).__name__, error)
+            return False
+
+    async def explain(
+        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
+    ) -> Explanation:
+        """Where the answer to a request would come from now, and why. Not counted."""
+        revision = self._policy_revision
+        names = self._names(user_id, action, resource, context)
+        if names is None:
+            reason = "not cacheable: something in the request is neither JSON nor bytes"
+            return Explanation("evaluation", reason, None, None, None, None, None, revision, self.backend)
+        token, text, remaining = await self._read(names)
+        generation, entry = token.state.hex(), _opened(text, token.state)
+        if entry is None or not self.enabled:
+            reason = "the cache is disabled" if not self.enabled else "nothing is stored under the current generations"
+            return Explanation("evaluation", reason, None, names.entry, None, None, generation, revision, self.backend)
+        age = None if remaining is None else entry.ttl - remaining
+        decision = decoded(entry.text)
+        return Explanation("cache", "stored", decision, names.entry, age, remaining, generation, revision, self.backend)
+
+    async def close(self) -> None:
+        """Closes the connections of the running loop, and cancels what is under way in it."""
+        import asyncio
+
+        await super().close()
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        # The parent's connections are the parent's.
+        self._clients = WeakKeyDictionary()
+
+
+class _Entry(NamedTuple):
+    text: str
+    ttl: float
+
+
+def _sealed(state: bytes, ttl: float, text: str) -> bytes:
+    """An entry as it is stored: one JSON line of what it depends on, then the decision's text."""
+    return json.dumps({"state": state.hex(), "ttl": ttl}).encode() + b"\n" + text.encode()
+
+
+def _opened(data: bytes | None, state: bytes) -> _Entry | None:
+    """The entry, if there is one that depends on this state."""
+    if data is None:
+        return None
+    head, _newline, text = data.partition(b"\n")
+    fields = json.loads(head)
+    return _Entry(text.decode(), fields["ttl"]) if fields["state"] == state.hex() else None
+
+
+def _asyncio_of(url: str) -> Any:
+    """The asyncio module of the client that understands a URL."""
+    if not url.startswith("valkey"):
+        try:
+            import redis.asyncio
+
+            return redis.asyncio
+        except ImportError:
+            pass
+    try:
+        import valkey.asyncio
+    except ImportError:
+        raise ImportError(
+            "redis_url: neither the redis nor the valkey package could be imported; "
+            "install sark-cache[redis] or sark-cache[valkey]"
+        ) from None
+    return valkey.asyncio

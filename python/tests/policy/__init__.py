@@ -1,0 +1,1 @@
+"""Tests of `sark_cache.policy`."""

@@ -1,0 +1,107 @@
+"""What the tests of policies share: every kind of cache under one name, a real server, and coroutines run to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from sark_cache.policy import PythonPolicyCache, RustPolicyCache
+from sark_cache.policy import rust_cache as native
+
+Result = TypeVar("Result")
+
+BACKENDS = ("rust", "plain", "python", "redis")
+"""Native look-ups; the native engine by plain calls; plain Python; a server."""
+
+
+_connected: list[Any] = []
+"""Caches that have connections, to be closed with each event loop."""
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine, in an event loop of its own."""
+
+    async def to_the_end() -> Result:
+        try:
+            return await asyncio.wait_for(coroutine, 30)
+        finally:
+            for cache in _connected:
+                await cache.close()
+
+    return asyncio.run(to_the_end())
+
+
+class PlainEngine(native.RustCache):
+    """The native engine, but not of exactly its class: it is used through plain calls."""
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server on a free port, which keeps nothing on disk."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        pytest.skip("redis-server isn't installed (on Debian and Ubuntu: apt-get install redis-server)")
+    pytest.importorskip("redis")
+    folder: Path = tmp_path_factory.mktemp("redis")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None, "redis-server ended"
+                assert time.monotonic() < deadline, "redis-server doesn't answer"
+                time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(params=BACKENDS)
+def make_cache(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Makes caches of each kind: `make_cache(**options)`."""
+    if request.param == "redis":
+        from sark_cache.policy.redis_cache import RedisPolicyCache
+
+        url = request.getfixturevalue("redis_url")
+        prefixes = iter(range(1000))
+
+        def on_server(**options: Any) -> Any:
+            # A prefix of its own, so that tests don't see each other's decisions.
+            kind = type("OwnPrefix", (RedisPolicyCache,), {"KEY_PREFIX": f"{request.node.name}:{next(prefixes)}"})
+            _connected.append(cache := kind(redis_url=url, **options))
+            return cache
+
+        request.addfinalizer(_connected.clear)
+        return on_server
+    if request.param == "python":
+        return PythonPolicyCache
+
+    def in_process(**options: Any) -> RustPolicyCache:
+        cache = RustPolicyCache(**options)
+        if request.param == "plain":
+            cache.cache = PlainEngine(cache.max_size, int(cache.ttl_seconds))
+        return cache
+
+    return in_process
+
+
+@pytest.fixture
+def cache(make_cache: Callable[..., Any]) -> Any:
+    """A cache of each kind, as it comes."""
+    return make_cache()
