@@ -341,7 +341,11 @@ class BasePolicyCache:
             return found.decision
         if key is None:
             return await _evaluated(evaluate)
-        return (await self._under_way().share(key, work)).decision()
+        return (await self._under_way().share(self._flight_of(key, token), work)).decision()
+
+    def _flight_of(self, key: str, token: Token | None) -> str:
+        """Whose evaluations may be shared: of one key, under the same generations."""
+        return key
 
     def _under_way(self) -> Flights[_Outcome]:
         if self._flights is None:
@@ -381,7 +385,7 @@ class BasePolicyCache:
 
         self._metrics.stale_hits += 1
         if found.key is not None:
-            self._under_way().in_background(found.key, work)
+            self._under_way().in_background(self._flight_of(found.key, found.token), work)
 
     # The rest of the surface of the Redis class that this one may stand in for.
 

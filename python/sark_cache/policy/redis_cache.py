@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from os import urandom
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -87,6 +87,8 @@ class RedisPolicyCache(BasePolicyCache):
         self._asyncio = None if redis_url is None else _asyncio_of(redis_url)
         self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._keys = self._new_keys()
+        # When the revision was last changed: the server doesn't know of it.
+        self._revised = float("-inf")
 
     # Where things are.
 
@@ -94,8 +96,8 @@ class RedisPolicyCache(BasePolicyCache):
         return KeyBuilder(self.KEY_PREFIX, self._policy_revision, self._volatile_fields)
 
     def _revision_changed(self) -> None:
-        # The revision is part of every key, so evaluations under the old one end up where nobody looks.
         self._keys = self._new_keys()
+        self._revised = monotonic()
 
     def _generate_cache_key(
         self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
@@ -124,6 +126,10 @@ class RedisPolicyCache(BasePolicyCache):
             f"{self.KEY_PREFIX}:recent:user:{user}",
             f"{self.KEY_PREFIX}:recent:entry:{digest}",
         )
+
+    def _flight_of(self, key: str, token: Token | None) -> str:
+        # The generations aren't part of the key here, so that they can be looked up together.
+        return key if token is None else f"{key}:{token.state.hex()}"
 
     def _server(self) -> Any:
         """The client of the running loop."""
@@ -200,8 +206,13 @@ class RedisPolicyCache(BasePolicyCache):
         if everything is None or user is None:
             everything, user = await self._make_generations(names)
             text = None
-        # A deletion of this key makes older tokens void: it is part of what the entry must agree with.
-        return Token(everything + user + (deleted or b""), 0), text, remaining / 1000 if remaining >= 0 else None
+        state = self._state(everything, user, deleted)
+        return Token(state, 0), text, remaining / 1000 if remaining >= 0 else None
+
+    def _state(self, everything: bytes, user: bytes, deleted: bytes | None) -> bytes:
+        """What an entry depends on. A token that was taken under another revision must not fit, either."""
+        revision = sha256(encode(self._policy_revision)).digest()[:_GENERATION_BYTES]
+        return revision + everything + user + (deleted or b"")
 
     async def _make_generations(self, names: _Names) -> tuple[bytes, bytes]:
         """The generations, after those that are missing got new values. Of several who do so at once, the first wins."""
@@ -238,12 +249,11 @@ class RedisPolicyCache(BasePolicyCache):
         self._metrics.batch_operations += 1
         return decisions
 
-    @staticmethod
-    def _taken(reply: list[bytes | None]) -> Decision | None:
+    def _taken(self, reply: list[bytes | None]) -> Decision | None:
         everything, user, deleted, text = reply
         if everything is None or user is None:
             return None
-        entry = _opened(text, everything + user + (deleted or b""))
+        entry = _opened(text, self._state(everything, user, deleted))
         return None if entry is None else decoded(entry.text)
 
     # Storing.
@@ -289,13 +299,13 @@ class RedisPolicyCache(BasePolicyCache):
         pipe.exists(names.recent, names.recent_user, names.recent_entry)
         pipe.mget(names.everything, names.user, names.deletion)
         recent, (everything, user, deleted) = await pipe.execute()
-        if token is None and recent:
+        if token is None and (recent or monotonic() - self._revised < self.max_evaluation_seconds):
             return None
         if everything is None or user is None:
             if token is not None:
                 return None
             everything, user = await self._make_generations(names)
-        state: bytes = everything + user + (deleted or b"")
+        state = self._state(everything, user, deleted)
         return state if token is None or token.state == state else None
 
     # Invalidating.
@@ -308,8 +318,6 @@ class RedisPolicyCache(BasePolicyCache):
         if names is None:
             await self.clear()
             return False
-        if self._flights is not None:
-            self._flights.detach(names.entry)
         pipe = self._server().pipeline(transaction=True)
         pipe.delete(names.entry)
         # Entries and tokens without this generation, or with another one, are void.
