@@ -3,22 +3,34 @@
 use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
-use sark_shard::Lifetime;
+use sark_delegate::Delegates;
+use sark_shard::{Expected, Lifetime, Nanos};
 use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
 use crate::outgoing::Outgoing;
 use crate::resident::{Arrived, Cell};
 
-/// Batches of up to so many keys are routed without allocating.
+/// Batches of up to so many keys are routed without allocating, and so many are looked up together at most.
 const INLINE: usize = 64;
+/// So many shards are held together at most.
+const MOST_ENTERED: usize = Delegates::<Cell<(), ()>>::MOST_ENTERED;
 
 /// Positions of a batch, sorted by shard, stable within one.
 struct Routing {
     /// Positions in the batch.
     order: SmallVec<[usize; INLINE]>,
-    /// The shards that have a part, each with where in `order` it ends.
-    parts: SmallVec<[(usize, usize); INLINE]>,
+    /// The shards that have a part, in the order of `order`.
+    parts: SmallVec<[Part; INLINE]>,
+}
+
+/// What one shard has of a batch.
+#[derive(Clone, Copy)]
+struct Part {
+    shard: usize,
+    /// Where it begins and ends in `order`.
+    begin: usize,
+    end: usize,
 }
 
 impl Routing {
@@ -35,7 +47,7 @@ impl Routing {
             let here = *end;
             *end += begin;
             if here != 0 {
-                parts.push((shard, *end));
+                parts.push(Part { shard, begin, end: *end });
             }
             begin = *end;
         }
@@ -47,6 +59,17 @@ impl Routing {
         }
         Self { order, parts }
     }
+
+    /// The positions of a part.
+    fn of(&self, part: &Part) -> &[usize] {
+        &self.order[part.begin..part.end]
+    }
+}
+
+/// How many of the first parts are looked up together: as many as may be held at once, of `INLINE` keys at most.
+fn together(parts: &[Part]) -> usize {
+    let keys = |part: &Part| part.end - parts[0].begin;
+    parts.iter().take(MOST_ENTERED).take_while(|part| keys(part) <= INLINE).count()
 }
 
 impl<K, V, H> Cache<K, V, H>
@@ -75,35 +98,88 @@ where
         let hashes: SmallVec<[u64; INLINE]> = keys.iter().map(|key| inner.hash(*key)).collect();
         let routing = Routing::new(hashes.iter().map(|&hash| inner.route(hash)), inner.delegates.len());
 
-        // The same batch in the order of the shards, so that each shard's part is one slice.
-        let sorted_keys: SmallVec<[&Q; INLINE]> = routing.order.iter().map(|&position| keys[position]).collect();
-        let sorted_hashes: SmallVec<[u64; INLINE]> = routing.order.iter().map(|&position| hashes[position]).collect();
-        let mut sorted_values: Vec<Option<V>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
+        let mut values: Vec<Option<V>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
+        let mut left: SmallVec<[Part; INLINE]> = SmallVec::new();
+        let mut out = Outgoing::new();
+        let mut rest = routing.parts.as_slice();
+        while let Some(first) = rest.first() {
+            let count = together(rest);
+            if count == 0 {
+                // By itself it is more than is looked up together.
+                left.push(*first);
+                rest = &rest[1..];
+                continue;
+            }
+            let (parts, others) = rest.split_at(count);
+            rest = others;
+            let mut expected = [Expected::default(); INLINE];
+            let mut entered = inner.delegates.enter_several(parts.iter().map(|part| part.shard));
+            // First the memory that all of them need is asked for, then the look-ups are finished: their misses overlap.
+            for (place, part) in parts.iter().enumerate() {
+                let expected = &mut expected[part.begin - first.begin..];
+                entered.run(place, |cell| {
+                    for (expected, &position) in expected.iter_mut().zip(routing.of(part)) {
+                        *expected = cell.shard.expect(hashes[position]);
+                    }
+                });
+            }
+            for (place, part) in parts.iter().enumerate() {
+                let expected = &expected[part.begin - first.begin..];
+                let done = entered.run(place, |cell| {
+                    let before = out.len();
+                    for (&expected, &position) in expected.iter().zip(routing.of(part)) {
+                        let (hash, key) = (hashes[position], keys[position]);
+                        values[position] = cell.shard.get_expected(expected, hash, key, now, &mut out, V::clone);
+                    }
+                    if out.len() != before {
+                        cell.balance();
+                    }
+                });
+                if done.is_none() {
+                    left.push(*part);
+                }
+            }
+        }
+        if !left.is_empty() {
+            self.get_by_messages(&left, &routing, &keys, &hashes, now, &mut values);
+        }
+        values
+    }
 
-        let mut requests = Vec::with_capacity(routing.parts.len());
-        let (mut values_left, mut begin) = (sorted_values.as_mut_slice(), 0);
-        for &(shard, end) in &routing.parts {
-            let (values, rest) = values_left.split_at_mut(end - begin);
-            values_left = rest;
-            let (keys, hashes) = (&sorted_keys[begin..end], &sorted_hashes[begin..end]);
-            begin = end;
-            requests.push((shard, move |cell: &mut Cell<K, V>| {
+    /// The parts of a batch whose shards are busy or run by threads of their own, and large ones.
+    fn get_by_messages<Q>(
+        &self,
+        parts: &[Part],
+        routing: &Routing,
+        keys: &[&Q],
+        hashes: &[u64],
+        now: Nanos,
+        values: &mut [Option<V>],
+    ) where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        V: Clone,
+    {
+        let requests = parts.iter().map(|part| {
+            let positions = routing.of(part);
+            let request = move |cell: &mut Cell<K, V>| {
                 let mut out = Vec::new();
-                let read = |position: usize, value: Option<&V>| values[position] = value.cloned();
-                cell.shard.get_batch(hashes, |position| keys[position], now, &mut out, read);
+                let hashes: SmallVec<[u64; INLINE]> = positions.iter().map(|&position| hashes[position]).collect();
+                let mut found = Vec::with_capacity(positions.len());
+                let read = |_, value: Option<&V>| found.push(value.cloned());
+                cell.shard.get_batch(&hashes, |number| keys[positions[number]], now, &mut out, read);
                 if !out.is_empty() {
                     cell.balance();
                 }
-                out
-            }));
+                (found, out)
+            };
+            (part.shard, request)
+        });
+        // What expired is dropped here, with nothing held.
+        for (part, (found, _out)) in parts.iter().zip(self.inner().run_each(requests.collect())) {
+            for (&position, value) in routing.of(part).iter().zip(found) {
+                values[position] = value;
+            }
         }
-        drop(inner.run_each(requests));
-
-        let mut values: Vec<Option<V>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
-        for (position, value) in routing.order.into_iter().zip(sorted_values) {
-            values[position] = value;
-        }
-        values
     }
 
     /// Stores many entries, as [`insert`](Self::insert) does one by one, later ones of a key over earlier ones. Returns how
@@ -117,12 +193,10 @@ where
 
         let ledger = &inner.common.ledger;
         let mut arrivals: Vec<_> = arrivals.into_iter().map(Some).collect();
-        let mut begin = 0;
         let mut requests = Vec::with_capacity(routing.parts.len());
-        for &(shard, end) in &routing.parts {
-            let part: Vec<_> =
-                routing.order[begin..end].iter().filter_map(|&position| arrivals[position].take()).collect();
-            begin = end;
+        for part in &routing.parts {
+            let shard = part.shard;
+            let part: Vec<_> = routing.of(part).iter().filter_map(|&position| arrivals[position].take()).collect();
             requests.push((shard, move |cell: &mut Cell<K, V>| {
                 let mut out = Outgoing::new();
                 let mut kept = 0;
@@ -143,7 +217,9 @@ where
             }));
         }
         let mut all_kept = 0;
-        for (&(shard, _), (kept, short, rest, alarm, mut out)) in routing.parts.iter().zip(inner.run_each(requests)) {
+        for (&Part { shard, .. }, (kept, short, rest, alarm, mut out)) in
+            routing.parts.iter().zip(inner.run_each(requests))
+        {
             all_kept += kept;
             if let Some(delay) = alarm {
                 inner.delegates.wake_in(shard, delay);

@@ -12,6 +12,11 @@ impl<K, V> Outgoing<K, V> {
     pub(crate) fn new() -> Self {
         Self(SmallVec::new())
     }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl<K, V> Default for Outgoing<K, V> {

@@ -88,6 +88,21 @@ under_both_dispatches! {
         assert_eq!((cache.stats().hits, cache.stats().misses), (1003, 200));
     }
 
+    fn a_batch_of_any_size_over_any_number_of_shards_is_what_single_look_ups_give(dispatch) {
+        for shards in [1, 3, 20] {
+            let cache = Cache::builder().max_capacity(1000).shards(shards).dispatch(dispatch).build().unwrap();
+            for key in 0..500_u64 {
+                cache.insert(key, key.to_string());
+            }
+            for size in [1, 7, 63, 64, 65, 200, 700] {
+                // Every third key isn't there, and some come twice.
+                let keys: Vec<u64> = (0..size).map(|n| if n % 3 == 0 { 10_000 + n } else { n * 7 % 400 }).collect();
+                let expected: Vec<_> = keys.iter().map(|key| cache.get(key)).collect();
+                assert_eq!(cache.get_many(&keys), expected, "{size} keys, {shards} shards");
+            }
+        }
+    }
+
     fn within_a_batch_the_later_value_of_a_key_stays(dispatch) {
         let cache: Cache<u64, u64> = builder(dispatch).max_capacity(1000).shards(3).build().unwrap();
         cache.insert_many([(1, 1), (2, 2), (1, 3)]);

@@ -343,6 +343,13 @@ impl<S: Resident> Owned<'_, S> {
         Released { messages: self.delegate.is_announced(), deferred }
     }
 
+    /// Gives the right back and nothing else, for one who holds several: looking for messages comes after the last of them.
+    /// It must be in a `ManuallyDrop`, and must not be used any more.
+    #[inline]
+    pub(crate) fn let_go(&mut self) {
+        self.delegate.owner.release();
+    }
+
     /// Keeps the right past the end of `self`; somebody releases the word by other means.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn keep(self) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Resident;
 use crate::barrier::Barrier;
 use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released};
-use crate::entered::Entered;
+use crate::entered::{Entered, EnteredSeveral, MOST_HELD};
 use crate::error::{Refused, TryError};
 use crate::inside;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, spin_loop, yield_now};
@@ -85,6 +85,12 @@ impl<S: Resident> Group<S> {
         let entered = Entered::new(self, delegate, owned);
         // If something is before us, dropping the right serves it.
         nothing_before_us.then_some(entered)
+    }
+
+    /// Takes those of the first few that callers may run, that nobody runs, and that have no message before us.
+    pub(crate) fn enter_several(&self, indexes: impl Iterator<Item = usize>) -> EnteredSeveral<'_, S> {
+        let may_run = self.callers_run && !inside::is_inside();
+        EnteredSeveral::new(self, indexes.take(if may_run { MOST_HELD } else { 0 }))
     }
 
     /// Runs `request` on delegate `index` and returns its result, whoever runs it. Waits for that, and for room in a

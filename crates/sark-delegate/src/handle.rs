@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::barrier::Barrier;
 use crate::counts::DispatchCounts;
 use crate::delegate::Delegate;
-use crate::entered::Entered;
+use crate::entered::{Entered, EnteredSeveral, MOST_HELD};
 use crate::error::{ConfigError, Refused, TryError};
 use crate::group::{Group, Shared};
 use crate::inside;
@@ -176,6 +176,21 @@ impl<S: Resident> Delegates<S> {
     pub fn enter(&self, index: usize) -> Option<Entered<'_, S>> {
         self.group.enter(index)
     }
+
+    /// As [`enter`](Self::enter), for several states at once: tries the first [`MOST_ENTERED`](Self::MOST_ENTERED) of
+    /// `indexes`, each of which must be there once. Never waits for one while it holds another; the result says which it has.
+    ///
+    /// It is for batches that want to begin work on several states (have memory loaded, say) before they end it on the
+    /// first. Hold them briefly: whoever wants one of them meanwhile has to leave a message.
+    ///
+    /// # Panics
+    /// When an index is out of range.
+    pub fn enter_several(&self, indexes: impl IntoIterator<Item = usize>) -> EnteredSeveral<'_, S> {
+        self.group.enter_several(indexes.into_iter())
+    }
+
+    /// How many states [`enter_several`](Self::enter_several) takes at most.
+    pub const MOST_ENTERED: usize = MOST_HELD;
 
     /// As [`run`](Self::run), but what `run` panics for is an error, and so is a full mailbox.
     ///

@@ -45,7 +45,7 @@ use std::time::Duration;
 
 pub use barrier::Barrier;
 pub use counts::DispatchCounts;
-pub use entered::Entered;
+pub use entered::{Entered, EnteredSeveral};
 pub use error::{ConfigError, Refused, TryError};
 pub use handle::{Config, Delegates};
 pub use inside::is_inside;

@@ -117,7 +117,11 @@ pub(crate) fn spin(processors: usize, limit: Duration, mut done: impl FnMut() ->
     let began = Instant::now();
     for turn in 1_u32.. {
         // The one who is waited for may need this very processor.
-        if turn.is_multiple_of(TURNS_PER_YIELD) { yield_now() } else { spin_loop() }
+        if turn.is_multiple_of(TURNS_PER_YIELD) {
+            yield_now()
+        } else {
+            spin_loop()
+        }
         if done() {
             return true;
         }

@@ -76,8 +76,8 @@ pub use counters::Counters;
 pub use removed::{RemovalCause, Removals, Removed};
 pub use room::{NoPool, Pool, Room};
 pub use shard::{
-    Candidate, Changed, Config, Contents, EntryRef, Finding, Insertion, Iter, Match, Memory, Progress, Shard, Stamp,
-    Undecided,
+    Candidate, Changed, Config, Contents, EntryRef, Expected, Finding, Insertion, Iter, Match, Memory, Progress, Shard,
+    Stamp, Undecided,
 };
 pub use slot::Slot;
 pub use time::{Lifetime, Nanos};

@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sark_delegate::{TryError, is_inside};
+use sark_delegate::{Delegates, TryError, is_inside};
 
-use crate::common::{Post, adaptive, hold, per_core, rooms};
+use crate::common::{Post, Room, adaptive, hold, per_core, rooms};
 
 #[test]
 fn an_idle_delegate_is_entered_and_given_back() {
@@ -64,4 +64,53 @@ fn a_panic_in_an_entered_request_gives_the_delegate_back() {
     assert!(outcome.is_err());
     assert!(!is_inside());
     assert!(rooms.enter(0).is_some());
+}
+
+#[test]
+fn of_several_delegates_those_that_are_idle_are_entered_together() {
+    let rooms = rooms(adaptive(), 4);
+    let held = hold(&rooms, 2);
+    let mut several = rooms.enter_several([0, 2, 3]);
+    assert_eq!([several.has(0), several.has(1), several.has(2), several.has(3)], [true, false, true, false]);
+    assert_eq!(several.run(0, |room| room.said.push(1)), Some(()));
+    assert_eq!(several.run(1, |_| ()), None);
+    assert!(is_inside());
+    assert!(rooms.enter(1).is_none());
+    drop(several);
+    held.let_go();
+    assert!(!is_inside());
+    assert!(rooms.enter(0).is_some() && rooms.enter(3).is_some());
+}
+
+#[test]
+fn of_too_many_delegates_the_first_ones_are_entered() {
+    let rooms = rooms(adaptive(), 20);
+    let several = rooms.enter_several(0..20);
+    assert_eq!((0..20).filter(|&place| several.has(place)).count(), Delegates::<Room>::MOST_ENTERED);
+}
+
+#[test]
+fn a_panic_in_one_of_several_gives_all_of_them_back_and_serves_what_came() {
+    let rooms = rooms(adaptive(), 3);
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut several = rooms.enter_several(0..3);
+        for index in 0..3 {
+            rooms.post(index, Post::Say(7));
+        }
+        several.run(1, |_| panic!("on purpose"));
+    }));
+    assert!(outcome.is_err());
+    for index in 0..3 {
+        assert_eq!(rooms.enter(index).expect("it was given back").run(|room| room.said.clone()), [7]);
+    }
+}
+
+#[test]
+fn several_are_never_entered_from_inside_or_under_per_core() {
+    let rooms = rooms(adaptive(), 2);
+    let entered = rooms.enter(0).unwrap();
+    assert!(!rooms.enter_several([1]).has(0));
+    drop(entered);
+    let per_core = crate::common::rooms(per_core(), 2);
+    assert!(!per_core.enter_several([0, 1]).has(1));
 }

@@ -16,6 +16,10 @@ use crate::time::Nanos;
 /// busy, few enough that what was prefetched is still there when its turn comes.
 const WINDOW: usize = 32;
 
+/// What the index said of a look-up; see [`Shard::expect`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected(Option<Slot>);
+
 impl<K, V> Shard<K, V> {
     /// Looks `key` up and lets `f` read its value. `None` if it is not there, or dead: then it is
     /// handed back as [`RemovalCause::Expired`].
@@ -87,38 +91,56 @@ impl<K, V> Shard<K, V> {
     {
         let mut number = 0;
         for window in hashes.chunks(WINDOW) {
-            let mut guesses = [None; WINDOW];
-            for (guess, &hash) in guesses.iter_mut().zip(window) {
-                *guess = self.index.guess(ShortHash::of(hash));
+            let mut expected = [Expected(None); WINDOW];
+            for (expected, &hash) in expected.iter_mut().zip(window) {
+                *expected = self.expect(hash);
             }
-            for &slot in guesses.iter().flatten() {
-                self.slab.prefetch(slot);
-                self.deadlines.prefetch(slot);
-            }
-            for (guess, &hash) in guesses.iter().zip(window) {
-                self.finish(*guess, hash, key(number), now, removed, |value| each(number, value));
+            for (&expected, &hash) in expected.iter().zip(window) {
+                let found =
+                    self.get_expected(expected, hash, key(number), now, removed, |value| each(number, Some(value)));
+                if found.is_none() {
+                    each(number, None);
+                }
                 number += 1;
             }
         }
     }
 
-    /// Ends a look-up of which the index has already been asked.
+    /// Asks the index about a look-up that is to follow, and starts loading the entry that is probably meant. Leaves no
+    /// trace.
+    ///
+    /// With [`get_expected`](Self::get_expected) this is what [`get_batch`](Self::get_batch) is made of, for callers whose
+    /// batch is spread over several shards.
+    #[must_use]
     #[inline]
-    fn finish<Q>(
+    pub fn expect(&self, hash: u64) -> Expected {
+        let slot = self.index.guess(ShortHash::of(hash));
+        if let Some(slot) = slot {
+            self.slab.prefetch(slot);
+            self.deadlines.prefetch(slot);
+        }
+        Expected(slot)
+    }
+
+    /// [`get`](Self::get), with what [`expect`](Self::expect) said of the same hash. The shard may have changed since, but
+    /// not by an insertion: an entry that came after it may be overlooked.
+    #[inline]
+    pub fn get_expected<Q, R>(
         &mut self,
-        guess: Option<Slot>,
+        expected: Expected,
         hash: u64,
         key: &Q,
         now: Nanos,
         removed: &mut impl Removals<K, V>,
-        each: impl FnOnce(Option<&V>),
-    ) where
+        f: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
         Q: Equivalent<K> + ?Sized,
     {
         // Keys are there once, so the guess is right if its key is. Its slot may have been freed
         // since.
-        let entry = guess.and_then(|slot| self.slab.get(slot)).filter(|entry| key.equivalent(&entry.key));
-        let found = match (guess, entry) {
+        let entry = expected.0.and_then(|slot| self.slab.get(slot)).filter(|entry| key.equivalent(&entry.key));
+        let found = match (expected.0, entry) {
             (Some(slot), Some(entry)) => Some((slot, entry)),
             (Some(_), None) => self.find(ShortHash::of(hash), key),
             (None, _) => None,
@@ -127,11 +149,12 @@ impl<K, V> Shard<K, V> {
             None => self.counters.misses += 1,
             Some((slot, _)) if self.deadlines.is_dead(slot, now) => self.expire_on_get(slot, removed),
             Some((slot, entry)) => {
-                each(Some(&entry.value));
-                return self.record_hit(slot, now);
+                let result = f(&entry.value);
+                self.record_hit(slot, now);
+                return Some(result);
             }
         }
-        each(None);
+        None
     }
 
     /// The value of `key`, without leaving a trace: the order, the counts and the time of access

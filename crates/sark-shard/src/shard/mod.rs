@@ -41,6 +41,7 @@ pub use decide::{Candidate, Changed, Finding, Match, Stamp, Undecided};
 pub use expiry::Progress;
 pub use insert::Insertion;
 pub use iter::{EntryRef, Iter};
+pub use lookup::Expected;
 
 /// How a shard is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
