@@ -376,6 +376,27 @@ fn two_batches_over_the_same_delegates_are_both_answered() {
     });
 }
 
+#[test]
+fn what_comes_while_several_delegates_are_held_is_served() {
+    model(2, || {
+        let config = Config { workers: Some(0), mailbox: 1, ..Config::default() };
+        let logs = Arc::new(Delegates::new(config, [Log::default(), Log::default()]).unwrap());
+        let other = Arc::clone(&logs);
+        let thread = thread::spawn(move || {
+            other.post(1, 10);
+            other.run(0, |log| log.0.push(1));
+        });
+        let mut several = logs.enter_several([0, 1]);
+        for place in 0..2 {
+            several.run(place, |log| log.0.push(2));
+        }
+        drop(several);
+        thread.join().unwrap();
+        assert_eq!(logs.run(0, |log| log.0.iter().filter(|&&said| said == 1).count()), 1);
+        assert_eq!(logs.run(1, |log| log.0.iter().filter(|&&said| said == 10).count()), 1);
+    });
+}
+
 /// Other people's code on a worker may wait for the very delegate that the worker serves.
 #[test]
 fn what_a_worker_drops_may_call_its_own_delegate() {
