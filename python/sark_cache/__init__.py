@@ -1,15 +1,25 @@
 """An in-process LRU + TTL cache with a native engine.
 
-The native part is ``sark_cache._core``. Importing this package starts no thread and imports nothing that takes long.
+The native part is ``sark_cache._core``. Importing this package starts no thread and imports nothing that takes long. Where
+there is no native part for a platform, ``sark_cache.policy`` still works, in plain Python; the caches say what is missing.
 """
 
 # `collections.abc` under the name that every Python has loaded already; importing `collections` takes longer than this package.
 from _collections_abc import MutableMapping as _MutableMapping
 
-from sark_cache._core import Cache, RustCache, Stats
-from sark_cache._decorator import CacheInfo, cached
+try:
+    from sark_cache._core import Cache, RustCache, Stats
+    from sark_cache._decorator import CacheInfo, cached
+except ImportError as _error:
+    _missing = _error
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            raise ImportError(f"{name} needs sark_cache._core, which could not be imported: {_missing}") from _missing
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+else:
+    # A cache has all that is asked of a MutableMapping. Said here and not by inheritance: the class is native.
+    _MutableMapping.register(Cache)
 
 __all__ = ["Cache", "CacheInfo", "RustCache", "Stats", "cached"]
-
-# A cache has all that is asked of a MutableMapping. Said here and not by inheritance: the class is native.
-_MutableMapping.register(Cache)

@@ -1,11 +1,16 @@
-"""What the tests of policies share: every kind of cache under one name, a real server, and coroutines run to their end."""
+"""What the tests of policies share: every kind of cache under one name, a real server, and coroutines run to their end.
+
+With SARK_HIDE_EXTENSION=1 the native module can't be imported, and only the tests of the cache in plain Python are run.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -13,8 +18,22 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sark_cache.policy import PythonPolicyCache, RustPolicyCache
-from sark_cache.policy import rust_cache as native
+HIDDEN = bool(os.environ.get("SARK_HIDE_EXTENSION"))
+
+
+class Hide:
+    """Makes the native module impossible to import."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "sark_cache._core":
+            raise ImportError("hidden")
+
+
+if HIDDEN:
+    sys.meta_path.insert(0, Hide())
+
+from sark_cache.policy import PythonPolicyCache, RustPolicyCache  # noqa: E402
+from sark_cache.policy import rust_cache as native  # noqa: E402
 
 Result = TypeVar("Result")
 
@@ -39,7 +58,12 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     return asyncio.run(to_the_end())
 
 
-class PlainEngine(native.RustCache):
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if HIDDEN:
+        items[:] = [item for item in items if getattr(item, "callspec", None) and item.callspec.params.get("make_cache") == "python"]
+
+
+class PlainEngine(object if HIDDEN else native.RustCache):  # type: ignore[misc]
     """The native engine, but not of exactly its class: it is used through plain calls."""
 
 

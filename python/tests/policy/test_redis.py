@@ -1,0 +1,154 @@
+"""Redis alone: several processes over one real server, and what happens when it forgets or goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from policy.conftest import run
+
+redis_asyncio = pytest.importorskip("redis.asyncio")
+
+from sark_cache.policy.redis_cache import GENERATION_TTL_SECONDS, RedisPolicyCache  # noqa: E402
+
+REQUEST = ("alice", "read", "doc:1")
+
+
+@pytest.fixture
+def own(request: pytest.FixtureRequest) -> type[RedisPolicyCache]:
+    """The class with a prefix that no other test has."""
+    return type("Own", (RedisPolicyCache,), {"KEY_PREFIX": request.node.name})
+
+
+def test_processes_share_decisions_and_invalidations(own: Any, redis_url: str) -> None:
+    async def scenario() -> None:
+        # Caches of their own connections, as processes have them.
+        one, other = own(redis_url=redis_url), own(redis_url=redis_url)
+        await one.set(*REQUEST, {"allow": True})
+        assert await other.get(*REQUEST) == {"allow": True}
+        missed = await other.lookup("alice", "write", "doc:1")
+        await one.invalidate("alice")
+        assert await other.get(*REQUEST) is None
+        assert await other.set("alice", "write", "doc:1", {"allow": True}, token=missed.token) is False
+        assert await other.set("alice", "write", "doc:1", {"allow": True}) is False
+        await one.close()
+        await other.close()
+
+    run(scenario())
+
+
+def test_an_entry_that_was_stored_during_an_invalidation_is_not_served(own: Any, redis_url: str) -> None:
+    async def scenario() -> None:
+        cache = own(redis_url=redis_url)
+        missed = await cache.lookup(*REQUEST)
+        admitted = cache._admitted_state
+
+        async def invalidated_after(*arguments: Any) -> Any:
+            state = await admitted(*arguments)
+            await cache.invalidate("alice")
+            return state
+
+        cache._admitted_state = invalidated_after
+        await cache.set(*REQUEST, {"allow": True}, token=missed.token)
+        assert await cache.get(*REQUEST) is None
+        await cache.close()
+
+    run(scenario())
+
+
+def test_a_server_that_lost_its_generations_serves_nothing_of_before(own: Any, redis_url: str) -> None:
+    async def scenario() -> None:
+        cache, client = own(redis_url=redis_url), redis_asyncio.from_url(redis_url)
+        for lost in ("generation", "generation:user:*"):
+            missed = await cache.lookup(*REQUEST)
+            assert await cache.set(*REQUEST, {"allow": True}, token=missed.token)
+            async for name in client.scan_iter(match=f"{own.KEY_PREFIX}:{lost}".replace("[", "\\[")):
+                await client.delete(name)
+            assert await cache.get_batch([(*REQUEST, None)]) == [None]
+            assert await cache.set(*REQUEST, {"allow": True}, token=missed.token) is False
+            assert await cache.get(*REQUEST) is None
+        await client.aclose()
+        await cache.close()
+
+    run(scenario())
+
+
+def test_entries_do_not_outlive_the_generations_they_depend_on(own: Any, redis_url: str) -> None:
+    async def scenario() -> None:
+        cache, client = own(redis_url=redis_url), redis_asyncio.from_url(redis_url)
+        await cache.set(*REQUEST, {"allow": True}, ttl_seconds=10 * GENERATION_TTL_SECONDS)
+        remaining = await client.ttl(cache._generate_cache_key(*REQUEST))
+        assert GENERATION_TTL_SECONDS - 60 < remaining <= GENERATION_TTL_SECONDS
+        await client.aclose()
+        await cache.close()
+
+    run(scenario())
+
+
+def test_a_client_may_be_passed_and_is_left_open(own: Any, redis_url: str) -> None:
+    async def scenario() -> None:
+        client = redis_asyncio.from_url(redis_url)
+        cache = own(client=client)
+        await cache.set(*REQUEST, {"allow": True})
+        await cache.close()
+        assert await client.ping()
+        assert await cache.get(*REQUEST) == {"allow": True}
+        assert await cache.size() >= 3
+        await client.aclose()
+
+    run(scenario())
+
+
+def test_a_client_that_decodes_is_refused(redis_url: str) -> None:
+    async def scenario() -> None:
+        client = redis_asyncio.from_url(redis_url, decode_responses=True)
+        with pytest.raises(ValueError, match="decode_responses"):
+            RedisPolicyCache(client=client)
+        await client.aclose()
+
+    run(scenario())
+    for arguments in ({}, {"redis_url": redis_url, "client": object()}):
+        with pytest.raises(ValueError, match="redis_url or client"):
+            RedisPolicyCache(**arguments)
+
+
+def test_while_the_server_is_away_look_ups_miss_and_invalidations_raise() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{unused.getsockname()[1]}"
+
+        async def scenario() -> None:
+            cache = RedisPolicyCache(redis_url=url)
+            assert await cache.get(*REQUEST) is None
+            assert await cache.set(*REQUEST, {"allow": True}) is False
+            assert await cache.get_batch([(*REQUEST, None)]) == [None]
+            assert await cache.health_check() is False
+            assert await cache.size() == 0
+            assert await cache.get_or_evaluate(*REQUEST, evaluate=lambda: {"allow": True}) == {"allow": True}
+            for invalidate in (cache.invalidate("alice"), cache.clear(), cache.delete(*REQUEST)):
+                with pytest.raises(redis_asyncio.ConnectionError):
+                    await invalidate
+            await cache.close()
+
+        run(scenario())
+
+
+def test_several_loops_have_connections_of_their_own(own: Any, redis_url: str) -> None:
+    cache = own(redis_url=redis_url)
+
+    async def scenario(number: int) -> None:
+        await cache.set("u", "a", f"r{number}", {"n": number})
+        assert await cache.get("u", "a", f"r{number}") == {"n": number}
+        await cache.close()
+
+    run(scenario(1))
+    run(scenario(2))
+
+    async def in_threads() -> None:
+        await asyncio.gather(*(asyncio.to_thread(run, scenario(number)) for number in range(3, 6)))
+
+    run(in_threads())
+    assert cache.metrics.hits == 5
