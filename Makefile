@@ -45,6 +45,8 @@ deep: loom ## everything that takes long: broken hand-overs, long fuzz, Miri, sa
 	scripts/fuzz.sh 600
 	scripts/miri.sh
 	scripts/sanitizers.sh
+	scripts/python-sanitizers.sh
+	scripts/python-package.sh
 	scripts/soak.sh
 
 docs: ## the API documentation
