@@ -173,3 +173,37 @@ cache.expire()
 strings.cleanup_expired()
 assert len(os.listdir("/proc/self/task")) == 1
 """)
+
+
+def test_a_child_computes_what_its_parent_was_computing_when_it_forked(run: Callable[[str], str]) -> None:
+    run("""
+from sark_cache import cached
+
+cache = Cache(100)
+begun, end = threading.Event(), threading.Event()
+
+def slow():
+    begun.set()
+    end.wait(60)
+    return "the parent's"
+
+@cached(100)
+def decorated(key):
+    return cache.get_or_set(key, slow) if begun is not None else "the child's"
+
+leader = threading.Thread(target=decorated, args=("key",))
+leader.start()
+begun.wait()
+
+def work():
+    # The thread that was computing isn't here: whoever waited for it would wait for ever.
+    global begun
+    begun = None
+    assert cache.get_or_set("key", lambda: "the child's") == "the child's"
+    assert decorated("key") == "the child's"
+
+joined(in_child(work))
+end.set()
+leader.join()
+assert cache["key"] == decorated("key") == "the parent's"
+""")
