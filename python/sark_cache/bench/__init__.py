@@ -12,6 +12,7 @@
 ``redis_server``   a Redis of our own on a free port
 ``machine``        what the figures were measured on
 ``caches``         the command that puts these together; ``__main__`` chooses among commands
+``policy``         another command: authorization decisions beside a loopback Redis; shown by ``policy_view``
 =================  ====================================================================================
 
 Nothing of the package imports this one, and this one needs the extra ``sark-cache[bench]`` only for what it shows and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = {"caches": "sark_cache.bench.caches"}
+COMMANDS = {"caches": "sark_cache.bench.caches", "policy": "sark_cache.bench.policy"}
 """Modules with a ``main(arguments)`` that returns an exit status; imported only when asked for."""
 
 DEFAULT = "caches"
