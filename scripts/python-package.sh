@@ -18,7 +18,7 @@ python="${PYTHON:-python3}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-git clone --quiet --no-hardlinks . "$work/clone"
+git -c advice.detachedHead=false -c init.defaultBranch=main clone --quiet --no-hardlinks . "$work/clone"
 rm -rf "$dist"
 mkdir -p "$dist"
 
@@ -42,8 +42,8 @@ try() {
 "$python" -m venv "$work/build"
 "$work/build/bin/python" -m pip install --quiet --disable-pip-version-check \
     "$(grep '^maturin==' python/requirements-test.txt)"
-(cd "$work/clone" && "$work/build/bin/maturin" build --quiet --release --locked --interpreter "$work/build/bin/python" --out "$dist")
-(cd "$work/clone" && "$work/build/bin/maturin" sdist --quiet --out "$dist")
+(cd "$work/clone" && "$work/build/bin/maturin" build --release --interpreter "$work/build/bin/python" --out "$dist")
+(cd "$work/clone" && "$work/build/bin/maturin" sdist --out "$dist")
 
 try wheel --no-deps --no-index "$dist"/*.whl
 try sdist "$dist"/*.tar.gz

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Tests a wheel that was built before, in an environment that was made for it: the tests that need nothing but the package,
+# pytest and hypothesis. For builders of wheels on many systems; `make test-python` is what developers use.
+#
+#   scripts/test-wheel.sh VENV DIRECTORY     the wheel in DIRECTORY that fits VENV's Python is installed into VENV
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if (($# != 2)); then
+    echo "usage: scripts/test-wheel.sh VENV DIRECTORY" >&2
+    exit 2
+fi
+venv=$1 wheels=$2
+python="$venv/bin/python"
+if [ ! -e "$python" ]; then
+    python="$venv/Scripts/python.exe"
+fi
+
+"$python" -m ensurepip --upgrade >/dev/null
+"$python" -m pip install --quiet --disable-pip-version-check --only-binary sark-cache --no-index --find-links "$wheels" sark-cache
+# As pinned for developers.
+wanted=$(grep -E '^(pytest|pytest-timeout|hypothesis)==' python/requirements-test.txt)
+# shellcheck disable=SC2086  (three words)
+"$python" -m pip install --quiet --disable-pip-version-check $wanted typing_extensions
+"$python" -m pytest -q python/tests --ignore python/tests/policy --ignore python/tests/test_bench.py
