@@ -110,17 +110,19 @@ def _make_sync(function, cache, flights, ttl, key, typed, shared):
 
 
 def _make_async(function, cache, flights, ttl, key, typed, shared):
+    async def fill(args, kwargs):
+        made_key = make_key(*args, **kwargs)
+        return await flights.run_async(
+            made_key,
+            lambda: cache.peek(made_key, ABSENT),
+            lambda: function(*args, **kwargs),
+            lambda value: cache._keep(made_key, value, ttl),
+        )
+
+    # Apart from `fill`, so that a hit doesn't pay for what its lambdas capture.
     async def wrapper(*args, **kwargs):
         value = find(args, kwargs, ABSENT)
-        if value is ABSENT:
-            made_key = make_key(*args, **kwargs)
-            value = await flights.run_async(
-                made_key,
-                lambda: cache.peek(made_key, ABSENT),
-                lambda: function(*args, **kwargs),
-                lambda value: cache._keep(made_key, value, ttl),
-            )
-        return value
+        return await fill(args, kwargs) if value is ABSENT else value
 
     native = CachedFunction(cache, None, flights.forget, key, typed, shared)
     find, make_key = native.find, native.cache_key

@@ -65,6 +65,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         }
     }
 
+    /// The first argument, of functions that have one.
+    #[inline]
+    pub(crate) fn first(&self) -> &'a Bound<'py, PyAny> {
+        &self.by_position()[0]
+    }
+
     /// The arguments by position.
     #[inline]
     pub(crate) fn by_position(&self) -> &'a [Bound<'py, PyAny>] {
@@ -221,6 +227,89 @@ macro_rules! method {
     };
 }
 pub(crate) use method;
+
+/// Defines the raw functions behind `obj[key]`, `obj[key] = value` with `del obj[key]`, and `key in obj`. Bodies get the key, or
+/// key and value, as arguments; what they return is dropped, but for the first, and for the truth of the last.
+macro_rules! mapping {
+    ($slots:ident, $class:ty, $get:path, $set:path, $delete:path, $contains:path) => {
+        mod $slots {
+            use pyo3::ffi;
+
+            use super::*;
+
+            pub(super) const SLOTS: $crate::calls::MappingSlots = $crate::calls::MappingSlots { get, assign, contains };
+
+            unsafe extern "C" fn get(slf: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
+                // SAFETY: Python calls this as `__getitem__` of the class whose slot it is in.
+                unsafe { $crate::calls::enter::<$class>(slf, &raw const key, 1, std::ptr::null_mut(), $get) }
+            }
+
+            unsafe extern "C" fn assign(
+                slf: *mut ffi::PyObject,
+                key: *mut ffi::PyObject,
+                value: *mut ffi::PyObject,
+            ) -> std::ffi::c_int {
+                let (pair, none) = ([key, value], std::ptr::null_mut());
+                // SAFETY: Python calls this as `__setitem__`, or without a value as `__delitem__`, of the class whose slot it is
+                // in.
+                let done = unsafe {
+                    if value.is_null() {
+                        $crate::calls::enter::<$class>(slf, pair.as_ptr(), 1, none, $delete)
+                    } else {
+                        $crate::calls::enter::<$class>(slf, pair.as_ptr(), 2, none, $set)
+                    }
+                };
+                // SAFETY: an owned reference, or null.
+                unsafe { $crate::calls::truth(done) }.min(0)
+            }
+
+            unsafe extern "C" fn contains(slf: *mut ffi::PyObject, key: *mut ffi::PyObject) -> std::ffi::c_int {
+                let none = std::ptr::null_mut();
+                // SAFETY: Python calls this as `__contains__` of the class whose slot it is in.
+                let found = unsafe { $crate::calls::enter::<$class>(slf, &raw const key, 1, none, $contains) };
+                // SAFETY: an owned reference, or null.
+                unsafe { $crate::calls::truth(found) }
+            }
+        }
+    };
+}
+pub(crate) use mapping;
+
+/// What [`mapping`] defines.
+pub(crate) struct MappingSlots {
+    pub(crate) get: ffi::binaryfunc,
+    pub(crate) assign: ffi::objobjargproc,
+    pub(crate) contains: ffi::objobjproc,
+}
+
+/// 1 for True, 0 for anything else, -1 for an exception.
+///
+/// # Safety
+/// `result` is an owned reference, given up here, or null with an exception set.
+pub(crate) unsafe fn truth(result: *mut ffi::PyObject) -> std::ffi::c_int {
+    if result.is_null() {
+        return -1;
+    }
+    // SAFETY: as above.
+    unsafe {
+        let truth = result == ffi::Py_True();
+        ffi::Py_DECREF(result);
+        truth.into()
+    }
+}
+
+/// Puts raw functions in the place of those that PyO3 made, before anybody has used or inherited them.
+pub(crate) fn replace_mapping_slots(class: &Bound<'_, PyType>, slots: &MappingSlots) {
+    let class = class.as_type_ptr();
+    // SAFETY: the class was made by this module, has no subclasses yet, and has both tables, since it defines these methods;
+    // the functions are for its instances, which all that is in these slots is only ever called with.
+    unsafe {
+        (*(*class).tp_as_mapping).mp_subscript = Some(slots.get);
+        (*(*class).tp_as_mapping).mp_ass_subscript = Some(slots.assign);
+        (*(*class).tp_as_sequence).sq_contains = Some(slots.contains);
+        ffi::PyType_Modified(class);
+    }
+}
 
 /// How Python calls an instance; a field of its class, set for as long as it lives.
 #[repr(transparent)]

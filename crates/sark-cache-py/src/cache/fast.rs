@@ -2,12 +2,12 @@
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyBool, PyList, PyTuple, PyType};
 use smallvec::SmallVec;
 
 use super::Cache;
 use crate::arguments;
-use crate::calls::{Arguments, add_method, method};
+use crate::calls::{Arguments, add_method, mapping, method, replace_mapping_slots};
 use crate::key::Sought;
 use crate::object::Object;
 
@@ -43,12 +43,44 @@ fn set(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
 }
 method!(raw_set, Cache, set);
 
+fn subscript(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let key = arguments.first();
+    slf.get().store()?.get(&Sought::new(key.as_borrowed())?)?.ok_or_else(|| missing(key))
+}
+
+fn set_item(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let [key, value] = arguments.by_position() else { unreachable!("__setitem__ has two arguments") };
+    slf.get().store()?.set(&Sought::new(key.as_borrowed())?, value.as_borrowed(), None)?;
+    Ok(or_none(arguments.py(), None))
+}
+
+fn delete_item(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let key = arguments.first();
+    slf.get().store()?.pop(&Sought::new(key.as_borrowed())?)?.ok_or_else(|| missing(key))
+}
+
+fn is_in(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let there = slf.get().store()?.contains(&Sought::new(arguments.first().as_borrowed())?)?;
+    Ok(truth(arguments.py(), there))
+}
+mapping!(raw_mapping, Cache, subscript, set_item, delete_item, is_in);
+
+#[cold]
+fn missing(key: &Bound<'_, PyAny>) -> PyErr {
+    PyKeyError::new_err(key.clone().unbind())
+}
+
+#[inline]
+fn truth(py: Python<'_>, value: bool) -> Object {
+    Object::new(PyBool::new(py, value).as_any().as_borrowed())
+}
+
 fn pop(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
     let [Some(key), default] = arguments.parse("pop", &["key", "default"], 1)? else { unreachable!("it is required") };
     match (slf.get().store()?.pop(&Sought::new(key)?)?, default) {
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(Object::new(default)),
-        (None, None) => Err(PyKeyError::new_err(Bound::clone(&key).unbind())),
+        (None, None) => Err(missing(&key)),
     }
 }
 method!(raw_pop, Cache, pop);
@@ -57,27 +89,41 @@ fn touch(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
     let [Some(key), ttl] = arguments.parse("touch", &["key", "ttl"], 1)? else { unreachable!("it is required") };
     let ttl = arguments::optional_seconds("ttl", ttl.as_deref())?;
     let there = slf.get().store()?.touch(&Sought::new(key)?, ttl)?;
-    Ok(Object::new(pyo3::types::PyBool::new(arguments.py(), there).as_any().as_borrowed()))
+    Ok(truth(arguments.py(), there))
 }
 method!(raw_touch, Cache, touch);
+
+/// So many keys are hashed, then looked up in one hold, at a time: what that takes is on the stack.
+const WINDOW: usize = 32;
 
 fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
     let py = arguments.py();
     let [Some(keys), default] = arguments.parse("get_many", &["keys", "default"], 1)? else {
         unreachable!("it is required")
     };
-    // A copy: hashing a key may run code that changes the list.
-    let keys = keys.try_iter()?.collect::<PyResult<SmallVec<[_; 32]>>>()?;
-    let sought = keys.iter().map(|key| Sought::new(key.as_borrowed())).collect::<PyResult<SmallVec<[_; 32]>>>()?;
-    let mut values: Vec<Option<Object>> = Vec::with_capacity(sought.len());
-    slf.get().store()?.get_many(py, &sought, |_, value| values.push(value))?;
-    let values = values.into_iter().map(|value| value.unwrap_or_else(|| or_none(py, default)).into_bound(py));
-    Ok(Object::from(PyList::new(py, values)?.into_any()))
+    let store = slf.get().store()?;
+    // A copy, unless it is a tuple, since hashing a key may run code that changes it.
+    let keys = if let Ok(list) = keys.cast_exact::<PyList>() {
+        list.to_tuple()
+    } else if let Ok(tuple) = keys.cast_exact::<PyTuple>() {
+        Bound::clone(&tuple)
+    } else {
+        py.get_type::<PyTuple>().call1((keys,))?.cast_into::<PyTuple>()?
+    };
+    let default = or_none(py, default);
+    let mut values: Vec<Object> = Vec::with_capacity(keys.len());
+    for window in keys.as_slice().chunks(WINDOW) {
+        let sought =
+            window.iter().map(|key| Sought::new(key.as_borrowed())).collect::<PyResult<SmallVec<[_; WINDOW]>>>();
+        store.get_many(py, &sought?, |value| values.push(value.unwrap_or_else(|| default.another())))?;
+    }
+    Ok(Object::from(PyList::new(py, values.into_iter().map(|value| value.into_bound(py)))?.into_any()))
 }
 method!(raw_get_many, Cache, get_many);
 
 /// Puts these methods on the class.
 pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+    replace_mapping_slots(class, &raw_mapping::SLOTS);
     add_method(
         class,
         c"get",

@@ -92,6 +92,8 @@ impl Cache {
         self.store.set(store).map_err(|_| PyRuntimeError::new_err("Cache.__init__() was called twice"))
     }
 
+    // These four are on the class for subclasses and for calls by name; the operators of `Cache` itself go to `fast`.
+
     fn __getitem__<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match slf.get().store()?.get(&Sought::new(key.as_borrowed())?)? {
             Some(value) => Ok(value.into_bound(slf.py())),

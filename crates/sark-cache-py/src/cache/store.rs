@@ -87,10 +87,12 @@ impl Store {
     /// Drops what left, or tells of it.
     #[inline]
     fn settle(&self, py: Python<'_>, out: Outgoing) -> PyResult<()> {
-        if !out.is_empty() && self.hooks.has(Hook::OnEvict) {
-            return self.hooks.tell(py, out.into_iter());
+        if out.is_empty() {
+            // Nothing to drop: not even the call that finds that out.
+            std::mem::forget(out);
+            return Ok(());
         }
-        Ok(())
+        if self.hooks.has(Hook::OnEvict) { self.hooks.tell(py, out.into_iter()) } else { Ok(()) }
     }
 
     /// The value of a key; a hit makes it the most recently used.
@@ -110,34 +112,36 @@ impl Store {
         Ok(value)
     }
 
-    /// The values of many keys, in one hold as far as Python needn't be asked.
+    /// The values of many keys, in their order, in one hold as far as Python needn't be asked. `each` runs in it.
     pub(crate) fn get_many(
         &self,
         py: Python<'_>,
         sought: &[Sought<'_, '_>],
-        mut each: impl FnMut(usize, Option<Object>),
+        mut each: impl FnMut(Option<Object>),
     ) -> PyResult<()> {
         let now = self.now(py)?;
         let mut out = Outgoing::new();
-        let mut begin = 0;
-        while begin < sought.len() {
-            // Ends early at a key that only Python can compare.
-            begin = self.shard.run(py, |shard| {
-                for (index, key) in sought.iter().enumerate().skip(begin) {
+        let mut left = sought;
+        while !left.is_empty() {
+            left = self.shard.run(py, |shard| {
+                for (index, key) in left.iter().enumerate() {
                     match shard.slot(key.hash, key) {
-                        Some(slot) => each(index, shard.hit_slot(slot, now, &mut out, Object::another)),
-                        None if key.asks() => return index,
+                        Some(slot) => each(shard.hit_slot(slot, now, &mut out, Object::another)),
+                        None if key.asks() => return &left[index..],
                         None => {
                             shard.count_miss();
-                            each(index, None);
+                            each(None);
                         }
                     }
                 }
-                sought.len()
+                &[]
             })?;
-            if let Some(key) = sought.get(begin) {
-                each(begin, self.get(key)?);
-                begin += 1;
+            if let Some((undecided, rest)) = left.split_first() {
+                match self.get(undecided) {
+                    Ok(value) => each(value),
+                    Err(error) => return self.settle(py, out).and(Err(error)),
+                }
+                left = rest;
             }
         }
         self.settle(py, out)
@@ -176,9 +180,9 @@ impl Store {
         ttl: Option<Duration>,
     ) -> PyResult<Option<u32>> {
         let py = sought.object.py();
-        let arrival = self.arrival(py, sought.to_key(), value, ttl)?;
+        let arrival = self.arrival(sought, value, ttl)?;
         let mut out = Outgoing::new();
-        let refused = find::at(&self.shard, sought, |shard, place| arrival.store(shard, place, sought.hash, &mut out))?;
+        let refused = find::at(&self.shard, sought, |shard, place| arrival.store(shard, place, &mut out))?;
         self.settle(py, out)?;
         Ok(refused)
     }
@@ -191,24 +195,19 @@ impl Store {
         ttl: Option<Duration>,
     ) -> PyResult<Object> {
         let py = sought.object.py();
-        let arrival = self.arrival(py, sought.to_key(), default, ttl)?;
+        let arrival = self.arrival(sought, default, ttl)?;
         let reading = self.now(py)?;
         let mut out = Outgoing::new();
-        let (value, refused, unused) = find::at(&self.shard, sought, |shard, place| {
-            let hit = place.and_then(|slot| shard.hit_slot(slot, reading, &mut out, Object::another));
-            match hit {
-                Some(value) => (value, None, Some(arrival)),
-                None => {
-                    if place.is_none() {
-                        shard.count_miss();
-                    }
-                    let value = arrival.value.another();
-                    // A dead entry was handed back by the look-up.
-                    (value, arrival.store(shard, None, sought.hash, &mut out), None)
-                }
+        let (value, refused) = find::at(&self.shard, sought, |shard, place| {
+            if let Some(value) = place.and_then(|slot| shard.hit_slot(slot, reading, &mut out, Object::another)) {
+                return (value, None);
             }
+            if place.is_none() {
+                shard.count_miss();
+            }
+            // A dead entry was handed back by the look-up.
+            (Object::new(default), arrival.store(shard, None, &mut out))
         })?;
-        drop(unused);
         self.settle(py, out)?;
         refused.map_or(Ok(value), |weight| Err(self.too_large(weight)))
     }
@@ -224,10 +223,11 @@ impl Store {
     ) -> PyResult<Object> {
         let py = sought.object.py();
         let Some(first) = builtins::add(default, delta) else { return Err(not_numbers()) };
-        let arrival = self.arrival(py, sought.to_key(), first.bind(py).as_borrowed(), ttl)?;
+        let arrival = self.arrival(sought, first.bind(py).as_borrowed(), ttl)?;
         let reading = self.now(py)?;
         let mut out = Outgoing::new();
-        let (sum, refused, unused) = find::at(&self.shard, sought, |shard, place| {
+        // What was there comes out of the hold, since nothing may be dropped in it.
+        let (sum, refused, old) = find::at(&self.shard, sought, |shard, place| {
             let hit = place.and_then(|slot| {
                 shard.update_slot(slot, reading, &mut out, |value| {
                     let sum = builtins::add(value.bind(py).as_borrowed(), delta)?;
@@ -235,15 +235,12 @@ impl Store {
                 })
             });
             match hit {
-                Some(Some((sum, old))) => (Some(sum), None, Some((Some(old), Some(arrival)))),
-                Some(None) => (None, None, Some((None, Some(arrival)))),
-                None => {
-                    let first = arrival.value.another();
-                    (Some(first), arrival.store(shard, None, sought.hash, &mut out), None)
-                }
+                Some(Some((sum, old))) => (Some(sum), None, Some(old)),
+                Some(None) => (None, None, None),
+                None => (Some(first.another()), arrival.store(shard, None, &mut out), None),
             }
         })?;
-        drop(unused);
+        drop(old);
         self.settle(py, out)?;
         if let Some(weight) = refused {
             return Err(self.too_large(weight));
@@ -410,17 +407,16 @@ impl Store {
 
     /// Weighs an entry, and makes sure that its time will be looked at.
     #[inline]
-    fn arrival(
+    fn arrival<'a, 'py>(
         &self,
-        py: Python<'_>,
-        key: Key,
-        value: Borrowed<'_, '_, PyAny>,
+        sought: &'a Sought<'a, 'py>,
+        value: Borrowed<'a, 'py, PyAny>,
         ttl: Option<Duration>,
-    ) -> PyResult<Arrival> {
+    ) -> PyResult<Arrival<'a, 'py>> {
         let weight = if self.is_weighted() { self.hooks.weigh(value)? } else { 1 };
         let lifetime = self.lifetime(ttl);
-        let now = self.clock.for_storing(py, &self.hooks)?;
-        Ok(Arrival { key, value: Object::new(value), weight, lifetime, now })
+        let now = self.clock.for_storing(value.py(), &self.hooks)?;
+        Ok(Arrival { sought, value, weight, lifetime, now })
     }
 
     #[inline]
@@ -441,56 +437,55 @@ impl Store {
     }
 }
 
-/// An entry on its way in, with all that is decided about it before the shard is taken.
-struct Arrival {
-    key: Key,
-    value: Object,
+/// An entry on its way in, with all that is decided about it before the shard is taken. References are taken when it is stored.
+struct Arrival<'a, 'py> {
+    sought: &'a Sought<'a, 'py>,
+    value: Borrowed<'a, 'py, PyAny>,
     weight: u32,
     lifetime: Lifetime,
     now: Nanos,
 }
 
-impl Arrival {
+impl Arrival<'_, '_> {
     /// Stores it in the place of its key. If it is heavier than the whole cache, forgets the older value, which would be wrong
     /// from now on, and returns the weight.
     #[inline]
-    fn store(self, shard: &mut ObjectShard, place: Option<Slot>, hash: u64, out: &mut Outgoing) -> Option<u32> {
-        let Self { key, value, weight, lifetime, now } = self;
-        if shard.has_deadlines() && shard.next_deadline().is_some_and(|due| due <= now) {
-            shard.advance(now, RECLAIM_PER_INSERT, out);
+    fn store(&self, shard: &mut ObjectShard, place: Option<Slot>, out: &mut Outgoing) -> Option<u32> {
+        let mut place = place;
+        if shard.has_deadlines() && shard.next_deadline().is_some_and(|due| due <= self.now) {
+            shard.advance(self.now, RECLAIM_PER_INSERT, out);
+            // What is due may have been the very entry.
+            place = place.filter(|&slot| shard.key_at(slot).is_some());
         }
-        // What is due may have been the very entry.
-        let place = place.filter(|&slot| shard.key_at(slot).is_some());
-        match put(shard, place, hash, key, value, weight, lifetime, now, out) {
+        let (key, value) = (self.sought.to_key(), Object::new(self.value));
+        match self.put(shard, place, key, value, self.lifetime, out) {
             Insertion::Short { key, value, .. } => {
-                let kept = put(shard, place, hash, key, value, weight, Lifetime::For(0), now, out);
-                debug_assert!(matches!(kept, Insertion::Rejected));
-                Some(weight)
+                let rejected = self.put(shard, place, key, value, Lifetime::For(0), out);
+                debug_assert!(matches!(rejected, Insertion::Rejected));
+                Some(self.weight)
             }
             Insertion::Inserted | Insertion::Replaced | Insertion::Rejected => None,
         }
     }
-}
 
-#[expect(clippy::too_many_arguments, reason = "what the shard wants to know")]
-#[inline]
-fn put(
-    shard: &mut ObjectShard,
-    place: Option<Slot>,
-    hash: u64,
-    key: Key,
-    value: Object,
-    weight: u32,
-    lifetime: Lifetime,
-    now: Nanos,
-    out: &mut Outgoing,
-) -> Insertion<Key, Object> {
-    match place {
-        None => shard.insert_absent(hash, key, value, weight, lifetime, now, &mut NoPool, out),
-        Some(slot) => match shard.replace_slot(slot, key, value, weight, lifetime, now, &mut NoPool, out) {
-            Ok(insertion) => insertion,
-            Err(_) => unreachable!("the slot was looked at in this same hold"),
-        },
+    #[inline]
+    fn put(
+        &self,
+        shard: &mut ObjectShard,
+        place: Option<Slot>,
+        key: Key,
+        value: Object,
+        lifetime: Lifetime,
+        out: &mut Outgoing,
+    ) -> Insertion<Key, Object> {
+        let (hash, weight, now) = (self.sought.hash, self.weight, self.now);
+        match place {
+            None => shard.insert_absent(hash, key, value, weight, lifetime, now, &mut NoPool, out),
+            Some(slot) => match shard.replace_slot(slot, key, value, weight, lifetime, now, &mut NoPool, out) {
+                Ok(insertion) => insertion,
+                Err(_) => unreachable!("the slot was looked at in this same hold"),
+            },
+        }
     }
 }
 
