@@ -78,13 +78,14 @@ impl Deadlines {
 
     #[inline]
     pub(crate) fn is_dead(&self, slot: Slot, now: Nanos) -> bool {
-        now.tick() >= self.deadline(slot)
+        // Deadlines are after zero, and a caller without a clock says zero: it reads nothing of ours.
+        now != Nanos(0) && now.tick() >= self.deadline(slot)
     }
 
     /// Notes an access.
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot, now: Nanos) {
-        if self.time_to_idle != NEVER {
+        if now != Nanos(0) && self.time_to_idle != NEVER {
             self.uses.change(slot, |uses| uses.accessed = uses.accessed.max(now.0));
         }
     }

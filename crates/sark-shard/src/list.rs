@@ -5,8 +5,9 @@
 //! that moving an entry touches small dense memory. It isn't generic over keys and values, so it
 //! compiles once; it never sees an entry.
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
+use crate::column::{empty, grown};
 use crate::slot::Slot;
 
 /// `prev` leads to more recently used entries and `next` to less recently used ones, both as
@@ -23,14 +24,21 @@ struct Link {
 const SENTINEL: u32 = 0;
 const FREE: u32 = u32::MAX;
 
+/// What a link is before its slot is used for the first time: free, but not among those that `free` leads to.
+const UNUSED: Link = Link { prev: FREE, next: SENTINEL };
+
 /// The link of slot `s` is at position `s + 1`.
+#[repr(C)]
 pub(crate) struct List {
-    /// Empty before the first entry; then the sentinel and one link per slot ever used.
-    links: Vec<Link>,
+    /// Empty before the first entry; then the sentinel, one link per slot ever used, and as many unused ones as there is
+    /// memory for.
+    links: Box<[Link]>,
     /// Position of the free link to use next, `SENTINEL` if none is free.
     free: u32,
     /// Number of live slots.
     len: u32,
+    /// Number of slots that have ever been live.
+    slots: u32,
 }
 
 #[inline]
@@ -39,8 +47,8 @@ fn position(slot: Slot) -> u32 {
 }
 
 impl List {
-    pub(crate) const fn new() -> Self {
-        Self { links: Vec::new(), free: SENTINEL, len: 0 }
+    pub(crate) fn new() -> Self {
+        Self { links: empty(), free: SENTINEL, len: 0, slots: 0 }
     }
 
     #[inline]
@@ -51,7 +59,7 @@ impl List {
     /// Slots that have ever been live.
     #[inline]
     pub(crate) fn slots(&self) -> usize {
-        self.links.len().saturating_sub(1)
+        self.slots as usize
     }
 
     /// Whether `slot` is live: linked and not free.
@@ -63,31 +71,34 @@ impl List {
     /// Slots that there is memory for.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
-        self.links.capacity().saturating_sub(1)
+        self.links.len().saturating_sub(1)
     }
 
     pub(crate) fn reserve_to(&mut self, slots: usize) {
         let wanted = slots + 1;
-        if self.links.capacity() < wanted {
-            self.links.reserve_exact(wanted - self.links.len());
+        if self.links.len() < wanted {
+            self.links = grown(core::mem::take(&mut self.links), wanted, || UNUSED);
+            if self.slots == 0 {
+                self.links[SENTINEL as usize] = Link { prev: SENTINEL, next: SENTINEL };
+            }
         }
     }
 
     /// The slot that [`Self::occupy`] will use.
     #[inline]
     pub(crate) fn vacant(&self) -> Slot {
-        if self.free == SENTINEL { Slot(self.slots() as u32) } else { Slot(self.free - 1) }
+        if self.free == SENTINEL { Slot(self.slots) } else { Slot(self.free - 1) }
     }
 
     /// Makes the vacant slot live, as the most recently used.
     #[inline]
     pub(crate) fn occupy(&mut self) -> Slot {
-        if self.links.is_empty() {
-            self.links.push(Link { prev: SENTINEL, next: SENTINEL });
-        }
         let slot = self.vacant();
         if self.free == SENTINEL {
-            self.links.push(Link { prev: SENTINEL, next: SENTINEL });
+            if slot.index() >= self.capacity() {
+                self.reserve_to((slot.index() * 2).max(8));
+            }
+            self.slots += 1;
         } else {
             self.free = self.links[self.free as usize].next;
         }
@@ -148,7 +159,7 @@ impl List {
 
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link>()
+        self.links.len() * size_of::<Link>()
     }
 
     #[inline]
@@ -175,7 +186,7 @@ impl List {
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         let Some(sentinel) = self.links.first() else {
-            assert_eq!((self.len, self.free), (0, SENTINEL), "list: entries without links");
+            assert_eq!((self.len, self.free, self.slots), (0, SENTINEL, 0), "list: entries without links");
             return;
         };
         let mut seen = alloc::vec![false; self.links.len()];
@@ -197,11 +208,15 @@ impl List {
             (at, free) = (link.next, free + 1);
         }
         assert_eq!(live as usize + free, self.slots(), "list: a slot is neither live nor free");
+        let unused = self.links.iter().skip(self.slots() + 1);
+        assert!(unused.copied().all(|link| link.prev == FREE), "list: a slot is live that was never used");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     fn order(list: &List) -> Vec<u32> {

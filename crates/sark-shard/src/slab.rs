@@ -7,9 +7,10 @@
 //! Every access is checked against the list: that costs a load of the link, which a hit moves soon
 //! anyway. The slab never compares keys and never drops an entry before its own end.
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 use core::mem::MaybeUninit;
 
+use crate::column::{empty, grown};
 use crate::list::List;
 use crate::slot::Slot;
 
@@ -23,7 +24,7 @@ pub(crate) struct Entry<K, V> {
 #[repr(C)]
 pub(crate) struct Slab<K, V> {
     /// At least as long as the list has slots; initialised where the list says live.
-    entries: Vec<MaybeUninit<Entry<K, V>>>,
+    entries: Box<[MaybeUninit<Entry<K, V>>]>,
     list: List,
 }
 
@@ -42,8 +43,8 @@ fn next_capacity(current: usize, hint: usize) -> usize {
 }
 
 impl<K, V> Slab<K, V> {
-    pub(crate) const fn new() -> Self {
-        Self { entries: Vec::new(), list: List::new() }
+    pub(crate) fn new() -> Self {
+        Self { entries: empty(), list: List::new() }
     }
 
     #[inline]
@@ -98,19 +99,18 @@ impl<K, V> Slab<K, V> {
     #[cold]
     fn grow(&mut self, hint: usize) {
         let capacity = next_capacity(self.list.capacity(), hint);
+        self.entries = grown(core::mem::take(&mut self.entries), capacity, MaybeUninit::uninit);
         self.list.reserve_to(capacity);
-        self.entries.reserve_exact(capacity - self.entries.len());
     }
 
     /// Stores an entry as the most recently used.
     #[inline]
     pub(crate) fn insert(&mut self, key: K, value: V) -> Slot {
-        let entry = MaybeUninit::new(Entry { key, value });
         let slot = self.list.vacant();
-        match self.entries.get_mut(slot.index()) {
-            Some(place) => *place = entry,
-            None => self.entries.push(entry),
+        if slot.index() >= self.entries.len() {
+            self.grow(0);
         }
+        self.entries[slot.index()] = MaybeUninit::new(Entry { key, value });
         // The slot is live only now that its entry is there: `occupy` takes the slot that `vacant`
         // named.
         self.list.occupy()
@@ -167,7 +167,7 @@ impl<K, V> Slab<K, V> {
 
     /// Bytes allocated beside the entries themselves, and for the entries.
     pub(crate) fn bytes(&self) -> (usize, usize) {
-        (self.list.bytes(), self.entries.capacity() * size_of::<Entry<K, V>>())
+        (self.list.bytes(), self.entries.len() * size_of::<Entry<K, V>>())
     }
 
     /// Asserts the list's invariants, and that each live slot has an entry.
@@ -230,6 +230,7 @@ pub(crate) fn prefetch<T>(place: &T) {
 #[cfg(test)]
 mod tests {
     use alloc::rc::Rc;
+    use alloc::vec::Vec;
 
     use super::*;
 

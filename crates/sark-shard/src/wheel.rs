@@ -30,8 +30,8 @@
 //! (scheme 7), with absolute digits instead of a rotating cursor.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
+use crate::column::{empty, grown};
 use crate::slot::Slot;
 
 const DIGIT_BITS: u32 = 6;
@@ -73,7 +73,7 @@ struct Buckets {
 #[repr(C)]
 pub(crate) struct Wheel {
     /// Shorter than the slab if slots at its end never had a deadline.
-    nodes: Vec<Node>,
+    nodes: Box<[Node]>,
     buckets: Option<Box<Buckets>>,
     /// All deadlines before this have been popped, or are in `DUE`.
     elapsed: u64,
@@ -127,11 +127,11 @@ impl Buckets {
 
 impl Wheel {
     /// How much of its beginning a hit reads.
-    pub(crate) const HOT_BYTES: usize = size_of::<Vec<Node>>();
+    pub(crate) const HOT_BYTES: usize = size_of::<Box<[Node]>>();
 
     /// A wheel that has reached `elapsed` and has no deadlines.
-    pub(crate) const fn at(elapsed: u64) -> Self {
-        Self { nodes: Vec::new(), buckets: None, elapsed, len: 0 }
+    pub(crate) fn at(elapsed: u64) -> Self {
+        Self { nodes: empty(), buckets: None, elapsed, len: 0 }
     }
 
     /// The deadline of `slot`; `u64::MAX` if there is none.
@@ -248,17 +248,13 @@ impl Wheel {
 
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.buckets.as_deref().map_or(0, size_of_val)
+        self.nodes.len() * size_of::<Node>() + self.buckets.as_deref().map_or(0, size_of_val)
     }
 
     #[cold]
     fn extend_to(&mut self, slot: Slot, capacity: usize) {
-        let len = slot.index() + 1;
-        if self.nodes.capacity() < len {
-            let goal = capacity.max(len);
-            self.nodes.reserve_exact(goal - self.nodes.len());
-        }
-        self.nodes.resize(len, IDLE);
+        let nodes = core::mem::take(&mut self.nodes);
+        self.nodes = grown(nodes, capacity.max(slot.index() + 1), || IDLE);
     }
 
     /// Takes a scheduled node out for good.

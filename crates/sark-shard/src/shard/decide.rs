@@ -89,7 +89,7 @@ fn class(hash: ShortHash) -> usize {
 }
 
 impl Decide {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { inserted: None, generations: Column::new(0), last: 0 }
     }
 
