@@ -42,7 +42,7 @@ try() {
 "$python" -m venv "$work/build"
 "$work/build/bin/python" -m pip install --quiet --disable-pip-version-check \
     "$(grep '^maturin==' python/requirements-test.txt)"
-(cd "$work/clone" && "$work/build/bin/maturin" build --release --interpreter "$work/build/bin/python" --out "$dist")
+(cd "$work/clone" && "$work/build/bin/maturin" build --release --locked --interpreter "$work/build/bin/python" --out "$dist")
 (cd "$work/clone" && "$work/build/bin/maturin" sdist --out "$dist")
 
 try wheel --no-deps --no-index "$dist"/*.whl

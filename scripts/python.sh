@@ -45,7 +45,7 @@ if [ ! -e "$venv/module" ] || [ -n "$(find "${sources[@]}" -name __pycache__ -pr
     # Older than the build, so that a change made during it is noticed the next time.
     touch "$venv/module-begun"
     rm -rf "$venv/wheels"
-    "$venv/bin/maturin" build --quiet --release --interpreter "$venv/bin/python" --out "$venv/wheels"
+    "$venv/bin/maturin" build --quiet --release --locked --interpreter "$venv/bin/python" --out "$venv/wheels"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$venv"/wheels/*.whl
     mv "$venv/module-begun" "$venv/module"
 fi
