@@ -172,8 +172,8 @@ class KeyBuilder:
             part = b"c" + sha256(encoded).digest()
             shown = part[1:9].hex()
         generation = users.get(user, b"")
-        head = _VERSION + pack(">II", len(everything), len(generation)) + everything + generation
-        digest = sha256(head + user + named + self._revision + part).hexdigest()
+        generations = pack(">I", len(everything)) + everything + pack(">I", len(generation)) + generation
+        digest = sha256(_VERSION + user + named + self._revision + part + generations).hexdigest()
         return f"{self.prefix}:{_shown(user_id)}:{_shown(action)}:{_clean(_shown(resource))}:{digest}:{shown}"
 
 

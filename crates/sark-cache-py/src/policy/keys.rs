@@ -44,35 +44,26 @@ impl KeyBuilder {
         let context: Option<[u8; 32]> =
             encode_context(request.context, &self.volatile, &mut context)?.then(|| Sha256::digest(&context).into());
 
-        let mut named = Buffer::new();
-        encode(request.user, &mut named)?;
-        let user_ends = named.len();
-        encode(request.action, &mut named)?;
-        encode(request.resource, &mut named)?;
-
-        let (everything, users) = state;
-        let generation = generation_of(&named[..user_ends], users)?;
-        let (everything, generation) =
-            (everything.as_bytes(), generation.as_ref().map_or(&[][..], |bytes| bytes.as_bytes()));
-        let mut digest = Sha256::new();
-        let mut head = Buffer::new();
-        head.push(VERSION);
-        for part in [everything, generation] {
-            head.extend_from_slice(&u32::try_from(part.len()).map_err(|_| Uncacheable)?.to_be_bytes());
-        }
-        head.extend_from_slice(everything);
-        head.extend_from_slice(generation);
-        digest.update(&head);
-        digest.update(&named);
-        digest.update(&self.revision);
+        // Everything in one piece, since a digest of pieces costs more than they do.
+        let mut all = Buffer::new();
+        all.push(VERSION);
+        encode(request.user, &mut all)?;
+        let user_ends = all.len();
+        encode(request.action, &mut all)?;
+        encode(request.resource, &mut all)?;
+        all.extend_from_slice(&self.revision);
         match &context {
             Some(context) => {
-                digest.update(b"c");
-                digest.update(context);
+                all.push(b'c');
+                all.extend_from_slice(context);
             }
-            None => digest.update(b"n"),
+            None => all.push(b'n'),
         }
-        self.readable(request, &digest.finalize().into(), context.as_ref())
+        let (everything, users) = state;
+        let generation = generation_of(&all[1..user_ends], users)?;
+        push_generation(everything.as_bytes(), &mut all)?;
+        push_generation(generation.as_ref().map_or(&[][..], |bytes| bytes.as_bytes()), &mut all)?;
+        self.readable(request, &Sha256::digest(&all).into(), context.as_ref())
     }
 
     fn readable(
@@ -82,29 +73,30 @@ impl KeyBuilder {
         context: Option<&[u8; 32]>,
     ) -> Result<String, Uncacheable> {
         let (user, action, resource) = (shown(request.user)?, shown(request.action)?, shown(request.resource)?);
-        // Four colons, the digest, and what is shown of the context.
+        // Five colons, the digest, and what is shown of the context.
         let length = self.prefix.len() + user.len() + action.len() + resource.len() + 5 + 64 + 2 * SHOWN;
-        let mut key = String::with_capacity(length);
+        let mut key = Vec::with_capacity(length);
         for part in [self.prefix.as_str(), user, action] {
-            key.push_str(part);
-            key.push(':');
+            key.extend_from_slice(part.as_bytes());
+            key.push(b':');
         }
-        let mut rest = resource;
-        while let Some(at) = rest.find([':', '/']) {
-            key.push_str(&rest[..at]);
-            key.push('_');
-            rest = &rest[at + 1..];
-        }
-        key.push_str(rest);
-        key.push(':');
-        push_hex(digest, &mut key);
-        key.push(':');
+        key.extend(resource.bytes().map(|byte| if matches!(byte, b':' | b'/') { b'_' } else { byte }));
+        key.push(b':');
+        key.extend_from_slice(hex(digest).as_flattened());
+        key.push(b':');
         match context {
-            Some(context) => push_hex(&context[..SHOWN], &mut key),
-            None => key.push_str("none"),
+            Some(context) => key.extend_from_slice(hex(context)[..SHOWN].as_flattened()),
+            None => key.extend_from_slice(b"none"),
         }
-        Ok(key)
+        // It is text: whole strings, and ASCII for ASCII.
+        String::from_utf8(key).map_err(|_| Uncacheable)
     }
+}
+
+fn push_generation(generation: &[u8], out: &mut Buffer) -> Result<(), Uncacheable> {
+    out.extend_from_slice(&u32::try_from(generation.len()).map_err(|_| Uncacheable)?.to_be_bytes());
+    out.extend_from_slice(generation);
+    Ok(())
 }
 
 /// The generation of a user, by the encoding of the id; `None` for one who was never invalidated.
@@ -121,10 +113,8 @@ fn shown<'a>(part: &'a Bound<'_, PyAny>) -> Result<&'a str, Uncacheable> {
     part.cast::<PyString>().map_or(Ok("_"), utf8)
 }
 
-fn push_hex(bytes: &[u8], text: &mut String) {
+/// Two digits for each byte.
+fn hex(bytes: &[u8; 32]) -> [[u8; 2]; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for &byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
+    bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
 }
