@@ -1,22 +1,24 @@
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable, Hashable
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from sark_cache._core import Cache
 
 _P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _R_co = TypeVar("_R_co", covariant=True)
 _S = TypeVar("_S")
-_Q = ParamSpec("_Q")
 
 class CacheInfo(NamedTuple):
+    """What `cache_info()` answers, as `functools` has it."""
+
     hits: int
     misses: int
     maxsize: int
     currsize: int
 
-class Cached(Protocol[_P, _R_co]):
-    """A function whose results are kept."""
+class _Cached(Generic[_P, _R_co]):
+    """A function whose results are kept: for type checkers alone."""
 
     __name__: str
     __qualname__: str
@@ -26,10 +28,10 @@ class Cached(Protocol[_P, _R_co]):
     def cache(self) -> Cache[Any, Any]: ...
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
     @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> Cached[_P, _R_co]: ...
+    def __get__(self, instance: None, owner: type | None = None, /) -> _Cached[_P, _R_co]: ...
     @overload
     def __get__(
-        self: Cached[_Method[_S, _Q], _R], instance: _S, owner: type | None = None, /
+        self: _Cached[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None, /
     ) -> Callable[_Q, _R]: ...
     def cache_key(self, *args: _P.args, **kwargs: _P.kwargs) -> Hashable: ...
     def cache_info(self) -> CacheInfo: ...
@@ -42,4 +44,4 @@ def cached(
     ttl: float | None = None,
     key: Callable[..., Hashable] | None = None,
     typed: bool = False,
-) -> Callable[[Callable[_P, _R]], Cached[_P, _R]]: ...
+) -> Callable[[Callable[_P, _R]], _Cached[_P, _R]]: ...

@@ -162,7 +162,7 @@ class Flights:
         """What is under way is given to those who wait for it, but not kept."""
         self._by_key = {}
 
-    def run(self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Any], keep: Callable[[Any], None]) -> Any:
+    def run(self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Any], keep: Callable[[Any], object]) -> Any:
         """What ``compute()`` returns, here or in another thread that is at it; ``look()`` tells if it is there by now."""
         while True:
             flight, leads = self._join(key)
@@ -188,7 +188,7 @@ class Flights:
         return value
 
     async def run_async(
-        self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Awaitable[Any]], keep: Callable[[Any], None]
+        self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Awaitable[Any]], keep: Callable[[Any], object]
     ) -> Any:
         """The same for coroutines; those who wait may be in other loops."""
         while True:

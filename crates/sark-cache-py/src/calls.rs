@@ -153,26 +153,28 @@ pub(crate) unsafe fn enter<C: PyClass>(
 ) -> *mut ffi::PyObject {
     // SAFETY: Python holds the thread attached, `slf` is an instance of the class on which the descriptor is (the descriptor
     // checks), `values` has that many arguments by position and one more for each name, all alive until this returns.
-    let (py, slf, arguments) = unsafe {
+    let (slf, arguments) = unsafe {
         let py = Python::assume_attached();
         let positional = positional.cast_unsigned();
         let named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names).cast_unsigned() };
         let count = positional + named;
         let values = if count == 0 { &[] } else { std::slice::from_raw_parts(values, count) };
-        (py, Borrowed::from_ptr(py, slf).cast_unchecked::<C>(), Arguments { py, values, positional, names })
+        (Borrowed::from_ptr(py, slf).cast_unchecked::<C>(), Arguments { py, values, positional, names })
     };
     // Shards stay valid when something panics; see `sark_shard`.
     match catch_unwind(AssertUnwindSafe(|| body(slf, arguments))) {
         Ok(Ok(object)) => object.into_ptr(),
-        Ok(Err(error)) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-        Err(panic) => {
-            report(panic).restore(py);
-            std::ptr::null_mut()
-        }
+        Ok(Err(error)) => raise(error),
+        Err(panic) => raise(report(panic)),
     }
+}
+
+/// Hands an exception to Python. Attached once more, because raw calls don't tell PyO3 that this thread is attached, and it
+/// would put off the release of what the error refers to.
+#[cold]
+fn raise(error: PyErr) -> *mut ffi::PyObject {
+    Python::attach(|py| error.restore(py));
+    std::ptr::null_mut()
 }
 
 /// A panic is a mistake of this module; Python gets an exception that it can catch.

@@ -67,7 +67,7 @@ mapping!(raw_mapping, Cache, subscript, set_item, delete_item, is_in);
 
 #[cold]
 fn missing(key: &Bound<'_, PyAny>) -> PyErr {
-    PyKeyError::new_err(key.clone().unbind())
+    PyKeyError::new_err((key.clone().unbind(),))
 }
 
 #[inline]

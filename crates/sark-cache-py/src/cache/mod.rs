@@ -97,7 +97,7 @@ impl Cache {
     fn __getitem__<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match slf.get().store()?.get(&Sought::new(key.as_borrowed())?)? {
             Some(value) => Ok(value.into_bound(slf.py())),
-            None => Err(PyKeyError::new_err(key.clone().unbind())),
+            None => Err(PyKeyError::new_err((key.clone().unbind(),))),
         }
     }
 
@@ -108,7 +108,7 @@ impl Cache {
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.store()?.pop(&Sought::new(key.as_borrowed())?)? {
             Some(_) => Ok(()),
-            None => Err(PyKeyError::new_err(key.clone().unbind())),
+            None => Err(PyKeyError::new_err((key.clone().unbind(),))),
         }
     }
 
