@@ -60,7 +60,7 @@ def test_nothing_is_compared_with_what_took_no_time() -> None:
 
 def test_rounds_are_interleaved() -> None:
     log: list[str] = []
-    interleave([entrant(name, log) for name in "ABC"], rounds=2, done=lambda: None)
+    interleave([entrant(name, log) for name in "ABC"], rounds=2)
     assert log == ["A", "B", "C", "A", "B", "C"]
 
 
@@ -189,7 +189,7 @@ def test_a_case_that_does_not_exist_is_answered_with_those_that_do(capsys: pytes
 def test_rows_compare_with_ours_and_with_nobody_where_ours_did_not_run() -> None:
     for names, expected in [((OURS, "other"), Spread(2.0, 2.0, 2.0)), (("other",), None)]:
         entrants = [entrant(name, [], 10 if name == OURS else 20) for name in names]
-        interleave(entrants, rounds=2, done=lambda: None)
+        interleave(entrants, rounds=2)
         report = Report("caches", [], rounds=2)
         report.take("case", entrants, OURS)
         assert report.rows[-1].ours_ahead == expected

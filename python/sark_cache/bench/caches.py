@@ -73,7 +73,7 @@ def _run(
                     report.miss(str(case), name, str(why))
             for entrant in entrants:
                 entrant.calibrate(effort)
-            measure.interleave(entrants, effort.rounds, done=lambda: None)
+            measure.interleave(entrants, effort.rounds)
             report.take(str(case), entrants, OURS)
         finally:
             for entrant in entrants:
