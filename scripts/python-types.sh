@@ -5,22 +5,26 @@
 #   scripts/python.sh scripts/python-types.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mkdir -p target
 
 checked=(python/sark_cache python/tests/typing)
 python="$(command -v python)"
+failed=0
 
 # The sources, not the installed copy: that is where an error has to be mended.
 export MYPYPATH=python
 echo "types: mypy --strict"
-mypy --strict --cache-dir target/mypy "${checked[@]}"
+mypy --strict --cache-dir target/mypy "${checked[@]}" || failed=1
 
+# From elsewhere, so that what is imported is what was installed.
 echo "types: stubtest"
-(cd target && python -m mypy.stubtest --concise sark_cache._core)
+(cd target && python -m mypy.stubtest --concise sark_cache._core) || failed=1
 
 # pip's pyright gets its program from npm's registry when it first runs; without a network it can't.
 if pyright --version >target/pyright.log 2>&1; then
     echo "types: pyright"
-    pyright --pythonpath "$python" "${checked[@]}"
+    pyright --pythonpath "$python" "${checked[@]}" || failed=1
 else
     echo "types: pyright: SKIPPED: it could not be fetched (target/pyright.log says why)"
 fi
+exit "$failed"

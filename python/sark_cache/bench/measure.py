@@ -26,8 +26,9 @@ class Effort:
     """Seconds after which a lap is too long: a contestant that needs more does fewer operations."""
 
 
-FULL = Effort(rounds=7, operations=200_000, budget=0.1)
-QUICK = Effort(rounds=3, operations=40_000, budget=0.02)
+# Many short rounds rather than few long ones: what else the machine does comes and goes within seconds.
+FULL = Effort(rounds=15, operations=100_000, budget=0.05)
+QUICK = Effort(rounds=5, operations=20_000, budget=0.01)
 
 
 @dataclass(frozen=True)
