@@ -41,6 +41,41 @@ under_both_dispatches! {
         assert_eq!(cache.stats().replaced, 1);
     }
 
+    fn no_change_is_lost_when_threads_update_one_value(dispatch) {
+        let cache: Cache<u64, u64> = builder(dispatch).max_capacity(10).build().unwrap();
+        cache.insert(1, 0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..500).for_each(|_| assert!(cache.update(&1, |count| *count += 1).is_some())));
+            }
+        });
+        assert_eq!(cache.get(&1), Some(2000));
+        assert_eq!(cache.update(&2, |_| unreachable!("there is nothing to change")), None::<()>);
+        assert_eq!((cache.stats().hits, cache.stats().misses), (2001, 1));
+    }
+
+    fn an_updated_entry_is_the_most_recently_used_and_keeps_its_deadline(dispatch) {
+        let cache = of_capacity(dispatch, 2);
+        cache.insert_with_ttl("old".to_owned(), 1, Duration::from_secs(3600));
+        cache.insert("young".to_owned(), 2);
+        assert_eq!(cache.update("old", |value| std::mem::replace(value, 10)), Some(1));
+        cache.insert("new".to_owned(), 3);
+        assert_eq!((cache.get("old"), cache.get("young")), (Some(10), None));
+        assert!(cache.expires_in("old").unwrap() <= Duration::from_secs(3600));
+    }
+
+    fn a_panicking_change_reaches_its_caller_and_leaves_the_cache_valid(dispatch) {
+        let cache = of_capacity(dispatch, 2);
+        cache.insert("one".to_owned(), 1);
+        let change = |value: &mut u64| {
+            *value = 2;
+            panic!("unlucky");
+        };
+        let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.update("one", change)));
+        assert!(attempt.is_err());
+        assert_eq!(cache.get("one"), Some(2));
+    }
+
     fn what_was_removed_is_handed_out_once_and_gone(dispatch) {
         let cache = of_capacity(dispatch, 10);
         cache.insert("one".to_owned(), 1);
