@@ -125,8 +125,7 @@ class Flight:
         if not flights:
             return True
         with _graph:
-            reached: set[Flight] = {self}
-            to_see: list[Flight] = [self]
+            reached, to_see = {self}, [self]
             while to_see:
                 for flight in to_see.pop()._waits_for:
                     if flight not in reached:

@@ -14,17 +14,16 @@ from sark_cache.policy import rust_cache
 from sark_cache.policy.python_cache import PythonPolicyCache
 
 if TYPE_CHECKING:
-    from sark_cache.policy.surface import PolicyCache
+    from sark_cache.policy.base import BasePolicyCache
 
 _log = logging.getLogger("sark_cache.policy")
 
-# With the options, so that nothing else comes to have the identity of one that a configuration is known by.
-_instances: dict[tuple[Any, ...], tuple[PolicyCache, dict[str, Any]]] = {}
+_instances: dict[tuple[Any, ...], BasePolicyCache] = {}
 _lock = Lock()
 _warned = False
 
 
-def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> PolicyCache:
+def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Any:
     """The policy cache for a configuration: the same one for the same configuration.
 
     * With ``redis_url``: decisions are kept in that Redis or Valkey, and shared by all who use it.
@@ -50,13 +49,14 @@ def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Poli
     """
     configuration = (redis_url, *sorted((name, _identity(value)) for name, value in options.items()))
     with _lock:
-        if configuration not in _instances:
-            _instances[configuration] = (_create(redis_url, options), options)
-        return _instances[configuration][0]
+        cache = _instances.get(configuration)
+        if cache is None:
+            cache = _instances[configuration] = _create(redis_url, options)
+        return cache
 
 
-def _create(redis_url: str | None, options: dict[str, Any]) -> PolicyCache:
-    cache: PolicyCache
+def _create(redis_url: str | None, options: dict[str, Any]) -> BasePolicyCache:
+    cache: BasePolicyCache
     if redis_url is not None:
         from sark_cache.policy.redis_cache import RedisPolicyCache
 

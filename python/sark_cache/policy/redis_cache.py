@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from importlib import import_module
 from os import urandom
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sark_cache.policy.base import BasePolicyCache, Explanation, Lookup
-from sark_cache.policy.decision_cache import check_requests, decoded
+from sark_cache.policy.decision_cache import decoded
 from sark_cache.policy.generations import Token
 from sark_cache.policy.keys import KeyBuilder, Uncacheable, encode
 
@@ -85,7 +84,7 @@ class RedisPolicyCache(BasePolicyCache):
             raise ValueError("client: it must not decode responses (decode_responses=False), generations are bytes")
         self._client = client
         self._redis_url = redis_url
-        self._asyncio: Any = None if redis_url is None else _asyncio_of(redis_url)
+        self._asyncio = None if redis_url is None else _asyncio_of(redis_url)
         self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._keys = self._new_keys()
         # When the revision was last changed: the server doesn't know of it.
@@ -141,7 +140,7 @@ class RedisPolicyCache(BasePolicyCache):
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = self._asyncio.from_url(self._redis_url)
+            client = self._clients[loop] = self._asyncio.from_url(self._redis_url)  # type: ignore[attr-defined]
         return client
 
     # Look-ups.
@@ -234,7 +233,6 @@ class RedisPolicyCache(BasePolicyCache):
         if not self.enabled or not requests:
             return [None] * len(requests)
         try:
-            check_requests(requests)
             found = [self._names(*request) for request in requests]
             pipe = self._server().pipeline(transaction=False)
             for names in found:
@@ -444,12 +442,18 @@ def _opened(data: bytes | None, state: bytes) -> _Entry | None:
 
 def _asyncio_of(url: str) -> Any:
     """The asyncio module of the client that understands a URL."""
-    for client in ("valkey",) if url.startswith("valkey") else ("redis", "valkey"):
+    if not url.startswith("valkey"):
         try:
-            return import_module(f"{client}.asyncio")
+            import redis.asyncio
+
+            return redis.asyncio
         except ImportError:
-            continue
-    raise ImportError(
-        "redis_url: neither the redis nor the valkey package could be imported; "
-        "install sark-cache[redis] or sark-cache[valkey]"
-    )
+            pass
+    try:
+        import valkey.asyncio
+    except ImportError:
+        raise ImportError(
+            "redis_url: neither the redis nor the valkey package could be imported; "
+            "install sark-cache[redis] or sark-cache[valkey]"
+        ) from None
+    return valkey.asyncio

@@ -11,7 +11,6 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sark_cache.policy.decision_cache import DecisionCache
-from sark_cache.policy.lifetimes import checked_seconds
 from sark_cache.policy.metrics import CacheMetrics
 
 try:
@@ -38,10 +37,7 @@ __all__ = [
     "is_rust_cache_available",
 ]
 
-LONGEST_TTL_SECONDS = 2**31
-"""What the engine is told where a longer time is meant."""
-
-# Applications patch `RustCache`; what decides about the native path is this name.
+# Applications patch the name above; what decides about the native path is this one.
 _NATIVE: Any = RustCache if RUST_AVAILABLE else object()
 
 
@@ -80,16 +76,15 @@ class RustPolicyCache(DecisionCache):
         use_optimized_ttl: bool = True,
         **options: Any,
     ) -> None:
-        if not RUST_AVAILABLE or RustCache is None:
+        if not RUST_AVAILABLE:
             raise RuntimeError(
                 "Rust cache extensions not available: sark_cache._core could not be imported. "
                 "Install a wheel for this platform, or use sark_cache.policy.create_policy_cache(), which falls back"
             )
         max_size = self.DEFAULT_MAX_SIZE if max_size is None else max_size
         ttl_seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
-        checked_seconds("ttl_seconds", ttl_seconds, zero=False)
         # The engine's own time is in whole seconds; every decision comes with its exact one.
-        engine = RustCache(max_size, ceil(min(ttl_seconds, LONGEST_TTL_SECONDS)))
+        engine = RustCache(max_size, ceil(ttl_seconds))
         super().__init__(engine, max_size, ttl_seconds, enabled, use_optimized_ttl, **options)
         self._front = self._new_front()
         self._evicted: tuple[Any, int] = (None, 0)
