@@ -20,6 +20,6 @@ except ImportError as _error:
 
 else:
     # A cache has all that is asked of a MutableMapping. Said here and not by inheritance: the class is native.
-    _MutableMapping.register(Cache)
+    _MutableMapping.register(Cache)  # pyright: ignore[reportAttributeAccessIssue]
 
 __all__ = ["Cache", "CacheInfo", "RustCache", "Stats", "cached"]

@@ -1,10 +1,13 @@
 """The native part of sark_cache."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
+from types import GenericAlias
 from typing import Any, TypeVar, final, overload
 
 from _typeshed import SupportsKeysAndGetItem
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
+
+__all__ = ["Cache", "CachedFunction", "PolicyFront", "RustCache", "Stats"]
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -37,6 +40,7 @@ class Stats:
     def __ne__(self, other: object, /) -> bool: ...
 
 # At run time `Cache` is registered as a MutableMapping, which `isinstance` sees but a type checker can't.
+@disjoint_base
 class Cache(MutableMapping[_K, _V]):
     """A bounded cache of any objects under any hashable keys: least recently used out first, with time-to-live."""
 
@@ -100,6 +104,8 @@ class Cache(MutableMapping[_K, _V]):
     def __setitem__(self, key: _K, value: _V, /) -> None: ...
     def __delitem__(self, key: _K, /) -> None: ...
     def __contains__(self, key: object, /) -> bool: ...
+    @classmethod
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[_K]: ...
     def __eq__(self, other: object, /) -> bool: ...
@@ -135,6 +141,7 @@ class CachedFunction:
     def __copy__(self) -> CachedFunction: ...
     def __deepcopy__(self, _memo: object, /) -> CachedFunction: ...
 
+@disjoint_base
 class RustCache:
     """A bounded cache of strings: least recently used out first, each with a time-to-live."""
 

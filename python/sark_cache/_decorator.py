@@ -75,7 +75,7 @@ def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
         wrapper, native = make(function, cache, Flights(), keep_for, key, typed, shared)
         for named in {wrapper, native}:
             update_wrapper(named, function)
-        wrapper.cache_info = _info_of(cache)
+        vars(wrapper)["cache_info"] = _info_of(cache)
         return wrapper
 
     return decorate
@@ -126,9 +126,7 @@ def _make_async(function, cache, flights, ttl, key, typed, shared):
 
     native = CachedFunction(cache, None, flights.forget, key, typed, shared)
     find, make_key = native.find, native.cache_key
-    wrapper.cache = cache
-    wrapper.cache_key = make_key
-    wrapper.cache_clear = native.cache_clear
+    vars(wrapper).update(cache=cache, cache_key=make_key, cache_clear=native.cache_clear)
     return wrapper, native
 
 

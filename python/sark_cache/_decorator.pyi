@@ -1,5 +1,7 @@
 from collections.abc import Callable, Hashable
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload, type_check_only
+
+from typing_extensions import Self
 
 from sark_cache._core import Cache
 
@@ -9,14 +11,21 @@ _R = TypeVar("_R")
 _R_co = TypeVar("_R_co", covariant=True)
 _S = TypeVar("_S")
 
-class CacheInfo(NamedTuple):
+class CacheInfo(tuple[int, int, int, int]):
     """What `cache_info()` answers, as `functools` has it."""
 
-    hits: int
-    misses: int
-    maxsize: int
-    currsize: int
+    def __new__(cls, hits: int, misses: int, maxsize: int, currsize: int) -> Self: ...
+    def __getnewargs__(self) -> tuple[int, int, int, int]: ...
+    @property
+    def hits(self) -> int: ...
+    @property
+    def misses(self) -> int: ...
+    @property
+    def maxsize(self) -> int: ...
+    @property
+    def currsize(self) -> int: ...
 
+@type_check_only
 class _Cached(Generic[_P, _R_co]):
     """A function whose results are kept: for type checkers alone."""
 

@@ -60,7 +60,8 @@ def equal(cache: Cache[Any, Any], other: object) -> bool:
     """Whether two mappings have the same pairs."""
     if not isinstance(other, Mapping):
         return NotImplemented
-    return dict(cache.items()) == dict(other.items())
+    same: bool = dict(cache.items()) == dict(other.items())
+    return same
 
 
 def get_state(cache: Cache[Any, Any]) -> tuple[dict[str, Any], list[tuple[Any, Any, float | None]], dict[str, Any]]:

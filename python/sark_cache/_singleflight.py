@@ -125,7 +125,8 @@ class Flight:
         if not flights:
             return True
         with _graph:
-            reached, to_see = {self}, [self]
+            reached: set[Flight] = {self}
+            to_see: list[Flight] = [self]
             while to_see:
                 for flight in to_see.pop()._waits_for:
                     if flight not in reached:

@@ -150,7 +150,8 @@ class TestFunctions:
         assert documented.__name__ == "documented"
         assert documented.__doc__ == "Multiplies."
         assert inspect.signature(documented) == inspect.signature(documented.__wrapped__)
-        assert documented(3, factor=4) == 12
+        assert documented(3, factor=4) == documented.__call__(3, factor=4) == 12
+        assert documented.__call__(5) == documented(5) == 10
 
     def test_it_is_pickled_and_copied_as_functions_are(self) -> None:
         assert pickle.loads(pickle.dumps(documented)) is documented

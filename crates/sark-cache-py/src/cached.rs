@@ -58,6 +58,24 @@ impl CachedFunction {
         slf.get().make_key(slf, args.as_slice(), &by_name(kwargs)?)
     }
 
+    /// For `function.__call__`; calls of the function itself come in by `vectorcall`.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        let key = this.make_key(slf, args.as_slice(), &by_name(kwargs)?)?;
+        match this.cache.get().store()?.get(&Sought::new(key.as_borrowed())?)? {
+            Some(value) => Ok(value.into_bound(slf.py())),
+            None => {
+                let kwargs = kwargs.map_or_else(|| PyDict::new(slf.py()), Bound::clone);
+                this.fill.bind(slf.py()).call1((key, args, kwargs))
+            }
+        }
+    }
+
     /// Removes everything from the cache, and what is being computed now won't be kept.
     fn cache_clear(&self, py: Python<'_>) -> PyResult<()> {
         self.forget.call0(py)?;

@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
 use crate::outgoing::Outgoing;
-use crate::resident::{Arrived, Cell};
+use crate::resident::Cell;
 
 /// Batches of up to so many keys are routed without allocating, and so many are looked up together at most.
 const INLINE: usize = 64;
@@ -203,13 +203,9 @@ where
                 let mut short = None;
                 let mut part = part.into_iter();
                 for arrival in part.by_ref() {
-                    match cell.insert(arrival, now, &mut &*ledger, &mut out) {
-                        Arrived::Kept => kept += 1,
-                        Arrived::Refused => {}
-                        Arrived::Short { arrival, missing } => {
-                            short = Some((arrival, missing));
-                            break;
-                        }
+                    kept += usize::from(cell.insert(arrival, now, &mut &*ledger, &mut out, &mut short));
+                    if short.is_some() {
+                        break;
                     }
                 }
                 // What follows must not overtake the one that waits for room: it may have the same key.
@@ -224,8 +220,8 @@ where
             if let Some(delay) = alarm {
                 inner.delegates.wake_in(shard, delay);
             }
-            if let Some((arrival, missing)) = short {
-                all_kept += usize::from(inner.insert_with_room_of_others(shard, arrival, missing, now, &mut out));
+            if let Some(short) = short {
+                all_kept += usize::from(inner.insert_with_room_of_others(shard, short, now, &mut out));
             }
             for arrival in rest {
                 all_kept += usize::from(inner.insert_at(shard, arrival, now, &mut out));

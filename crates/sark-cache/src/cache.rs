@@ -12,7 +12,7 @@ use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
 use crate::ledger::Gathered;
 use crate::outgoing::{Expired, Outgoing};
-use crate::resident::{Arrival, Arrived, Cell, Common, PostedInsert};
+use crate::resident::{Arrival, Cell, Common, PostedInsert, Short};
 use crate::stats::Stats;
 
 /// Maintenance holds a shard for about so many entries at a time.
@@ -451,20 +451,43 @@ where
     }
 
     /// Stores an entry in its shard, making room in others if need be. False if it isn't kept.
+    #[inline]
     pub(crate) fn insert_at(&self, index: usize, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
-        let mut pool = &self.common.ledger;
-        let (arrived, alarm) = self.delegates.run(index, |cell| {
-            let arrived = cell.insert(arrival, now, &mut pool, out);
-            (arrived, cell.earlier_alarm(now))
-        });
+        let (mut alarm, mut short) = (None, None);
+        let kept = match self.delegates.enter(index) {
+            Some(entered) => entered.run(|cell| {
+                let kept = cell.insert(arrival, now, &mut &self.common.ledger, out, &mut short);
+                alarm = cell.earlier_alarm(now);
+                kept
+            }),
+            None => self.insert_by_message(index, arrival, now, out, &mut short, &mut alarm),
+        };
         if let Some(delay) = alarm {
             self.delegates.wake_in(index, delay);
         }
-        match arrived {
-            Arrived::Kept => true,
-            Arrived::Refused => false,
-            Arrived::Short { arrival, missing } => self.insert_with_room_of_others(index, arrival, missing, now, out),
+        match short {
+            None => kept,
+            Some(short) => self.insert_with_room_of_others(index, short, now, out),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn insert_by_message(
+        &self,
+        index: usize,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        out: &mut Outgoing<K, V>,
+        short: &mut Option<Short<K, V>>,
+        alarm: &mut Option<Duration>,
+    ) -> bool {
+        let mut pool = &self.common.ledger;
+        self.delegates.run(index, |cell| {
+            let kept = cell.insert(arrival, now, &mut pool, out, short);
+            *alarm = cell.earlier_alarm(now);
+            kept
+        })
     }
 
     /// The entry's own shard has too little even if it evicts everything: the others give, least recently used first,
@@ -473,11 +496,11 @@ where
     pub(crate) fn insert_with_room_of_others(
         &self,
         index: usize,
-        mut arrival: Arrival<K, V>,
-        mut missing: Room,
+        short: Short<K, V>,
         now: Nanos,
         out: &mut Outgoing<K, V>,
     ) -> bool {
+        let Short { mut arrival, mut missing } = short;
         let ledger = &self.common.ledger;
         let _turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gathered = Gathered { room: Room::NONE, ledger };
@@ -494,17 +517,17 @@ where
             if !missing.fits_in(gathered.room) && step % others != 0 {
                 continue;
             }
-            let (arrived, alarm) = self.delegates.run(index, |cell| {
-                let arrived = cell.insert(arrival, now, &mut gathered, out);
-                (arrived, cell.earlier_alarm(now))
+            let mut short = None;
+            let (kept, alarm) = self.delegates.run(index, |cell| {
+                let kept = cell.insert(arrival, now, &mut gathered, out, &mut short);
+                (kept, cell.earlier_alarm(now))
             });
             if let Some(delay) = alarm {
                 self.delegates.wake_in(index, delay);
             }
-            match arrived {
-                Arrived::Kept => return true,
-                Arrived::Refused => return false,
-                Arrived::Short { arrival: back, missing: still } => {
+            match short {
+                None => return kept,
+                Some(Short { arrival: back, missing: still }) => {
                     arrival = back;
                     missing = still;
                 }

@@ -89,7 +89,7 @@ class PolicyReport:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sark_cache.bench policy", description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m sark_cache.bench policy", description="Authorization decisions in this process beside the same ones in a loopback Redis.")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: rougher figures")
     parser.add_argument("--plot", metavar="FILE", help="draw the percentiles into a picture, too")
@@ -243,7 +243,7 @@ async def _redis(stack: AsyncExitStack, report: PolicyReport) -> list[Contestant
     except ImportError:
         raise ServerUnavailable("the package redis is not installed") from None
     server = stack.enter_context(RedisServer())
-    client = redis.asyncio.Redis(host=HOST, port=server.port)
+    client: Any = redis.asyncio.Redis(host=HOST, port=server.port)
     stack.push_async_callback(client.aclose)
     report.versions["redis"] = machine.version_of("redis") or ""
 
@@ -251,7 +251,7 @@ async def _redis(stack: AsyncExitStack, report: PolicyReport) -> list[Contestant
         return json.loads(await client.get(key))
 
     async def store(key: str) -> None:
-        await client.setex(key, 3600, json.dumps(DECISION))
+        await client.set(key, json.dumps(DECISION), ex=3600)
 
     async def get_batch(keys: list[str]) -> list[Any]:
         return [json.loads(text) for text in await client.mget(keys)]

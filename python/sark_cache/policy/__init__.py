@@ -24,6 +24,7 @@ from sark_cache.policy.keys import Request, Uncacheable, key_from_input
 from sark_cache.policy.metrics import CacheMetrics
 from sark_cache.policy.python_cache import PythonPolicyCache
 from sark_cache.policy.rust_cache import RustPolicyCache, get_rust_policy_cache, is_rust_cache_available
+from sark_cache.policy.surface import PolicyCache
 
 __all__ = [
     "CacheCleanupTask",
@@ -31,6 +32,7 @@ __all__ = [
     "CleanupMetrics",
     "Explanation",
     "Lookup",
+    "PolicyCache",
     "PythonPolicyCache",
     "Request",
     "RustPolicyCache",

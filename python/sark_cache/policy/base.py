@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Awaitable
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -15,7 +16,7 @@ from sark_cache.policy import forks, lifetimes
 from sark_cache.policy.metrics import CacheMetrics, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from sark_cache.policy.flights import Flights
     from sark_cache.policy.generations import Token
@@ -64,9 +65,10 @@ class _Outcome(NamedTuple):
     text: str | None
     original: Any
 
-    def decision(self) -> Any:
+    def decision(self) -> Decision | None:
         """A new copy. Where it is JSON, it is what a hit would have given."""
-        return deepcopy(self.original) if self.text is None else json.loads(self.text)
+        copy: Decision | None = deepcopy(self.original) if self.text is None else json.loads(self.text)
+        return copy
 
 
 class BasePolicyCache:
@@ -247,9 +249,10 @@ class BasePolicyCache:
 
     def _get_ttl_for_sensitivity(self, sensitivity: str | None) -> float:
         """Seconds for a level; the cache's own time without one, for an unknown one, and if optimization is off."""
-        if not self.use_optimized_ttl or not sensitivity:
+        if not self.use_optimized_ttl or not sensitivity or not isinstance(sensitivity, str):
             return self.ttl_seconds
-        return self.OPTIMIZED_TTL.get(sensitivity, self.ttl_seconds)
+        # An enum of strings hashes by its name, and would not be found.
+        return self.OPTIMIZED_TTL.get(str.__str__(sensitivity), self.ttl_seconds)
 
     def _never_stored(self, sensitivity: str | None) -> bool:
         return sensitivity is not None and self._get_ttl_for_sensitivity(sensitivity) == 0
@@ -429,4 +432,6 @@ class BasePolicyCache:
 
 async def _evaluated(evaluate: Evaluate) -> Decision | None:
     result = evaluate()
-    return await result if hasattr(result, "__await__") else result
+    if isinstance(result, Awaitable):
+        return await result
+    return result

@@ -191,9 +191,7 @@ class DecisionCache(BasePolicyCache):
         return decisions
 
     def _get_batch(self, requests: list[Any]) -> list[Decision | None]:
-        for request in requests:
-            if type(request) is not tuple or len(request) != 4:
-                raise ValueError(f"requests must be tuples of 4, not {request!r}")
+        check_requests(requests)
         return [self._get(*request) for request in requests]
 
     # Storing.
@@ -405,6 +403,17 @@ class DecisionCache(BasePolicyCache):
 
     def _empty_engine(self) -> None:
         self.cache.clear()
+
+
+def check_requests(requests: list[Any]) -> None:
+    """Looks at all requests of a batch before anything is looked up, or counted.
+
+    Raises:
+        ValueError: if one isn't a tuple of ``(user_id, action, resource, context)``.
+    """
+    for request in requests:
+        if not isinstance(request, tuple) or len(request) != 4:
+            raise ValueError(f"requests must be tuples of 4, not {request!r}")
 
 
 def decoded(text: Any) -> Decision | None:

@@ -14,16 +14,17 @@ from sark_cache.policy import rust_cache
 from sark_cache.policy.python_cache import PythonPolicyCache
 
 if TYPE_CHECKING:
-    from sark_cache.policy.base import BasePolicyCache
+    from sark_cache.policy.surface import PolicyCache
 
 _log = logging.getLogger("sark_cache.policy")
 
-_instances: dict[tuple[Any, ...], BasePolicyCache] = {}
+# With the options, so that nothing else comes to have the identity of one that a configuration is known by.
+_instances: dict[tuple[Any, ...], tuple[PolicyCache, dict[str, Any]]] = {}
 _lock = Lock()
 _warned = False
 
 
-def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Any:
+def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> PolicyCache:
     """The policy cache for a configuration: the same one for the same configuration.
 
     * With ``redis_url``: decisions are kept in that Redis or Valkey, and shared by all who use it.
@@ -49,14 +50,13 @@ def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Any:
     """
     configuration = (redis_url, *sorted((name, _identity(value)) for name, value in options.items()))
     with _lock:
-        cache = _instances.get(configuration)
-        if cache is None:
-            cache = _instances[configuration] = _create(redis_url, options)
-        return cache
+        if configuration not in _instances:
+            _instances[configuration] = (_create(redis_url, options), options)
+        return _instances[configuration][0]
 
 
-def _create(redis_url: str | None, options: dict[str, Any]) -> BasePolicyCache:
-    cache: BasePolicyCache
+def _create(redis_url: str | None, options: dict[str, Any]) -> PolicyCache:
+    cache: PolicyCache
     if redis_url is not None:
         from sark_cache.policy.redis_cache import RedisPolicyCache
 

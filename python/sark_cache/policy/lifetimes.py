@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OPTIMIZED_TTL = {"critical": 60, "confidential": 120, "internal": 180, "public": 300, "default": 120}
+OPTIMIZED_TTL: dict[str, float] = {"critical": 60, "confidential": 120, "internal": 180, "public": 300, "default": 120}
 """Seconds by level of sensitivity, unless configured."""
 
-ALIASES = {"low": 300, "medium": 180, "high": 60}
+ALIASES: dict[str, float] = {"low": 300, "medium": 180, "high": 60}
 """Other names of levels that applications use, unless configured."""
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from importlib import import_module
 from os import urandom
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sark_cache.policy.base import BasePolicyCache, Explanation, Lookup
-from sark_cache.policy.decision_cache import decoded
+from sark_cache.policy.decision_cache import check_requests, decoded
 from sark_cache.policy.generations import Token
 from sark_cache.policy.keys import KeyBuilder, Uncacheable, encode
 
@@ -84,7 +85,7 @@ class RedisPolicyCache(BasePolicyCache):
             raise ValueError("client: it must not decode responses (decode_responses=False), generations are bytes")
         self._client = client
         self._redis_url = redis_url
-        self._asyncio = None if redis_url is None else _asyncio_of(redis_url)
+        self._asyncio: Any = None if redis_url is None else _asyncio_of(redis_url)
         self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._keys = self._new_keys()
         # When the revision was last changed: the server doesn't know of it.
@@ -140,7 +141,7 @@ class RedisPolicyCache(BasePolicyCache):
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = self._asyncio.from_url(self._redis_url)  # type: ignore[attr-defined]
+            client = self._clients[loop] = self._asyncio.from_url(self._redis_url)
         return client
 
     # Look-ups.
@@ -233,6 +234,7 @@ class RedisPolicyCache(BasePolicyCache):
         if not self.enabled or not requests:
             return [None] * len(requests)
         try:
+            check_requests(requests)
             found = [self._names(*request) for request in requests]
             pipe = self._server().pipeline(transaction=False)
             for names in found:
@@ -442,18 +444,12 @@ def _opened(data: bytes | None, state: bytes) -> _Entry | None:
 
 def _asyncio_of(url: str) -> Any:
     """The asyncio module of the client that understands a URL."""
-    if not url.startswith("valkey"):
+    for client in ("valkey",) if url.startswith("valkey") else ("redis", "valkey"):
         try:
-            import redis.asyncio
-
-            return redis.asyncio
+            return import_module(f"{client}.asyncio")
         except ImportError:
-            pass
-    try:
-        import valkey.asyncio
-    except ImportError:
-        raise ImportError(
-            "redis_url: neither the redis nor the valkey package could be imported; "
-            "install sark-cache[redis] or sark-cache[valkey]"
-        ) from None
-    return valkey.asyncio
+            continue
+    raise ImportError(
+        "redis_url: neither the redis nor the valkey package could be imported; "
+        "install sark-cache[redis] or sark-cache[valkey]"
+    )

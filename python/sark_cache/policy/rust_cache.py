@@ -11,6 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sark_cache.policy.decision_cache import DecisionCache
+from sark_cache.policy.lifetimes import checked_seconds
 from sark_cache.policy.metrics import CacheMetrics
 
 try:
@@ -37,7 +38,10 @@ __all__ = [
     "is_rust_cache_available",
 ]
 
-# Applications patch the name above; what decides about the native path is this one.
+LONGEST_TTL_SECONDS = 2**31
+"""What the engine is told where a longer time is meant."""
+
+# Applications patch `RustCache`; what decides about the native path is this name.
 _NATIVE: Any = RustCache if RUST_AVAILABLE else object()
 
 
@@ -76,15 +80,16 @@ class RustPolicyCache(DecisionCache):
         use_optimized_ttl: bool = True,
         **options: Any,
     ) -> None:
-        if not RUST_AVAILABLE:
+        if not RUST_AVAILABLE or RustCache is None:
             raise RuntimeError(
                 "Rust cache extensions not available: sark_cache._core could not be imported. "
                 "Install a wheel for this platform, or use sark_cache.policy.create_policy_cache(), which falls back"
             )
         max_size = self.DEFAULT_MAX_SIZE if max_size is None else max_size
         ttl_seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
+        checked_seconds("ttl_seconds", ttl_seconds, zero=False)
         # The engine's own time is in whole seconds; every decision comes with its exact one.
-        engine = RustCache(max_size, ceil(ttl_seconds))
+        engine = RustCache(max_size, ceil(min(ttl_seconds, LONGEST_TTL_SECONDS)))
         super().__init__(engine, max_size, ttl_seconds, enabled, use_optimized_ttl, **options)
         self._front = self._new_front()
         self._evicted: tuple[Any, int] = (None, 0)

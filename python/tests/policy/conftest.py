@@ -7,13 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -32,6 +27,7 @@ class Hide:
 if HIDDEN:
     sys.meta_path.insert(0, Hide())
 
+from sark_cache.bench.redis_server import HOST, RedisServer, ServerUnavailable  # noqa: E402
 from sark_cache.policy import PythonPolicyCache, RustPolicyCache  # noqa: E402
 from sark_cache.policy import rust_cache as native  # noqa: E402
 
@@ -68,32 +64,15 @@ class PlainEngine(object if HIDDEN else native.RustCache):  # type: ignore[misc]
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_url() -> Iterator[str]:
     """A real server on a free port, which keeps nothing on disk."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    if program is None:
-        pytest.skip("redis-server isn't installed (on Debian and Ubuntu: apt-get install redis-server)")
     pytest.importorskip("redis")
-    folder: Path = tmp_path_factory.mktemp("redis")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None, "redis-server ended"
-                assert time.monotonic() < deadline, "redis-server doesn't answer"
-                time.sleep(0.02)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(20)
+        server = RedisServer()
+    except ServerUnavailable as why:
+        pytest.skip(f"{why} (on Debian and Ubuntu: apt-get install redis-server)")
+    with server:
+        yield f"redis://{HOST}:{server.port}/0"
 
 
 @pytest.fixture(params=BACKENDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import logging
 import math
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sark_cache.policy import PythonPolicyCache, RustPolicyCache
+from sark_cache.policy import PythonPolicyCache, RustPolicyCache, key_from_input
 from sark_cache.policy.python_engine import PythonCache
 
 from conftest import Clock, wait_until
@@ -21,6 +22,14 @@ from policy.conftest import run
 ALLOW = {"allow": True, "reason": "owner"}
 DENY = {"allow": False, "reason": "not a member"}
 REQUEST = ("alice", "read", "doc:1")
+
+
+class Level(str, enum.Enum):
+    """As applications have them: such a member hashes by its name."""
+
+    CRITICAL = "critical"
+
+
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**80) | st.floats() | st.text() | st.just("\ud800"),
@@ -131,7 +140,9 @@ def test_a_short_time_passes_in_every_cache(cache: Any) -> None:
         ({"ttl_seconds": 77}, ALLOW, {}, 77),
         ({}, ALLOW, {"sensitivity": "critical"}, 60),
         ({}, ALLOW, {"sensitivity": "medium"}, 180),
+        ({}, ALLOW, {"sensitivity": Level.CRITICAL}, 60),
         ({}, ALLOW, {"sensitivity": "nobody knows it"}, 300),
+        ({}, ALLOW, {"sensitivity": ["not", "text"]}, 300),
         ({"use_optimized_ttl": False}, ALLOW, {"sensitivity": "critical"}, 300),
         ({"optimized_ttl": {"critical": 7}}, ALLOW, {"sensitivity": "critical"}, 7),
         ({}, ALLOW, {"sensitivity": "critical", "ttl_seconds": 400}, 400),
@@ -253,6 +264,27 @@ def test_a_batch_answers_in_order(cache: Any) -> None:
     assert (cache.metrics.hits, cache.metrics.misses) == (10, 10)
 
 
+def test_a_batch_with_a_request_that_is_none_answers_and_counts_nothing(cache: Any) -> None:
+    async def scenario() -> None:
+        await cache.set(*REQUEST, ALLOW)
+        for bad in (("alice", "read"), [*REQUEST, None], None):
+            assert await cache.get_batch([(*REQUEST, None), bad]) == [None, None]
+
+    run(scenario())
+    assert cache.metrics.total_requests == cache.metrics.batch_operations == 0
+    assert cache.metrics.errors == 3
+
+
+def test_requests_made_from_a_policy_input_may_come_in_a_batch(cache: Any) -> None:
+    async def scenario() -> None:
+        request = key_from_input({"user": "alice", "action": "read", "resource": "doc:1", "roles": ["dev"]})
+        await cache.set(*request[:3], ALLOW, request.context)
+        assert await cache.get(*request) == ALLOW
+        assert await cache.get_batch([request]) == [ALLOW]
+
+    run(scenario())
+
+
 def test_preloaded_decisions_are_found(cache: Any) -> None:
     async def scenario() -> None:
         assert await cache.preload_cache([("u", "a", "r1", ALLOW, None), ("u", "a", "r2", DENY, {"x": 1})]) == 2
@@ -329,6 +361,8 @@ def test_a_stored_text_that_is_no_decision_is_a_miss_and_logged(caplog: pytest.L
         ({"max_size": -1}, ValueError, "max_size"),
         ({"ttl_seconds": 0}, ValueError, "ttl_sec"),
         ({"ttl_seconds": -1}, ValueError, "ttl_sec"),
+        ({"ttl_seconds": math.nan}, ValueError, "ttl_sec"),
+        ({"ttl_seconds": "60"}, TypeError, "ttl_sec"),
         ({"allow_ttl_seconds": -1}, ValueError, "allow_ttl_seconds"),
         ({"deny_ttl_seconds": math.nan}, ValueError, "deny_ttl_seconds"),
         ({"max_evaluation_seconds": -1}, ValueError, "max_evaluation_seconds"),

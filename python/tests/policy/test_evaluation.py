@@ -39,11 +39,20 @@ class Engine:
         return self.answer
 
 
+async def until_waiting(cache: Any, callers: int) -> None:
+    """Until so many callers wait for the one evaluation that is under way."""
+    while True:
+        flights = list(cache._flights._by_loop[asyncio.get_running_loop()].values()) if cache._flights else []
+        if sum(flight.waiters for flight in flights) == callers:
+            return
+        await asyncio.sleep(0)
+
+
 def test_those_who_ask_at_once_share_one_evaluation_and_get_a_copy_each(cache: Any) -> None:
     async def scenario() -> None:
         engine = Engine()
         asked = [asyncio.create_task(cache.get_or_evaluate(*REQUEST, evaluate=engine)) for _ in range(5)]
-        await engine.called.wait()
+        await until_waiting(cache, 5)
         engine.go_on.set()
         decisions = await asyncio.gather(*asked)
         assert decisions == [engine.answer] * 5
@@ -67,7 +76,7 @@ def test_a_failed_evaluation_reaches_everybody_and_is_not_cached(cache: Any) -> 
     async def scenario() -> None:
         engine = Engine(LookupError("the policy engine is down"))
         asked = [asyncio.create_task(cache.get_or_evaluate(*REQUEST, evaluate=engine)) for _ in range(3)]
-        await engine.called.wait()
+        await until_waiting(cache, 3)
         engine.go_on.set()
         for outcome in await asyncio.gather(*asked, return_exceptions=True):
             assert isinstance(outcome, LookupError)
@@ -85,8 +94,7 @@ def test_cancelling_the_one_who_began_does_not_cancel_the_rest(cache: Any) -> No
         leader = asyncio.create_task(cache.get_or_evaluate(*REQUEST, evaluate=engine))
         await engine.called.wait()
         follower = asyncio.create_task(cache.get_or_evaluate(*REQUEST, evaluate=engine))
-        while not cache._flights._by_loop[asyncio.get_running_loop()] or follower_waits(cache) < 2:
-            await asyncio.sleep(0)
+        await until_waiting(cache, 2)
         leader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leader
@@ -94,10 +102,6 @@ def test_cancelling_the_one_who_began_does_not_cancel_the_rest(cache: Any) -> No
         assert await follower == engine.answer
         assert engine.calls == 1
         assert await cache.get(*REQUEST) == engine.answer
-
-    def follower_waits(cache: Any) -> int:
-        (flight,) = cache._flights._by_loop[asyncio.get_running_loop()].values()
-        return int(flight.waiters)
 
     run(scenario())
 

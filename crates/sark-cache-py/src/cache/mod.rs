@@ -169,7 +169,7 @@ impl Cache {
 
     /// Adds `delta` to the int or float of `key` and returns the sum; if it isn't there, stores `default + delta` for `ttl`
     /// seconds. One step. The time-to-live and the size of an entry that is there stay.
-    #[pyo3(signature = (key, delta=None, *, default=None, ttl=None))]
+    #[pyo3(signature = (key, delta=None, *, default=None, ttl=None), text_signature = "($self, key, delta=1, *, default=0, ttl=None)")]
     fn incr<'py>(
         &self,
         key: &Bound<'py, PyAny>,
@@ -229,7 +229,7 @@ impl Cache {
     }
 
     /// Stores the pairs of a mapping or an iterable of pairs, and those given by name, as a dict does.
-    #[pyo3(signature = (pairs=None, /, **named))]
+    #[pyo3(signature = (pairs=None, /, **named), text_signature = "($self, pairs=(), /, **named)")]
     fn update(&self, pairs: Option<&Bound<'_, PyAny>>, named: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         for pairs in [pairs, named.map(|named| named.as_any())].into_iter().flatten() {
             self.set_many(pairs, None)?;

@@ -76,16 +76,11 @@ impl PolicyFront {
         requests: &Bound<'py, PyList>,
     ) -> PyResult<(Bound<'py, PyList>, Vec<PyErr>)> {
         let py = requests.py();
+        // All of them are looked at before anything is looked up, or counted.
+        let requests = requests.iter().map(four).collect::<PyResult<Vec<_>>>()?;
         let (decisions, mut errors) = (PyList::empty(py), Vec::new());
-        for request in requests.iter() {
-            let request = request.cast_into::<PyTuple>()?;
-            if request.len() != 4 {
-                let given = request.len();
-                return Err(PyValueError::new_err(format!("requests must be tuples of 4, one of {given} was given")));
-            }
-            let part = |index| request.get_item(index);
-            let (user, action, resource, context) = (part(0)?, part(1)?, part(2)?, part(3)?);
-            let request = Request { user: &user, action: &action, resource: &resource, context: &context };
+        for [user, action, resource, context] in &requests {
+            let request = Request { user, action, resource, context };
             let decision = self.look_up(engine, &state, &request).unwrap_or_else(|error| {
                 errors.push(error);
                 None
@@ -128,4 +123,15 @@ impl PolicyFront {
         }
         Ok(Some(decision))
     }
+}
+
+/// The parts of a request that comes as a tuple.
+fn four(request: Bound<'_, PyAny>) -> PyResult<[Bound<'_, PyAny>; 4]> {
+    let request = request.cast_into::<PyTuple>()?;
+    let part = |index| request.get_item(index);
+    if request.len() != 4 {
+        let given = request.len();
+        return Err(PyValueError::new_err(format!("requests must be tuples of 4, one of {given} was given")));
+    }
+    Ok([part(0)?, part(1)?, part(2)?, part(3)?])
 }
