@@ -56,12 +56,11 @@ class CacheItems(ItemsView["K", "V"]):
         return found is not _ABSENT and (found is value or found == value)
 
 
-def equal(cache: Cache[Any, Any], other: object) -> bool:
-    """Whether two mappings have the same pairs."""
+def equal(cache: Cache[Any, Any], other: object) -> object:
+    """Whether two mappings have the same pairs, as ``__eq__`` says it."""
     if not isinstance(other, Mapping):
         return NotImplemented
-    same: bool = dict(cache.items()) == dict(other.items())
-    return same
+    return dict(cache.items()) == dict(other.items())
 
 
 def get_state(cache: Cache[Any, Any]) -> tuple[dict[str, Any], list[tuple[Any, Any, float | None]], dict[str, Any]]:

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt};
+use pyo3::types::{PyFloat, PyInt, PyString};
 
 /// A size of at least one; what is more than fits means "no bound".
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -49,6 +49,14 @@ pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration
 /// [`seconds`], or nothing for `None`.
 pub(crate) fn optional_seconds(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     value.filter(|value| !value.is_none()).map(|value| seconds(name, value)).transpose()
+}
+
+/// A str that UTF-8 can express: UnicodeEncodeError for lone surrogates.
+pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    match value.cast::<PyString>() {
+        Ok(text) => text.to_str(),
+        Err(_) => Err(wrong_type(name, "a str", value)),
+    }
 }
 
 fn negative(name: &str, value: &Bound<'_, PyAny>) -> PyErr {

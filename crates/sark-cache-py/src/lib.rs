@@ -41,6 +41,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::cache::install(&module.py().get_type::<Cache>())?;
-        crate::cached::install(module.py())
+        crate::cached::install(module.py())?;
+        crate::string_cache::install(&module.py().get_type::<RustCache>())
     }
 }

@@ -7,6 +7,7 @@
 use std::mem::ManuallyDrop;
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
 /// A counted reference, never null. Made, cloned and dropped only by a thread that is attached to the interpreter.
@@ -18,6 +19,14 @@ impl Object {
     #[inline]
     pub(crate) fn new(object: Borrowed<'_, '_, PyAny>) -> Self {
         Self(ManuallyDrop::new(Bound::clone(&object).unbind()))
+    }
+
+    /// A new str. It may be made while the string cache's shard is held: that is run only by threads in a call from Python.
+    #[inline]
+    pub(crate) fn text(text: &str) -> Self {
+        // SAFETY: whoever makes an `Object` is attached.
+        let py = unsafe { Python::assume_attached() };
+        Self(ManuallyDrop::new(PyString::new(py, text).into_any().unbind()))
     }
 
     /// Another reference to the same object.

@@ -6,10 +6,12 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyMapping, PyString};
+use pyo3::types::{PyList, PyMapping, PyString, PyType};
 use sark_cache::{CacheError, LruTtlCache};
 
 use crate::arguments;
+use crate::calls::{Arguments, add_method, method};
+use crate::object::Object;
 use crate::stats::Stats;
 
 /// A bounded cache of strings: least recently used out first, each entry for `ttl_secs` seconds unless `set` says
@@ -30,11 +32,6 @@ impl RustCache {
     fn new(max_size: &Bound<'_, PyAny>, ttl_secs: &Bound<'_, PyAny>) -> PyResult<Self> {
         let cache = LruTtlCache::new(arguments::size("max_size", max_size)?, arguments::size("ttl_secs", ttl_secs)?);
         Ok(Self { cache: cache.map_err(refused)? })
-    }
-
-    /// The value of `key`, or None. A hit makes it the most recently used.
-    fn get(&self, key: &str) -> Option<String> {
-        self.cache.get(key)
     }
 
     /// Stores `value` for `ttl` seconds, or for the cache's own time. 0: don't store, and forget an older value.
@@ -109,6 +106,25 @@ impl RustCache {
     fn __repr__(&self) -> String {
         format!("RustCache(size={})", self.cache.size())
     }
+}
+
+fn get(slf: Borrowed<'_, '_, RustCache>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
+    let [Some(key)] = arguments.parse("get", &["key"], 1)? else { unreachable!("it is required") };
+    let key = arguments::text("key", &key)?;
+    // The value is made in its place, without a copy in between: a str is not collectable.
+    let value = slf.get().cache.as_cache().get_with(key, |text| Object::text(text.as_str()));
+    Ok(value.unwrap_or_else(|| Object::from(arguments.py().None().into_bound(arguments.py()))))
+}
+method!(raw_get, RustCache, get);
+
+/// Puts the raw method on the class.
+pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add_method(
+        class,
+        c"get",
+        raw_get,
+        c"get($self, /, key)\n--\n\nThe value of `key`, or None. A hit makes it the most recently used.",
+    )
 }
 
 /// All of an iterable of str, before anything is looked up.
