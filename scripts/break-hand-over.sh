@@ -108,6 +108,11 @@ break_ waiter_that_sleeps_without_trying_again waiting.rs \
 break_ waiter_without_barrier waiting.rs 's/!among_callers \|\| group\.barrier\.heavy\(\)/true/' \
     two_callers_never_run_a_delegate_at_once_and_both_get_their_answer
 
+break_ several_without_barrier entered.rs 's/        self\.group\.barrier\.light\(\);\n//' \
+    what_comes_while_several_delegates_are_held_is_served
+break_ several_given_back_without_looking entered.rs 's/if held\.delegate\.is_announced\(\) \{/if false {/' \
+    what_comes_while_several_delegates_are_held_is_served
+
 # Two counters, and who answers for whom.
 break_ announced_only_after_the_send delegate.rs \
     's/        self\.announced\.fetch_add\(1, Ordering::AcqRel\);\n        match self\.mailbox\.try_send\(message\) \{\n            Ok\(\(\)\) => Ok\(self\.count_pending\(\)\),/        match self.mailbox.try_send(message) {\n            Ok(()) => { self.announced.fetch_add(1, Ordering::AcqRel); Ok(self.count_pending()) }/; s/(Err\(message\) => \{\n)                self\.announced\.fetch_sub\(1, Ordering::AcqRel\);\n/$1/' \
