@@ -89,7 +89,8 @@ class PolicyReport:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sark_cache.bench policy", description="Authorization decisions in this process beside the same ones in a loopback Redis.")
+    what = "Authorization decisions in this process beside the same ones in a loopback Redis."
+    parser = argparse.ArgumentParser(prog="python -m sark_cache.bench policy", description=what)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: rougher figures")
     parser.add_argument("--plot", metavar="FILE", help="draw the percentiles into a picture, too")

@@ -1,24 +1,21 @@
-"""What all policy caches have in common: their settings, their counts, and ``get_or_evaluate``.
+"""What all policy caches have in common: their settings and their counts.
 
 Where decisions are kept is a matter of the subclasses: ``DecisionCache`` for engines in this process, ``RedisPolicyCache``
-for a server. This room never reads or writes a decision but through their ``lookup`` and ``set``.
+for a server. This room never reads a decision, and writes one only through their ``set``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sark_cache.policy import forks, lifetimes
 from sark_cache.policy.metrics import CacheMetrics, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
-    from sark_cache.policy.flights import Flights
     from sark_cache.policy.generations import Token
 
     Decision = dict[str, Any]
@@ -59,20 +56,8 @@ class Explanation(NamedTuple):
     backend: str
 
 
-class _Outcome(NamedTuple):
-    """An evaluated decision, kept so that everybody who waited for it gets one of their own."""
-
-    text: str | None
-    original: Any
-
-    def decision(self) -> Decision | None:
-        """A new copy. Where it is JSON, it is what a hit would have given."""
-        copy: Decision | None = deepcopy(self.original) if self.text is None else json.loads(self.text)
-        return copy
-
-
 class BasePolicyCache:
-    """Settings, counts and evaluation. See ``RustPolicyCache`` for what an application uses.
+    """Settings and counts. See ``RustPolicyCache`` for what an application uses.
 
     Args:
         ttl_seconds: For how long decisions are kept if nothing else says so.
@@ -92,8 +77,8 @@ class BasePolicyCache:
 
     KEY_PREFIX: ClassVar[str] = "policy:decision"
     DEFAULT_TTL_SECONDS: ClassVar[int] = 300
-    OPTIMIZED_TTL: dict[str, float] = lifetimes.OPTIMIZED_TTL  # noqa: RUF012 (a map of the class and, copied, of instances)
-    STALE_THRESHOLD_RATIO: ClassVar[float] = 0.3
+    OPTIMIZED_TTL: dict[str, float] = lifetimes.OPTIMIZED_TTL
+    """Seconds by level: the defaults, or on an instance the effective ones, aliases included."""
     backend: str = "none"
 
     def __init__(
@@ -137,10 +122,22 @@ class BasePolicyCache:
         self._log = _log if logger is None else logger
         self._metrics = CacheMetrics()
         self._totals = Totals()
-        self._flights: Flights[_Outcome] | None = None
         forks.register(self)
 
     # What subclasses do.
+
+    async def get(
+        self,
+        user_id: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        sensitivity: str | None = None,
+        *,
+        bypass: bool = False,
+    ) -> Decision | None:
+        """The cached decision, or None."""
+        raise NotImplementedError
 
     async def lookup(
         self,
@@ -167,12 +164,6 @@ class BasePolicyCache:
     ) -> bool:
         """Stores a decision; whether it is stored."""
         raise NotImplementedError
-
-    async def _lookup_to_evaluate(
-        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None, sensitivity: str | None
-    ) -> Lookup:
-        """``lookup``, or something quicker that gives the token and the key only with a miss."""
-        return await self.lookup(user_id, action, resource, context, sensitivity)
 
     def _collect(self) -> None:
         """Adds to the metrics what was counted elsewhere."""
@@ -273,7 +264,7 @@ class BasePolicyCache:
             return True
         try:
             return bool(self.cacheable(decision))
-        except Exception as error:  # noqa: BLE001 (whatever the application raises: not stored is always right)
+        except Exception as error:  # whatever the application raises: not stored is always right
             self._failed("cacheable()", error)
             return False
 
@@ -286,109 +277,6 @@ class BasePolicyCache:
         except (TypeError, ValueError, RecursionError) as error:
             self._failed("set", error)
             return None, 0
-
-    # Evaluation.
-
-    async def get_or_evaluate(
-        self,
-        user_id: str,
-        action: str,
-        resource: str,
-        context: Mapping[str, Any] | None = None,
-        sensitivity: str | None = None,
-        ttl_seconds: float | None = None,
-        *,
-        evaluate: Evaluate,
-        bypass: bool = False,
-    ) -> Decision | None:
-        """The cached decision, or else that of ``evaluate()``, stored.
-
-        Those who ask for the same decision in one event loop at the same time share one evaluation; each gets a copy.
-        Nothing is stored if the evaluation fails, is cancelled or gives None, or if anything that covers the request is
-        invalidated after it began. It runs in a task of its own, with the caller's context variables: if the caller is
-        cancelled it goes on for the others.
-
-        Args:
-            evaluate: Asks the policy engine; called without arguments, may be async. A closure over the caller's roles.
-            bypass: Evaluate whatever is cached, and leave the cache as it is.
-
-        Raises:
-            What ``evaluate`` raises. Errors of the cache are logged, and are misses.
-        """
-        if bypass or not self.enabled:
-            return await _evaluated(evaluate)
-        if self._never_stored(sensitivity):
-            # Not shared either: whoever asks gets a decision that was begun after the question.
-            decision = await _evaluated(evaluate)
-            if decision is not None:
-                await self.set(user_id, action, resource, decision, context, ttl_seconds=0)
-            return decision
-        found = await self._lookup_to_evaluate(user_id, action, resource, context, sensitivity)
-        token, key = found.token, found.key
-
-        async def work() -> _Outcome:
-            decision = await _evaluated(evaluate)
-            if decision is None:
-                return _Outcome("null", None)
-            try:
-                text = json.dumps(decision)
-            except (TypeError, ValueError, RecursionError):
-                text = None
-            # Stored even if it isn't JSON: that is refused there, logged, and an older decision forgotten.
-            await self.set(user_id, action, resource, decision, context, ttl_seconds, sensitivity, token=token)
-            return _Outcome(text, decision)
-
-        if found.decision is not None:
-            if self.stale_while_revalidate and key is not None and self._is_stale(found):
-                await self._revalidate(user_id, action, resource, context, found, evaluate)
-            return found.decision
-        if key is None:
-            return await _evaluated(evaluate)
-        return (await self._under_way().share(self._flight_of(key, token), work)).decision()
-
-    def _flight_of(self, key: str, token: Token | None) -> str:
-        """Whose evaluations may be shared: of one key, under the same generations."""
-        return key
-
-    def _under_way(self) -> Flights[_Outcome]:
-        if self._flights is None:
-            from sark_cache.policy.flights import Flights  # Imports asyncio.
-
-            self._flights = Flights()
-        return self._flights
-
-    def _is_stale(self, found: Lookup) -> bool:
-        if found.remaining is None or found.ttl is None:
-            return False
-        return found.remaining < found.ttl * self.STALE_THRESHOLD_RATIO
-
-    async def _revalidate(
-        self,
-        user_id: str,
-        action: str,
-        resource: str,
-        context: Mapping[str, Any] | None,
-        found: Lookup,
-        evaluate: Evaluate,
-    ) -> None:
-        """Has a decision that is still good evaluated again, in the background, for the same time as before."""
-
-        async def work() -> _Outcome:
-            try:
-                decision = await _evaluated(evaluate)
-                if decision is not None:
-                    ttl = lifetimes.shortest(found.ttl or 0, self._ttl_of_verdict(decision))
-                    self._metrics.revalidations += await self.set(
-                        user_id, action, resource, decision, context, ttl, token=found.token
-                    )
-            except Exception as error:  # noqa: BLE001 (nobody waits for it)
-                self._failed("a revalidation", error)
-                raise
-            return _Outcome(None, decision)
-
-        self._metrics.stale_hits += 1
-        if found.key is not None:
-            self._under_way().in_background(self._flight_of(found.key, found.token), work)
 
     # The rest of the surface of the Redis class that this one may stand in for.
 
@@ -413,25 +301,12 @@ class BasePolicyCache:
         try:
             for user_id, action, resource, decision, context, ttl_seconds in entries:
                 stored += await self.set(user_id, action, resource, decision, context, ttl_seconds)
-        except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
+        except Exception as error:  # a cache never breaks an authorization path
             self._failed("set_batch", error)
         self._metrics.batch_operations += 1
         return stored
 
-    async def close(self) -> None:
-        """Cancels evaluations and revalidations under way in the running loop. The cache can be used again afterwards."""
-        if self._flights is not None:
-            self._flights.cancel_here()
-
     def _after_fork(self) -> None:
-        self._flights = None
         self._collect()
         self._metrics = CacheMetrics()
         self._totals = Totals()
-
-
-async def _evaluated(evaluate: Evaluate) -> Decision | None:
-    result = evaluate()
-    if isinstance(result, Awaitable):
-        return await result
-    return result

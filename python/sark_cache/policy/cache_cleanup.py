@@ -141,7 +141,7 @@ class CacheCleanupTask:
         start = perf_counter()
         try:
             removed = int(await self.cache.cleanup_expired())
-        except Exception as error:  # noqa: BLE001 (whatever a cache raises, the next cleanup is due)
+        except Exception as error:  # whatever a cache raises, the next cleanup is due
             self.metrics.errors += 1
             _log.error("cache cleanup failed: %s: %s", type(error).__name__, error)
             return 0

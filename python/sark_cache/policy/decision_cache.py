@@ -11,9 +11,11 @@ import json
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sark_cache.policy.base import BasePolicyCache, Explanation, Lookup
+from sark_cache.policy.base import Explanation, Lookup
+from sark_cache.policy.evaluation import EvaluatingCache
 from sark_cache.policy.generations import Generations, Token, combined
 from sark_cache.policy.keys import KeyBuilder, Uncacheable
+from sark_cache.policy.stored import check_requests, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 _HEALTHY = json.dumps({"status": "ok"})
 
 
-class DecisionCache(BasePolicyCache):
+class DecisionCache(EvaluatingCache):
     """A policy cache over the engine in its attribute ``cache``, which may be replaced at any time."""
 
     DEFAULT_MAX_SIZE: ClassVar[int] = 10_000
@@ -97,7 +99,7 @@ class DecisionCache(BasePolicyCache):
         try:
             key = self._key_or_none(user_id, action, resource, context)
             decision = None if key is None else decoded(self.cache.get(key))
-        except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
+        except Exception as error:  # a cache never breaks an authorization path
             self._failed("get", error, missed=True)
             return None
         self._record(decision, start)
@@ -135,20 +137,15 @@ class DecisionCache(BasePolicyCache):
             else:
                 found = self.cache.get(key)
             decision = decoded(found)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("lookup", error, missed=True)
             return Lookup(None, None, None)
         self._record(decision, start)
         return Lookup(decision, token, key, remaining, ttl)
 
-    async def _lookup_to_evaluate(
-        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None, sensitivity: str | None
-    ) -> Lookup:
-        if self.stale_while_revalidate:
-            return await self.lookup(user_id, action, resource, context, sensitivity)
-        decision = await self.get(user_id, action, resource, context, sensitivity)
-        if decision is not None:
-            return Lookup(decision, None, None)
+    _get_before_lookup = True
+
+    def _missed(self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None) -> Lookup:
         # The evaluation begins after this, so whatever it sees is at least as new as the token.
         return Lookup(None, *self._token_and_key(user_id, action, resource, context))
 
@@ -166,7 +163,7 @@ class DecisionCache(BasePolicyCache):
         found = await self.lookup(user_id, action, resource, context)
         callback = self.revalidate_callback
         if found.decision is not None and callback is not None and self._is_stale(found):
-            await self._revalidate(
+            self._revalidate(
                 user_id, action, resource, context, found, lambda: callback(user_id, action, resource, context)
             )
         return found.decision
@@ -184,7 +181,7 @@ class DecisionCache(BasePolicyCache):
             return [None] * len(requests)
         try:
             decisions = self._get_batch(requests)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("get_batch", error)
             return [None] * len(requests)
         self._metrics.batch_operations += 1
@@ -240,7 +237,7 @@ class DecisionCache(BasePolicyCache):
                 # Deleted by another thread after we had looked: it may have been before we stored.
                 self.cache.delete(key)
                 return False
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("set", error)
             return False
         return True
@@ -277,7 +274,7 @@ class DecisionCache(BasePolicyCache):
             if self._flights is not None:
                 self._flights.detach(key)
             return bool(self.cache.delete(key))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("delete", error)
             return False
 
@@ -286,7 +283,7 @@ class DecisionCache(BasePolicyCache):
         self._generations.replace_everything()
         try:
             self.cache.clear()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("clear", error)
             return False
         return True
@@ -324,7 +321,7 @@ class DecisionCache(BasePolicyCache):
         """How many entries the engine holds, invalidated ones that haven't aged out included."""
         try:
             return int(self.cache.size())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("size", error)
             return 0
 
@@ -336,7 +333,7 @@ class DecisionCache(BasePolicyCache):
         """Reclaims what expired; how many entries expired since the last call."""
         try:
             return int(self.cache.cleanup_expired())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("cleanup_expired", error)
             return 0
 
@@ -347,7 +344,7 @@ class DecisionCache(BasePolicyCache):
             self.cache.set(key, _HEALTHY, 1)
             healthy = bool(self.cache.get(key) == _HEALTHY)
             self.cache.delete(key)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._log.warning("policy cache: not healthy: %s: %s", type(error).__name__, error)
             return False
         return healthy
@@ -371,7 +368,7 @@ class DecisionCache(BasePolicyCache):
             else:
                 found = self.cache.get(key)
             decision = decoded(found)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             return self._explanation("evaluation", f"the engine failed: {error}", key=key, generation=generation)
         if decision is None:
             reason = "nothing is stored under the current generations"
@@ -398,35 +395,8 @@ class DecisionCache(BasePolicyCache):
         self._generations = Generations()
         try:
             self._empty_engine()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._log.warning("policy cache: not cleared after a fork: %s: %s", type(error).__name__, error)
 
     def _empty_engine(self) -> None:
         self.cache.clear()
-
-
-def check_requests(requests: list[Any]) -> None:
-    """Looks at all requests of a batch before anything is looked up, or counted.
-
-    Raises:
-        ValueError: if one isn't a tuple of ``(user_id, action, resource, context)``.
-    """
-    for request in requests:
-        if not isinstance(request, tuple) or len(request) != 4:
-            raise ValueError(f"requests must be tuples of 4, not {request!r}")
-
-
-def decoded(text: Any) -> Decision | None:
-    """The decision in a text from an engine.
-
-    Raises:
-        TypeError, ValueError: if the engine gave something else.
-    """
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise TypeError(f"the engine must give a str or None, not {type(text).__name__}")
-    decision = json.loads(text)
-    if type(decision) is not dict:
-        raise ValueError(f"a cached decision must be a JSON object, not {type(decision).__name__}")
-    return decision

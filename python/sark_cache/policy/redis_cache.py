@@ -9,18 +9,18 @@ Reads and stores fail soft, as misses. Invalidations don't: if the server can't 
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
-from importlib import import_module
 from os import urandom
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sark_cache.policy.base import BasePolicyCache, Explanation, Lookup
-from sark_cache.policy.decision_cache import check_requests, decoded
+from sark_cache.policy.base import Explanation, Lookup
+from sark_cache.policy.evaluation import EvaluatingCache
 from sark_cache.policy.generations import Token
 from sark_cache.policy.keys import KeyBuilder, Uncacheable, encode
+from sark_cache.policy.redis_wire import Names, asyncio_of, opened, sealed
+from sark_cache.policy.stored import check_requests, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,21 +38,7 @@ _NO_STATE: tuple[bytes, dict[bytes, bytes]] = (b"", {})
 """Keys of entries are the same under all generations here."""
 
 
-class _Names(NamedTuple):
-    """Where the parts of a request are on the server."""
-
-    entry: str
-    everything: str
-    user: str
-    deletion: str
-    """A generation of this entry alone, there after a deletion."""
-    recent: str
-    """There while a ``set`` without a token is refused, because everything was invalidated; the next two likewise."""
-    recent_user: str
-    recent_entry: str
-
-
-class RedisPolicyCache(BasePolicyCache):
+class RedisPolicyCache(EvaluatingCache):
     """As ``RustPolicyCache``, over a server. One connection pool per event loop, made when it is first needed.
 
     Args:
@@ -85,7 +71,7 @@ class RedisPolicyCache(BasePolicyCache):
             raise ValueError("client: it must not decode responses (decode_responses=False), generations are bytes")
         self._client = client
         self._redis_url = redis_url
-        self._asyncio: Any = None if redis_url is None else _asyncio_of(redis_url)
+        self._asyncio: Any = None if redis_url is None else asyncio_of(redis_url)
         self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._keys = self._new_keys()
         # When the revision was last changed: the server doesn't know of it.
@@ -110,23 +96,14 @@ class RedisPolicyCache(BasePolicyCache):
         """
         return self._keys.key(_NO_STATE, user_id, action, resource, context)
 
-    def _names(self, user_id: Any, action: Any, resource: Any, context: Any) -> _Names | None:
+    def _names(self, user_id: Any, action: Any, resource: Any, context: Any) -> Names | None:
         try:
             entry = self._keys.key(_NO_STATE, user_id, action, resource, context)
         except Uncacheable as error:
             self._metrics.uncacheable += 1
             self._log.debug("policy cache: not cacheable: %s", error)
             return None
-        user, digest = sha256(encode(user_id, "user_id")).hexdigest(), entry.split(":")[-2]
-        return _Names(
-            entry,
-            f"{self.KEY_PREFIX}:generation",
-            f"{self.KEY_PREFIX}:generation:user:{user}",
-            f"{self.KEY_PREFIX}:generation:entry:{digest}",
-            f"{self.KEY_PREFIX}:recent",
-            f"{self.KEY_PREFIX}:recent:user:{user}",
-            f"{self.KEY_PREFIX}:recent:entry:{digest}",
-        )
+        return Names.of(self.KEY_PREFIX, entry, user_id)
 
     def _flight_of(self, key: str, token: Token | None) -> str:
         # The generations aren't part of the key here, so that they can be looked up together.
@@ -162,7 +139,7 @@ class RedisPolicyCache(BasePolicyCache):
         found = await self.lookup(user_id, action, resource, context)
         callback = self.revalidate_callback
         if found.decision is not None and callback is not None and self.stale_while_revalidate and self._is_stale(found):
-            await self._revalidate(
+            self._revalidate(
                 user_id, action, resource, context, found, lambda: callback(user_id, action, resource, context)
             )
         return found.decision
@@ -185,9 +162,9 @@ class RedisPolicyCache(BasePolicyCache):
             return Lookup(None, None, None)
         try:
             token, text, remaining = await self._read(names)
-            entry = _opened(text, token.state)
+            entry = opened(text, token.state)
             decision = None if entry is None or self._never_stored(sensitivity) else decoded(entry.text)
-        except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
+        except Exception as error:  # a cache never breaks an authorization path
             self._failed("get", error, missed=True)
             return Lookup(None, None, None)
         if decision is None or entry is None:
@@ -198,7 +175,7 @@ class RedisPolicyCache(BasePolicyCache):
         self._totals.record_latency(took)
         return Lookup(decision, token, names.entry, remaining, entry.ttl)
 
-    async def _read(self, names: _Names) -> tuple[Token, bytes | None, float | None]:
+    async def _read(self, names: Names) -> tuple[Token, bytes | None, float | None]:
         """The generations, made where they are missing, and the entry with the seconds it has left."""
         pipe = self._server().pipeline(transaction=False)
         pipe.mget(names.everything, names.user, names.deletion, names.entry)
@@ -215,7 +192,7 @@ class RedisPolicyCache(BasePolicyCache):
         revision = sha256(encode(self._policy_revision)).digest()[:_GENERATION_BYTES]
         return revision + everything + user + (deleted or b"")
 
-    async def _make_generations(self, names: _Names) -> tuple[bytes, bytes]:
+    async def _make_generations(self, names: Names) -> tuple[bytes, bytes]:
         """The generations, after those that are missing got new values. Of several who do so at once, the first wins."""
         pipe = self._server().pipeline(transaction=False)
         for name in (names.everything, names.user):
@@ -242,7 +219,7 @@ class RedisPolicyCache(BasePolicyCache):
                     pipe.mget(names.everything, names.user, names.deletion, names.entry)
             replies = iter(await pipe.execute())
             decisions = [None if names is None else self._taken(next(replies)) for names in found]
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("get_batch", error)
             return [None] * len(requests)
         hits = sum(decision is not None for decision in decisions)
@@ -255,7 +232,7 @@ class RedisPolicyCache(BasePolicyCache):
         everything, user, deleted, text = reply
         if everything is None or user is None:
             return None
-        entry = _opened(text, self._state(everything, user, deleted))
+        entry = opened(text, self._state(everything, user, deleted))
         return None if entry is None else decoded(entry.text)
 
     # Storing.
@@ -289,13 +266,13 @@ class RedisPolicyCache(BasePolicyCache):
                 return False
             ttl = min(ttl, GENERATION_TTL_SECONDS)
             # If something is invalidated from now on, the entry carries what is no longer current.
-            await self._server().set(names.entry, _sealed(state, ttl, text), px=max(1, int(ttl * 1000)))
-        except Exception as error:  # noqa: BLE001
+            await self._server().set(names.entry, sealed(state, ttl, text), px=max(1, int(ttl * 1000)))
+        except Exception as error:
             self._failed("set", error)
             return False
         return True
 
-    async def _admitted_state(self, names: _Names, token: Token | None) -> bytes | None:
+    async def _admitted_state(self, names: Names, token: Token | None) -> bytes | None:
         """What the entry has to carry; None if something that covers it was invalidated."""
         pipe = self._server().pipeline(transaction=False)
         pipe.exists(names.recent, names.recent_user, names.recent_entry)
@@ -369,7 +346,7 @@ class RedisPolicyCache(BasePolicyCache):
             count = 0
             async for _key in self._server().scan_iter(match=f"{self.KEY_PREFIX}:*", count=1000):
                 count += 1
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._failed("size", error)
             return 0
         return count
@@ -386,7 +363,7 @@ class RedisPolicyCache(BasePolicyCache):
         """Whether the server answers."""
         try:
             return bool(await self._server().ping())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._log.warning("policy cache: not healthy: %s: %s", type(error).__name__, error)
             return False
 
@@ -400,7 +377,7 @@ class RedisPolicyCache(BasePolicyCache):
             reason = "not cacheable: something in the request is neither JSON nor bytes"
             return Explanation("evaluation", reason, None, None, None, None, None, revision, self.backend)
         token, text, remaining = await self._read(names)
-        generation, entry = token.state.hex(), _opened(text, token.state)
+        generation, entry = token.state.hex(), opened(text, token.state)
         if entry is None or not self.enabled:
             reason = "the cache is disabled" if not self.enabled else "nothing is stored under the current generations"
             return Explanation("evaluation", reason, None, names.entry, None, None, generation, revision, self.backend)
@@ -421,35 +398,3 @@ class RedisPolicyCache(BasePolicyCache):
         super()._after_fork()
         # The parent's connections are the parent's.
         self._clients = WeakKeyDictionary()
-
-
-class _Entry(NamedTuple):
-    text: str
-    ttl: float
-
-
-def _sealed(state: bytes, ttl: float, text: str) -> bytes:
-    """An entry as it is stored: one JSON line of what it depends on, then the decision's text."""
-    return json.dumps({"state": state.hex(), "ttl": ttl}).encode() + b"\n" + text.encode()
-
-
-def _opened(data: bytes | None, state: bytes) -> _Entry | None:
-    """The entry, if there is one that depends on this state."""
-    if data is None:
-        return None
-    head, _newline, text = data.partition(b"\n")
-    fields = json.loads(head)
-    return _Entry(text.decode(), fields["ttl"]) if fields["state"] == state.hex() else None
-
-
-def _asyncio_of(url: str) -> Any:
-    """The asyncio module of the client that understands a URL."""
-    for client in ("valkey",) if url.startswith("valkey") else ("redis", "valkey"):
-        try:
-            return import_module(f"{client}.asyncio")
-        except ImportError:
-            continue
-    raise ImportError(
-        "redis_url: neither the redis nor the valkey package could be imported; "
-        "install sark-cache[redis] or sark-cache[valkey]"
-    )

@@ -140,7 +140,7 @@ class RustPolicyCache(DecisionCache):
                 return self._front.get(  # type: ignore[no-any-return]
                     engine, self._generations.state, user_id, action, resource, context
                 )
-            except Exception as error:  # noqa: BLE001 (a cache never breaks an authorization path)
+            except Exception as error:  # a cache never breaks an authorization path
                 self._failed("get", error, missed=True)
                 return None
         return await super().get(user_id, action, resource, context, sensitivity, bypass=bypass)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 from unittest.mock import AsyncMock, MagicMock, patch
 
 import pytest

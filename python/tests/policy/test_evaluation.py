@@ -64,6 +64,22 @@ def test_those_who_ask_at_once_share_one_evaluation_and_get_a_copy_each(cache: A
     run(scenario())
 
 
+def test_a_decision_is_stored_for_the_question_that_was_asked_although_the_context_changes_meanwhile(cache: Any) -> None:
+    async def scenario() -> None:
+        context: dict[str, Any] = {"roles": ["admin"]}
+
+        async def evaluate() -> dict[str, Any]:
+            allow = "admin" in context["roles"]
+            context["roles"].clear()
+            return {"allow": allow}
+
+        assert await cache.get_or_evaluate(*REQUEST, context, evaluate=evaluate) == {"allow": True}
+        assert await cache.get(*REQUEST, {"roles": []}) is None
+        assert await cache.get(*REQUEST, {"roles": ["admin"]}) == {"allow": True}
+
+    run(scenario())
+
+
 def test_a_plain_function_may_evaluate_too(cache: Any) -> None:
     async def scenario() -> None:
         assert await cache.get_or_evaluate(*REQUEST, evaluate=lambda: {"allow": False}) == {"allow": False}

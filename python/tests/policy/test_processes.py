@@ -56,6 +56,8 @@ def test_a_forked_child_starts_empty_and_can_start_its_own_cleanup(run_python: R
             os._exit(0)
 
         loop = asyncio.new_event_loop()
+        # Waiting for the child blocks the loop, and is meant to.
+        loop.slow_callback_duration = 60
         missed = loop.run_until_complete(parent())
         if missed is not None:
             asyncio.set_event_loop(None)

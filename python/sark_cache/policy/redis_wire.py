@@ -1,0 +1,80 @@
+"""How policy decisions lie in Redis or Valkey: the names of keys, the form of an entry, and who speaks to the server.
+
+This room sends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from sark_cache.policy.keys import encode
+
+
+class Names(NamedTuple):
+    """Where the parts of a request are on the server."""
+
+    entry: str
+    everything: str
+    user: str
+    deletion: str
+    """A generation of this entry alone, there after a deletion."""
+    recent: str
+    """There while a ``set`` without a token is refused, because everything was invalidated; the next two likewise."""
+    recent_user: str
+    recent_entry: str
+
+    @classmethod
+    def of(cls, prefix: str, entry: str, user_id: object) -> Names:
+        """The names that go with the key of an entry."""
+        user, digest = sha256(encode(user_id, "user_id")).hexdigest(), entry.split(":")[-2]
+        return cls(
+            entry,
+            f"{prefix}:generation",
+            f"{prefix}:generation:user:{user}",
+            f"{prefix}:generation:entry:{digest}",
+            f"{prefix}:recent",
+            f"{prefix}:recent:user:{user}",
+            f"{prefix}:recent:entry:{digest}",
+        )
+
+
+class Entry(NamedTuple):
+    """A stored decision that depends on nothing that was replaced."""
+
+    text: str
+    ttl: float
+    """For how many seconds it was stored."""
+
+
+def sealed(state: bytes, ttl: float, text: str) -> bytes:
+    """An entry as it is stored: one JSON line of what it depends on, then the decision's text."""
+    return json.dumps({"state": state.hex(), "ttl": ttl}).encode() + b"\n" + text.encode()
+
+
+def opened(data: bytes | None, state: bytes) -> Entry | None:
+    """The entry, if there is one that depends on this state."""
+    if data is None:
+        return None
+    head, _newline, text = data.partition(b"\n")
+    fields = json.loads(head)
+    return Entry(text.decode(), fields["ttl"]) if fields["state"] == state.hex() else None
+
+
+def asyncio_of(url: str) -> Any:
+    """The asyncio module of the client that understands a URL.
+
+    Raises:
+        ImportError: if no such client is installed.
+    """
+    for client in ("valkey",) if url.startswith("valkey") else ("redis", "valkey"):
+        try:
+            return import_module(f"{client}.asyncio")
+        except ImportError:
+            continue
+    raise ImportError(
+        "redis_url: neither the redis nor the valkey package could be imported; "
+        "install sark-cache[redis] or sark-cache[valkey]"
+    )
