@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::amount::Share;
 use crate::case::Wanted;
 use crate::contestants::{Name, Reclaim};
-use crate::scenarios::{self, Settings, churn, gateway, get, get_many, mixed, replay};
+use crate::scenarios::{self, Settings, churn, expiry, gateway, get, get_many, hot, latency, mixed, replay};
 use crate::table;
 use crate::trace::{Columns, Format, Reading, TimeUnit};
 
@@ -37,7 +37,7 @@ struct Common {
     /// How many times each contestant runs, in turn with the others [default: 7, with --quick 3]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Only these contestants
+    /// Only these contestants, beside sark-cache, to which the others are compared
     #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
     contestants: Option<Vec<Name>>,
     /// Only cases with these words, like `keys=1M,threads=1|2`; may be given more than once
@@ -91,6 +91,12 @@ enum Scenario {
     Churn,
     /// Look up, insert what is missing
     Mixed,
+    /// One key that all threads read, modify and write
+    Hot,
+    /// How long single look-ups and insertions take under churn, to the last percentiles
+    Latency,
+    /// Many entries due at once: when they are gone with nobody calling, and who is held up meanwhile
+    Expiry,
 }
 
 #[derive(Args, Debug)]
@@ -139,6 +145,9 @@ impl Arguments {
             Some(Scenario::GetMany) => scenarios::run(&get_many::GetMany, &settings)?,
             Some(Scenario::Churn) => scenarios::run(&churn::Churn, &settings)?,
             Some(Scenario::Mixed) => scenarios::run(&mixed::Mixed, &settings)?,
+            Some(Scenario::Latency) => scenarios::run(&latency::Latency, &settings)?,
+            Some(Scenario::Expiry) => scenarios::run(&expiry::Expiry, &settings)?,
+            Some(Scenario::Hot) => scenarios::run(&hot::Hot, &settings)?,
             Some(Scenario::Replay(replay)) => replay::run(&settings, &replay.question()?)?,
         };
         if self.common.json {
@@ -153,8 +162,10 @@ impl Arguments {
             quick,
             rounds: rounds.unwrap_or(if quick { 3 } else { 7 }),
             contestants: match contestants {
-                // In the usual order, each once.
-                Some(chosen) => Name::ALL.iter().copied().filter(|name| chosen.contains(name)).collect(),
+                // In the usual order, each once; without our own row no ratio could be taken.
+                Some(chosen) => {
+                    Name::ALL.iter().copied().filter(|name| name.is_ours() || chosen.contains(name)).collect()
+                }
                 None => Name::ALL.to_vec(),
             },
             wishes: cases.clone(),
@@ -197,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn contestants_run_in_the_usual_order_however_they_are_named() {
+    fn contestants_run_in_the_usual_order_beside_ours_however_they_are_named() {
         let arguments = Arguments::parse_from(["sark-bench", "get", "--contestants", "moka,mutex-lru"]);
-        assert_eq!(arguments.settings().contestants, [Name::MutexLru, Name::Moka]);
+        assert_eq!(arguments.settings().contestants, [Name::SarkCache, Name::MutexLru, Name::Moka]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod contestants;
 pub mod machine;
 pub mod measure;
+pub mod percentiles;
 pub mod progress;
 pub mod report;
 pub mod scenarios;

@@ -3,7 +3,7 @@
 //! Rounds run A B C A B C, so that a slow minute of the machine hits all alike, and contestants are compared within
 //! each round before any median is taken.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -62,8 +62,10 @@ pub type Fields = serde_json::Map<String, serde_json::Value>;
 
 /// A contestant in a case, and what it did so far.
 pub struct Entrant {
-    /// Which one.
-    pub name: Name,
+    /// What its rows call it.
+    pub name: &'static str,
+    /// Whether the others are compared with it.
+    pub is_ours: bool,
     /// What it does.
     pub run: Box<dyn Run>,
     /// Operations per run.
@@ -80,10 +82,23 @@ impl Entrant {
     /// # Errors
     /// Whatever `build` says.
     pub fn build<E>(name: Name, operations: u64, build: impl FnOnce() -> Result<Box<dyn Run>, E>) -> Result<Self, E> {
+        Self::called(name.as_str(), name.is_ours(), operations, build)
+    }
+
+    /// The same for what is measured beside the caches.
+    ///
+    /// # Errors
+    /// Whatever `build` says.
+    pub fn called<E>(
+        name: &'static str,
+        is_ours: bool,
+        operations: u64,
+        build: impl FnOnce() -> Result<Box<dyn Run>, E>,
+    ) -> Result<Self, E> {
         let before = machine::threads_of_others();
         let run = build()?;
         let threads_owned = machine::threads_since(before);
-        Ok(Self { name, run, operations, laps: Vec::new(), threads_owned })
+        Ok(Self { name, is_ours, run, operations, laps: Vec::new(), threads_owned })
     }
 
     fn watched(&mut self, lap: u32, operations: u64) -> Lap {
@@ -122,13 +137,12 @@ impl Entrant {
 }
 
 /// Runs all entrants in turn, `rounds` times. `done` hears of each run.
-pub fn interleave(entrants: &mut [Entrant], rounds: u32, mut done: impl FnMut(Name, u32, Duration)) {
+pub fn interleave(entrants: &mut [Entrant], rounds: u32, mut done: impl FnMut(&str)) {
     for round in 0..rounds {
         for entrant in entrants.iter_mut() {
-            let begun = Instant::now();
             let lap = entrant.watched(round, entrant.operations);
             entrant.laps.push(lap);
-            done(entrant.name, round, begun.elapsed());
+            done(entrant.name);
         }
     }
 }

@@ -91,7 +91,7 @@ impl Report {
 
     /// Takes the figures of a case whose rounds are over.
     pub fn take(&mut self, case: &Case, entrants: Vec<Entrant>, effort: &Effort) {
-        let ours = entrants.iter().find(|entrant| entrant.name.is_ours()).map(|ours| ours.laps.clone());
+        let ours = entrants.iter().find(|entrant| entrant.is_ours).map(|ours| ours.laps.clone());
         for mut entrant in entrants {
             let Some(ns_per_op) = Spread::of(entrant.laps.iter().map(|lap| lap.ns_per_op())) else { continue };
             let (gets, hits) = entrant.laps.iter().fold((0, 0), |sum, lap| (sum.0 + lap.gets, sum.1 + lap.hits));

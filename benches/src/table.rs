@@ -13,7 +13,7 @@ use crate::report::{Report, Row};
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
 /// Columns in order; those about which no row says anything are left out.
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 27] = [
     ("case", |row| Some(row.case.clone())),
     ("contestant", |row| Some(row.contestant.clone())),
     ("ns/op", |row| Some(format!("{:.1}", row.ns_per_op.median))),
@@ -23,7 +23,17 @@ const COLUMNS: [Column; 17] = [
     ("p50 ns", |row| percentile(row, "p50")),
     ("p99 ns", |row| percentile(row, "p99")),
     ("p99.9 ns", |row| percentile(row, "p99.9")),
+    ("get p50", |row| nested(row, "get", "p50")),
+    ("get p99.9", |row| nested(row, "get", "p99.9")),
+    ("get p99.99", |row| nested(row, "get", "p99.99")),
+    ("insert p50", |row| nested(row, "insert", "p50")),
+    ("insert p99.9", |row| nested(row, "insert", "p99.9")),
+    ("insert p99.99", |row| nested(row, "insert", "p99.99")),
+    ("reclaimed ms", |row| decimal(row, "reclaimed_after_ms")),
+    ("stall us", |row| decimal(row, "longest_stall_us")),
+    ("p99.9 us", |row| decimal(row, "p999_us")),
     ("hit ratio", |row| row.hit_ratio.map(|ratio| format!("{ratio:.4}"))),
+    ("fairness", |row| row.fields.get("fairness")?.as_f64().map(|share| format!("{share:.2}"))),
     ("hits", |row| count(row, "hits")),
     ("misses", |row| count(row, "misses")),
     ("expired", |row| count(row, "expired")),
@@ -88,6 +98,14 @@ fn count(row: &Row, field: &str) -> Option<String> {
 
 fn percentile(row: &Row, which: &str) -> Option<String> {
     row.fields.get("percentiles_ns")?.get(which)?.as_u64().map(|nanoseconds| nanoseconds.to_string())
+}
+
+fn nested(row: &Row, operation: &str, which: &str) -> Option<String> {
+    row.fields.get("percentiles_ns")?.get(operation)?.get(which)?.as_u64().map(|nanoseconds| nanoseconds.to_string())
+}
+
+fn decimal(row: &Row, field: &str) -> Option<String> {
+    row.fields.get(field)?.as_f64().map(|value| format!("{value:.1}"))
 }
 
 /// The cases in order, each once.

@@ -12,11 +12,11 @@ mod name;
 mod quick_cache;
 mod sark;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::measure::Fields;
 
-pub use name::{Enter, EnterExpiring, Name};
+pub use name::{Enter, EnterExpiring, EnterReclaiming, EnterUpdating, Name};
 
 /// Why a contestant cannot take part in something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +153,21 @@ pub trait Contestant<K: Key, V: Value>: Send + Sync + Sized + 'static {
             each(self.get(key));
         }
     }
+}
+
+/// A cache that can change a value in its place while nobody else sees it.
+pub trait Updating<K: Key, V: Value>: Contestant<K, V> {
+    /// Changes the value of `key` if it is there; says whether it was. `change` is called once then.
+    fn update(&self, key: &K, change: impl Fn(&mut V) + Send + Sync) -> bool;
+
+    /// What this cache calls it, for the row.
+    fn update_is(&self) -> &'static str;
+}
+
+/// A cache that gives back what is dead by itself, with nobody calling, and takes a deadline for each entry.
+pub trait Reclaiming<K: Key, V: Value>: Contestant<K, V> {
+    /// Stores an entry that is live before `due`, on the machine's clock.
+    fn insert_until(&self, key: K, value: V, due: Instant);
 }
 
 /// What a look-up met, for caches on a clock that the workload moves.

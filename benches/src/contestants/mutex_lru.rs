@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Value, hasher};
+use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Updating, Value, hasher};
 
 /// As many shards as let many threads pass without meeting; more made no difference on small machines.
 const MOST_SHARDS: usize = 32;
@@ -71,5 +71,16 @@ impl<K: Key, V: Value> Contestant<K, V> for MutexLru<K, V> {
 
     fn expiry(&self) -> &'static str {
         "none"
+    }
+}
+
+impl<K: Key, V: Value> Updating<K, V> for MutexLru<K, V> {
+    #[inline]
+    fn update(&self, key: &K, change: impl Fn(&mut V) + Send + Sync) -> bool {
+        self.shard(key).lock().get_mut(key).map(change).is_some()
+    }
+
+    fn update_is(&self) -> &'static str {
+        "get_mut under its mutex"
     }
 }

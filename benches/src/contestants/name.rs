@@ -8,7 +8,7 @@ use super::moka::Moka;
 use super::mutex_lru::MutexLru;
 use super::quick_cache::QuickCache;
 use super::sark::{BareShard, Sark};
-use super::{Capacity, Contestant, Expiring, Key, Plan, Reclaim, Value};
+use super::{Absent, Capacity, Contestant, Expiring, Key, Plan, Reclaim, Reclaiming, Updating, Value};
 
 /// A contestant, by the name that rows and `--contestants` use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -43,6 +43,22 @@ pub trait EnterExpiring<K: Key, V: Value> {
     type Output;
     /// Does it.
     fn enter<C: Expiring<K, V>>(self) -> Self::Output;
+}
+
+/// What to do with a cache that changes values in their place, once its type is known.
+pub trait EnterUpdating<K: Key, V: Value> {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn enter<C: Updating<K, V>>(self) -> Self::Output;
+}
+
+/// What to do with a cache that reclaims the dead by itself, once its type is known.
+pub trait EnterReclaiming<K: Key, V: Value> {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn enter<C: Reclaiming<K, V>>(self) -> Self::Output;
 }
 
 impl Name {
@@ -98,6 +114,42 @@ impl Name {
             (Self::QuickCache, Capacity::Bytes(_)) => what.enter::<QuickCache<K, V, true>>(),
             (Self::Moka, _) => what.enter::<Moka<K, V>>(),
         }
+    }
+
+    /// Calls `what` with the type of this cache, if it can change a value in its place. Nothing expires.
+    ///
+    /// # Errors
+    /// Says why it can't.
+    pub fn with_updates<K: Key, V: Value, E: EnterUpdating<K, V>>(self, what: E) -> Result<E::Output, Absent> {
+        const WALL: bool = false;
+        Ok(match self {
+            Self::SarkCache => what.enter::<Sark<K, V, false, WALL>>(),
+            Self::SarkPerCore => what.enter::<Sark<K, V, true, WALL>>(),
+            Self::DashmapDesign => what.enter::<DashmapDesign<K, V, WALL>>(),
+            Self::MutexLru => what.enter::<MutexLru<K, V>>(),
+            Self::QuickCache => what.enter::<QuickCache<K, V, false>>(),
+            Self::Moka => {
+                return Err(Absent(
+                    "it changes no value in its place: and_compute_with makes a new entry from a clone".into(),
+                ));
+            }
+        })
+    }
+
+    /// Calls `what` with the type of this cache, if it reclaims the dead while nobody calls it.
+    ///
+    /// # Errors
+    /// Says why it doesn't.
+    pub fn with_reclaim<K: Key, V: Value, E: EnterReclaiming<K, V>>(self, what: E) -> Result<E::Output, Absent> {
+        const WALL: bool = false;
+        let why = match self {
+            Self::SarkCache => return Ok(what.enter::<Sark<K, V, false, WALL>>()),
+            Self::SarkPerCore => return Ok(what.enter::<Sark<K, V, true, WALL>>()),
+            Self::DashmapDesign => "an expired entry leaves when a get meets it, and not before",
+            Self::MutexLru | Self::QuickCache => "it has no expiry of its own",
+            Self::Moka => "it has no thread: the dead leave when somebody calls it",
+        };
+        Err(Absent(why.into()))
     }
 
     /// Calls `what` with the type of this cache, its entries expiring on a clock that the workload moves.

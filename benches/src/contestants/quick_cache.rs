@@ -1,9 +1,9 @@
 //! `quick_cache`: its `sync` cache with the defaults its users get, apart from the common hasher.
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult};
 use quick_cache::{OptionsBuilder, Weighter};
 
-use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Value, hasher};
+use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Updating, Value, hasher};
 
 /// One unit an entry, or its bytes; decided at compile time, as it would be for its users.
 #[derive(Clone, Debug, Default)]
@@ -57,5 +57,20 @@ impl<K: Key, V: Value, const BYTES: bool> Contestant<K, V> for QuickCache<K, V, 
 
     fn expiry(&self) -> &'static str {
         "none"
+    }
+}
+
+impl<K: Key, V: Value> Updating<K, V> for QuickCache<K, V, false> {
+    #[inline]
+    fn update(&self, key: &K, change: impl Fn(&mut V) + Send + Sync) -> bool {
+        let changed = self.0.entry(key, None, |_, value| {
+            change(value);
+            EntryAction::Retain(())
+        });
+        matches!(changed, EntryResult::Retained(()))
+    }
+
+    fn update_is(&self) -> &'static str {
+        "entry, retaining what was changed"
     }
 }

@@ -1,6 +1,6 @@
 //! `sark-cache`, under both dispatches, and a bare shard of it for replays that leave the dead in their places.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sark_cache::{Cache, Clock, Dispatch, Hands};
@@ -8,7 +8,10 @@ use sark_shard::{Config, Lifetime, Nanos, NoPool, Removed, Room, Shard};
 use serde_json::json;
 
 use super::clock::nanoseconds;
-use super::{Absent, Capacity, Contestant, Departures, Expiring, Found, Hasher, Key, Plan, Reclaim, Value, hasher};
+use super::{
+    Absent, Capacity, Contestant, Departures, Expiring, Found, Hasher, Key, Plan, Reclaim, Reclaiming, Updating, Value,
+    hasher,
+};
 use crate::measure::Fields;
 
 /// The cache; with `HAND`, its clock is moved by the workload.
@@ -108,6 +111,24 @@ impl<K: Key, V: Value, const PER_CORE: bool, const HAND: bool> Contestant<K, V> 
     #[inline]
     fn get_many(&self, keys: &[K], each: impl FnMut(Option<V>)) {
         self.cache.get_many(keys).into_iter().for_each(each);
+    }
+}
+
+impl<K: Key, V: Value, const PER_CORE: bool> Updating<K, V> for Sark<K, V, PER_CORE, false> {
+    #[inline]
+    fn update(&self, key: &K, change: impl Fn(&mut V) + Send + Sync) -> bool {
+        self.cache.update(key, change).is_some()
+    }
+
+    fn update_is(&self) -> &'static str {
+        "update"
+    }
+}
+
+impl<K: Key, V: Value, const PER_CORE: bool> Reclaiming<K, V> for Sark<K, V, PER_CORE, false> {
+    #[inline]
+    fn insert_until(&self, key: K, value: V, due: Instant) {
+        self.cache.insert_with_ttl(key, value, due.saturating_duration_since(Instant::now()));
     }
 }
 

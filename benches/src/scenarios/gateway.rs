@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use serde_json::json;
 
 use super::Settings;
 use crate::amount::Share;
@@ -20,6 +19,7 @@ use crate::case::{Case, choose};
 use crate::contestants::{Absent, EnterExpiring, Expiring, Found, Plan};
 use crate::machine;
 use crate::measure::{Effort, Entrant, Fields, Lap, Run, interleave};
+use crate::percentiles::{histogram, merge, summary};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::trace::Trace;
@@ -81,7 +81,7 @@ pub fn run(settings: &Settings, job: &Job) -> Result<Report> {
             Err(why) => report.miss(&case, name, why),
         }
     }
-    interleave(&mut entrants, settings.rounds, |name, _, _| progress.step(name.as_str()));
+    interleave(&mut entrants, settings.rounds, |name| progress.step(name));
     report.take(&case, entrants, &effort);
     progress.end();
     Ok(report)
@@ -127,11 +127,6 @@ struct Gateway<C> {
     /// Requests of the longest run so far, which is the one that is told of.
     most: u64,
     budget: Duration,
-}
-
-/// Latencies in nanoseconds, to three digits; those above a minute count as one.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(60_000_000_000, 3).expect("the bounds and the precision are valid")
 }
 
 /// What one thread saw.
@@ -199,7 +194,7 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
         let sum = |field: fn(&Tally) -> u64| tallies.iter().map(field).sum::<u64>();
         let (requests, hits, dead) = (sum(|tally| tally.requests), sum(|tally| tally.hits), sum(|tally| tally.dead));
         for tally in &tallies {
-            self.latencies.add(&tally.latencies).expect("both histograms have the same bounds");
+            merge(&mut self.latencies, &tally.latencies);
         }
         if requests > self.most {
             self.most = requests;
@@ -225,10 +220,8 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
     }
 
     fn finish(&mut self) -> Fields {
-        let at = |quantile| self.latencies.value_at_quantile(quantile);
         let mut fields = std::mem::take(&mut self.outcome);
-        let percentiles = json!({"p50": at(0.5), "p99": at(0.99), "p99.9": at(0.999), "max": self.latencies.max()});
-        fields.insert("percentiles_ns".into(), percentiles);
+        fields.insert("percentiles_ns".into(), summary(&self.latencies));
         fields
     }
 }

@@ -4,9 +4,12 @@
 //! share [`run`]. `replay` and the main job work through a recorded or simulated stream and have their own.
 
 pub mod churn;
+pub mod expiry;
 pub mod gateway;
 pub mod get;
 pub mod get_many;
+pub mod hot;
+pub mod latency;
 pub mod mixed;
 pub mod replay;
 
@@ -44,8 +47,13 @@ pub trait Scenario {
     /// Its name on the command line and in reports.
     const NAME: &'static str;
 
-    /// Operations of a full run, and the time after which a contestant does fewer.
+    /// Operations of a full run, and the time after which a contestant does fewer. A scenario that lasts a fixed time has
+    /// one operation, and takes that time from the effort.
     const FULL_RUN: (u64, Duration);
+    /// Rounds beyond which nothing new is learned.
+    const MOST_ROUNDS: u32 = u32::MAX;
+    /// Whether runs are lengthened until they fit the time. Those of a fixed length aren't.
+    const CALIBRATED: bool = true;
 
     /// All its cases.
     fn cases(&self) -> Vec<Self::Case>;
@@ -64,7 +72,7 @@ impl Settings {
     /// The effort of one case.
     fn effort(&self, (operations, budget): (u64, Duration)) -> Effort {
         let (fewer, sooner) = if self.quick { QUICKER } else { (1, 1) };
-        Effort { rounds: self.rounds, operations: operations / fewer, budget: budget / sooner }
+        Effort { rounds: self.rounds, operations: (operations / fewer).max(1), budget: budget / sooner }
     }
 }
 
@@ -75,8 +83,9 @@ impl Settings {
 pub fn run<S: Scenario>(scenario: &S, settings: &Settings) -> Result<Report> {
     let cases = choose(scenario.cases(), &settings.wishes, |case| scenario.words(*case))?;
     let effort = settings.effort(S::FULL_RUN);
-    let mut report = Report::new(S::NAME, settings.rounds, &settings.contestants);
-    let steps = cases.len() * settings.contestants.len() * settings.rounds as usize;
+    let effort = Effort { rounds: effort.rounds.min(S::MOST_ROUNDS), ..effort };
+    let mut report = Report::new(S::NAME, effort.rounds, &settings.contestants);
+    let steps = cases.len() * settings.contestants.len() * effort.rounds as usize;
     let mut progress = Progress::new(steps as u64);
     for case in cases {
         let words = scenario.words(case);
@@ -86,13 +95,15 @@ pub fn run<S: Scenario>(scenario: &S, settings: &Settings) -> Result<Report> {
         for &name in &settings.contestants {
             match Entrant::build(name, effort.operations, || build(name)) {
                 Ok(mut entrant) => {
-                    entrant.calibrate(&effort);
+                    if S::CALIBRATED {
+                        entrant.calibrate(&effort);
+                    }
                     entrants.push(entrant);
                 }
                 Err(why) => report.miss(&words, name, why),
             }
         }
-        interleave(&mut entrants, effort.rounds, |name, _, _| progress.step(name.as_str()));
+        interleave(&mut entrants, effort.rounds, |name| progress.step(name));
         report.take(&words, entrants, &effort);
     }
     progress.end();

@@ -84,7 +84,7 @@ pub fn run(settings: &Settings, question: &Question) -> Result<Report> {
                 Err(why) => report.miss(&words, name, why),
             }
         }
-        interleave(&mut entrants, settings.rounds, |name, _, _| progress.step(name.as_str()));
+        interleave(&mut entrants, settings.rounds, |name| progress.step(name));
         report.take(&words, entrants, &effort);
     }
     progress.end();

@@ -1,0 +1,39 @@
+//! How long single operations took: histograms of nanoseconds, and what rows say of them.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// An empty histogram of nanoseconds, to three digits; those above a minute count as one.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(60_000_000_000, 3).expect("the bounds and the precision are valid")
+}
+
+/// Adds what another thread or round saw.
+pub fn merge(all: &mut Histogram<u64>, more: &Histogram<u64>) {
+    all.add(more).expect("all histograms here have the same bounds");
+}
+
+/// The percentiles that rows show, by name. How deep they go is limited by the number of operations, which stands beside.
+pub fn summary(histogram: &Histogram<u64>) -> Value {
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    json!({
+        "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999), "p99.99": at(0.9999),
+        "max": histogram.max(), "count": histogram.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slow_operation_in_a_thousand_shows_at_its_percentile_and_not_before() {
+        let (mut all, mut slow) = (histogram(), histogram());
+        (0..998).for_each(|_| all.record(100).unwrap());
+        (0..2).for_each(|_| slow.record(5_000_000).unwrap());
+        merge(&mut all, &slow);
+        let summary = summary(&all);
+        assert_eq!((&summary["p50"], &summary["p99"], &summary["count"]), (&100.into(), &100.into(), &1000.into()));
+        assert!(summary["p99.9"].as_u64().unwrap() >= 5_000_000);
+    }
+}
