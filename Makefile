@@ -7,8 +7,11 @@ CARGO ?= cargo
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-run: ## build everything and compare the caches on the load of an authorization gateway
+run: ## build everything and compare the caches on the load of an authorization gateway, then policy hits in Python beside Redis
 	$(CARGO) run --release -q -p sark-bench
+	@if command -v redis-server >/dev/null; then \
+		scripts/python.sh python -m sark_cache.bench policy --quick || echo "The Python package could not be built: no policy hits beside Redis."; \
+	else echo "No policy hits beside Redis: redis-server is not installed."; fi
 
 test: test-rust test-python ## all tests
 

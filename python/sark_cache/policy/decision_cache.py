@@ -129,6 +129,7 @@ class DecisionCache(EvaluatingCache):
         try:
             # The token first: what is invalidated from now on makes it void.
             token, key = self._token_and_key(user_id, action, resource, context)
+            self._metrics.uncacheable += key is None
             if key is None or self._never_stored(sensitivity):
                 found = None
             elif self._engine_tells_ttl():

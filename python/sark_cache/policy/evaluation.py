@@ -142,6 +142,7 @@ class EvaluatingCache(BasePolicyCache):
         evaluate: Evaluate,
     ) -> None:
         """Has a decision that is still good evaluated again, in the background, for the same time as before."""
+        context = _copied(context)
 
         async def work() -> _Outcome:
             try:

@@ -243,11 +243,12 @@ def test_a_request_that_can_not_have_a_key_is_not_cached_and_counted(cache: Any)
         assert await cache.set(*REQUEST, ALLOW, {"when": object()}) is False
         assert await cache.get(*REQUEST, {"when": object()}) is None
         assert await cache.get_batch([(*REQUEST, {"when": object()})]) == [None]
+        assert await cache.lookup(*REQUEST, {"when": object()}) == (None, None, None, None, None)
         assert "not cacheable" in (await cache.explain(*REQUEST, {"when": object()})).reason
 
     run(scenario())
-    assert cache.metrics.uncacheable >= 3
-    assert cache.metrics.misses == cache.metrics.total_requests == 2
+    assert cache.metrics.uncacheable >= 4
+    assert cache.metrics.misses == cache.metrics.total_requests == 3
 
 
 def test_a_batch_answers_in_order(cache: Any) -> None:
