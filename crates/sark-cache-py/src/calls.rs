@@ -45,14 +45,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         names: &[&str; N],
         required: usize,
     ) -> PyResult<[Option<Borrowed<'a, 'py, PyAny>>; N]> {
+        if self.names.is_null() && (required..=N).contains(&self.positional) {
+            // Of a length known to the compiler, so it is no loop.
+            return Ok(std::array::from_fn(|index| self.values.get(index).map(|&value| self.borrow(value))));
+        }
         let mut parsed = [None; N];
-        if self.values.len() > N || self.positional < required || !self.names.is_null() {
-            self.parse_names(function, names, required, &mut parsed)?;
-            return Ok(parsed);
-        }
-        for (place, &value) in parsed.iter_mut().zip(self.values) {
-            *place = Some(self.borrow(value));
-        }
+        self.parse_names(function, names, required, &mut parsed)?;
         Ok(parsed)
     }
 

@@ -9,7 +9,11 @@ use crate::object::Object;
 /// What leaves a shard. Made before the shard is taken, so that it is dropped after the release. The usual one or two need
 /// no allocation.
 #[derive(Default)]
-pub(crate) struct Outgoing(SmallVec<[Removed<Key, Object>; 2]>);
+pub(crate) struct Outgoing {
+    removed: SmallVec<[Removed<Key, Object>; 2]>,
+    /// A value that another took the place of, if nobody wants to hear of it.
+    pub(super) displaced: Option<Object>,
+}
 
 impl Outgoing {
     #[inline]
@@ -17,24 +21,30 @@ impl Outgoing {
         Self::default()
     }
 
+    /// Drops everything. The usual case, in which there is nothing or one value, costs no call to find that out.
+    #[inline]
+    pub(crate) fn discard(self) {
+        let Self { removed, displaced } = self;
+        if removed.is_empty() {
+            std::mem::forget(removed);
+        }
+        drop(displaced);
+    }
+
+    /// The entries, to be told of.
+    pub(crate) fn entries(self) -> impl Iterator<Item = Removed<Key, Object>> {
+        self.removed.into_iter()
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.removed.is_empty()
     }
 }
 
 impl Removals<Key, Object> for Outgoing {
     #[inline]
     fn push(&mut self, removed: Removed<Key, Object>) {
-        self.0.push(removed);
-    }
-}
-
-impl IntoIterator for Outgoing {
-    type Item = Removed<Key, Object>;
-    type IntoIter = smallvec::IntoIter<[Self::Item; 2]>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.removed.push(removed);
     }
 }

@@ -87,12 +87,11 @@ impl Store {
     /// Drops what left, or tells of it.
     #[inline]
     fn settle(&self, py: Python<'_>, out: Outgoing) -> PyResult<()> {
-        if out.is_empty() {
-            // Nothing to drop: not even the call that finds that out.
-            std::mem::forget(out);
-            return Ok(());
+        if !out.is_empty() && self.hooks.has(Hook::OnEvict) {
+            return self.hooks.tell(py, out.entries());
         }
-        if self.hooks.has(Hook::OnEvict) { self.hooks.tell(py, out.into_iter()) } else { Ok(()) }
+        out.discard();
+        Ok(())
     }
 
     /// The value of a key; a hit makes it the most recently used.
@@ -416,7 +415,8 @@ impl Store {
         let weight = if self.is_weighted() { self.hooks.weigh(value)? } else { 1 };
         let lifetime = self.lifetime(ttl);
         let now = self.clock.for_storing(value.py(), &self.hooks)?;
-        Ok(Arrival { sought, value, weight, lifetime, now })
+        let plain = !self.is_weighted() && !self.hooks.has(Hook::OnEvict);
+        Ok(Arrival { sought, value, weight, lifetime, now, plain })
     }
 
     #[inline]
@@ -444,6 +444,8 @@ struct Arrival<'a, 'py> {
     weight: u32,
     lifetime: Lifetime,
     now: Nanos,
+    /// All weigh the same, and nobody is told of what leaves: a value can take the place of another just so.
+    plain: bool,
 }
 
 impl Arrival<'_, '_> {
@@ -457,8 +459,19 @@ impl Arrival<'_, '_> {
             // What is due may have been the very entry.
             place = place.filter(|&slot| shard.key_at(slot).is_some());
         }
-        let (key, value) = (self.sought.to_key(), Object::new(self.value));
-        match self.put(shard, place, key, value, self.lifetime, out) {
+        let mut value = Object::new(self.value);
+        if self.plain
+            && let Some(slot) = place
+        {
+            value = match shard.swap_slot(slot, value, self.lifetime, self.now) {
+                Ok(older) => {
+                    out.displaced = Some(older);
+                    return None;
+                }
+                Err(value) => value,
+            };
+        }
+        match self.put(shard, place, self.sought.to_key(), value, self.lifetime, out) {
             Insertion::Short { key, value, .. } => {
                 let rejected = self.put(shard, place, key, value, Lifetime::For(0), out);
                 debug_assert!(matches!(rejected, Insertion::Rejected));

@@ -157,7 +157,8 @@ impl<K, V> Shard<K, V> {
 
     /// Puts a value in the place of another, which comes back with its weight. Runs none of the
     /// caller's code.
-    fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
+    #[inline]
+    pub(super) fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
         self.promotions.note(slot, &mut self.slab);
         let capacity = self.slab.capacity();
         let old = self.weights.get(slot);

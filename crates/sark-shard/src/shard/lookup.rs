@@ -215,6 +215,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Ends an update of which the slot is known.
+    #[inline]
     pub(super) fn update_found<R>(
         &mut self,
         slot: Option<Slot>,

@@ -9,7 +9,7 @@ use equivalent::Equivalent;
 use super::insert::New;
 use super::{Changed, EntryRef, Insertion, Shard};
 use crate::index::ShortHash;
-use crate::removed::Removals;
+use crate::removed::{RemovalCause, Removals};
 use crate::room::Pool;
 use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
@@ -133,5 +133,23 @@ impl<K, V> Shard<K, V> {
         removed: &mut impl Removals<K, V>,
     ) -> Insertion<K, V> {
         self.store(None, New { hash: ShortHash::of(hash), key, value, weight, lifetime }, now, pool, removed)
+    }
+    /// Puts `value` in the place of a live one, for its weight, and returns that: [`replace_slot`](Self::replace_slot) for
+    /// who has no use for the key. Counts as [`RemovalCause::Replaced`](crate::RemovalCause::Replaced). O(1).
+    ///
+    /// # Errors
+    ///
+    /// Gives `value` back, having done nothing, if the slot has no live entry, or if `lifetime` keeps nothing.
+    #[inline]
+    pub fn swap_slot(&mut self, slot: Slot, value: V, lifetime: Lifetime, now: Nanos) -> Result<V, V> {
+        match self.deadlines.fixed(lifetime, now) {
+            Some(fixed) if self.slab.is_live(slot) && !self.deadlines.is_dead(slot, now) => {
+                let weight = self.weights.get(slot);
+                let (older, _) = self.exchange(slot, value, weight, fixed, now);
+                self.count(RemovalCause::Replaced);
+                Ok(older)
+            }
+            _ => Err(value),
+        }
     }
 }

@@ -399,6 +399,38 @@ fn a_slot_without_an_entry_is_like_a_key_that_is_not_there() {
 }
 
 #[test]
+fn a_swap_is_a_replacement_that_leaves_the_key_and_gives_the_value_back() {
+    let mut shard = shard(Config::default());
+    for key in [1, 2] {
+        put_for(&mut shard, key, Lifetime::For(90), 0);
+    }
+    let slot = shard.slot(hash(1), &1).unwrap();
+    assert_eq!(shard.swap_slot(slot, 10, Lifetime::For(200), Nanos(50)), Ok(1));
+    shard.validate();
+    assert_eq!((shard.peek(hash(1), &1, Nanos(240)), shard.counters().replaced), (Some(&10), 1));
+    assert_eq!(shard.iter().map(|entry| *entry.key).collect::<Vec<_>>(), [2, 1], "it is a use");
+    let dead = shard.slot(hash(2), &2).unwrap();
+    assert_eq!(shard.swap_slot(dead, 20, Lifetime::Default, Nanos(90)), Err(20), "a dead entry is another thing");
+    assert_eq!(shard.swap_slot(slot, 11, Lifetime::For(0), Nanos(90)), Err(11), "nor is it to forget");
+    assert_eq!((shard.len(), shard.counters().replaced), (2, 1));
+}
+
+#[test]
+fn an_absent_key_can_be_stored_without_a_second_look() {
+    let mut shard = shard(entries(1));
+    let mut out = Out::new();
+    for key in [1, 2] {
+        assert_eq!(shard.slot(hash(key), &key), None);
+        shard.count_miss();
+        let kept = shard.insert_absent(hash(key), key, key, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut out);
+        assert_eq!(kept, Insertion::Inserted);
+    }
+    shard.validate();
+    assert_eq!(causes(&out), [(1, RemovalCause::Size)]);
+    assert_eq!((shard.slot(hash(1), &1), shard.counters().misses), (None, 2));
+}
+
+#[test]
 fn entries_without_a_size_are_entries_all_the_same() {
     let mut shard = Shard::<(), ()>::new(entries(1));
     let mut out = Vec::new();
