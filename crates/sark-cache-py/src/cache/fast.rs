@@ -112,10 +112,14 @@ fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> 
     };
     let default = or_none(py, default);
     let mut values: Vec<Object> = Vec::with_capacity(keys.len());
+    // In its place: what is collected into a result is moved, and this is a kilobyte.
+    let mut sought: SmallVec<[Sought<'_, '_>; WINDOW]> = SmallVec::new();
     for window in keys.as_slice().chunks(WINDOW) {
-        let sought =
-            window.iter().map(|key| Sought::new(key.as_borrowed())).collect::<PyResult<SmallVec<[_; WINDOW]>>>();
-        store.get_many(py, &sought?, |value| values.push(value.unwrap_or_else(|| default.another())))?;
+        sought.clear();
+        for key in window {
+            sought.push(Sought::new(key.as_borrowed())?);
+        }
+        store.get_many(py, &sought, |value| values.push(value.unwrap_or_else(|| default.another())))?;
     }
     Ok(Object::from(PyList::new(py, values.into_iter().map(|value| value.into_bound(py)))?.into_any()))
 }
