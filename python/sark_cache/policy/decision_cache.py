@@ -155,7 +155,8 @@ class DecisionCache(EvaluatingCache):
     ) -> tuple[Token | None, str | None]:
         try:
             return self._generations.token(user_id), self._key(user_id, action, resource, context)
-        except Uncacheable:
+        except Uncacheable as error:
+            self._log.debug("policy cache: not cacheable: %s", error)
             return None, None
 
     async def _get_and_revalidate(

@@ -55,7 +55,7 @@ def test_what_was_stored_is_found_and_nothing_else(cache: Any) -> None:
 
 
 @given(decisions)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_decision_comes_back_exactly_as_the_standard_library_would_read_it(decision: dict[str, Any]) -> None:
     cache = RustPolicyCache()
 

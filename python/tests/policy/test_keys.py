@@ -58,7 +58,7 @@ def key(*request: Any) -> str:
 
 
 @given(requests, requests)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_two_requests_have_one_key_exactly_if_they_are_the_same(one: Any, other: Any) -> None:
     equal = all(same(a, b) for a, b in zip(one[:3], other[:3], strict=True)) and same(covered(one[3]), covered(other[3]))
     assert (key(*one) == key(*other)) == equal
@@ -70,18 +70,19 @@ def covered(context: Any) -> Any:
 
 
 @given(values, values)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_two_values_have_one_encoding_exactly_if_they_are_the_same(one: Any, other: Any) -> None:
     assert (encode(one) == encode(other)) == same(one, other)
 
 
 @given(st.tuples(scalars, scalars, scalars, st.none() | values))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_the_native_module_builds_the_same_keys_to_the_byte(request: Any) -> None:
     assert FRONT.key(STATE, *request) == key(*request)
 
 
 @given(st.permutations(["a", "b", "now", "é", "𝄞", ""]), values)
+@settings(deadline=None)
 def test_the_order_of_fields_makes_no_difference(names: list[str], value: Any) -> None:
     context = {name: [name, value] for name in names}
     ordered = {name: [name, value] for name in sorted(names)}

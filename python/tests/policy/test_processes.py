@@ -13,7 +13,10 @@ import pytest
 
 RunPython = Callable[..., str]
 
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
 
+
+@forks
 @pytest.mark.parametrize("kind", ["RustPolicyCache", "PythonPolicyCache"])
 def test_a_forked_child_starts_empty_and_can_start_its_own_cleanup(run_python: RunPython, kind: str) -> None:
     output = run_python(
@@ -70,12 +73,15 @@ def test_a_forked_child_starts_empty_and_can_start_its_own_cleanup(run_python: R
     assert output.split() == ["child", "parent"]
 
 
+@forks
 def test_a_fork_does_not_wait_for_a_lock_that_a_thread_of_the_parent_holds(run_python: RunPython) -> None:
     run_python(
         """
-        import asyncio, os, threading
+        import asyncio, os, threading, warnings
         from sark_cache.policy import PythonPolicyCache
 
+        # Newer Pythons warn of forking with threads, which is what this is about.
+        warnings.simplefilter("ignore", DeprecationWarning)
         cache = PythonPolicyCache()
         held, go_on = threading.Event(), threading.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -82,6 +83,7 @@ def test_ordinary_counters_are_brought_up_to_date_by_flushing() -> None:
     assert registry.get_sample_value("sark_cache_policy_hits_total") == 7
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
 def test_processes_are_summed_in_multiprocess_mode(run_python: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     output = run_python(

@@ -199,3 +199,27 @@ def test_settings_may_be_changed_while_it_runs(cache: Any, engine: MagicMock) ->
     cache.use_optimized_ttl = True
     cache.OPTIMIZED_TTL["critical"] = 0
     assert run(cache.set(*REQUEST, ALLOW, sensitivity="critical")) is False
+
+
+def test_the_log_is_the_one_that_was_passed_and_formats_nothing_itself(engine: MagicMock) -> None:
+    logger = MagicMock()
+    with patch.object(rust_cache, "RustCache", return_value=engine):
+        cache = rust_cache.RustPolicyCache(logger=logger)
+    engine.get.side_effect = OSError("no engine")
+    run(cache.get(*REQUEST))
+    template, *arguments = logger.warning.call_args[0]
+    assert "%s" in template
+    assert template % tuple(arguments) == "policy cache: get failed: OSError: no engine"
+    engine.get.side_effect = None
+    logger.reset_mock()
+    run(cache.get(*REQUEST))
+    engine.get.return_value = json.dumps(ALLOW)
+    run(cache.get(*REQUEST))
+    assert logger.mock_calls == []
+
+
+def test_the_log_says_which_part_of_a_request_can_not_be_in_a_key(caplog: pytest.LogCaptureFixture) -> None:
+    cache = rust_cache.RustPolicyCache()
+    with caplog.at_level("DEBUG", "sark_cache.policy"):
+        run(cache.get_or_evaluate(*REQUEST, {"ip": "x", "when": {1, 2}}, evaluate=lambda: ALLOW))
+    assert "context['when'] is of type set" in caplog.text
