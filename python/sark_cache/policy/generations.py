@@ -65,10 +65,11 @@ class Generations:
     def replace_everything(self) -> None:
         """Makes every entry unreachable, and every token void."""
         with self._lock:
+            # The time first: whoever sees the new generation also sees that it is new.
+            self._everything_replaced = self._last = monotonic()
             # A new pair, never the old dict emptied: a reader holds both parts of the old one, or both of the new.
             self.state = (urandom(16), {})
             self._user_replaced = {}
-            self._everything_replaced = self._last = monotonic()
 
     def replace_user(self, user_id: str) -> None:
         """Makes every entry of a user unreachable, and every token of that user void."""
@@ -77,8 +78,8 @@ class Generations:
             users = self.state[1]
             if len(users) >= MOST_USERS and user not in users:
                 return self.replace_everything()
-            users[user] = urandom(16)
             self._user_replaced[user] = self._last = monotonic()
+            users[user] = urandom(16)
 
     def delete(self, key: str) -> None:
         """Notes that one key was invalidated. To be called before it is removed from the engine."""

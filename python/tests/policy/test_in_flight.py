@@ -227,6 +227,23 @@ def test_an_engine_that_fails_to_clear_still_has_nothing_to_be_found(kind: Any) 
     run(scenario())
 
 
+@pytest.mark.parametrize("replace", [lambda one: one.replace_user("alice"), lambda one: one.replace_everything()])
+def test_whoever_sees_a_new_generation_sees_that_it_is_new(
+    replace: Callable[[Generations], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a `set` without a token, in another thread, could take an old evaluation for one of after."""
+    generations = Generations()
+    seen: list[bool] = []
+
+    def a_new_one(size: int) -> bytes:
+        seen.append(generations.invalidated_within(10, "alice", "key") and not generations.quiet_for(10))
+        return bytes(size)
+
+    monkeypatch.setattr(room, "urandom", a_new_one)
+    replace(generations)
+    assert seen == [True]
+
+
 def test_users_beyond_the_bound_cost_everybody_their_decisions_but_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MOST_USERS", 4)
     generations = Generations()
