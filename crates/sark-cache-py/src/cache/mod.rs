@@ -1,15 +1,18 @@
 //! `Cache`: Python objects under any hashable keys, least recently used out first, with deadlines.
 //!
-//! `store` has the operations, `find` finds keys, `hooks` calls the caller's functions, `clock` knows the time, `outgoing`
-//! carries out what leaves. Here is the class: what Python sees, and the garbage collector. The methods that are called all
-//! the time are in `fast`. What needs no speed is Python: views, pickling, waiting for each other (`python/sark_cache`).
+//! `store` and `whole` have the operations, `arrival` lets entries in, `find` finds keys, `hooks` calls the caller's functions,
+//! `clock` knows the time, `outgoing` carries out what leaves. Here is the class: what Python sees, and the garbage collector.
+//! The methods that are called all the time are in `fast`. What needs no speed is Python: views, pickling, waiting for each
+//! other (`python/sark_cache`).
 
+mod arrival;
 mod clock;
 mod fast;
 mod find;
 mod hooks;
 mod outgoing;
 mod store;
+mod whole;
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,5 @@
-//! The operations of a cache on its shard, with all that has to happen before it is taken and after it is released.
+//! What a cache does with one key or a few, with all that has to happen before its shard is taken and after it is released.
+//! `whole` is what it does with all of them, `arrival` how an entry comes in.
 //!
 //! Each follows one pattern: hash, weigh and read the time with nothing owned; find the place and change it in one hold
 //! (`find`), so that it is atomic; drop what left, or tell of it, when nothing is owned any more.
@@ -8,9 +9,9 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
-use sark_shard::{Config, Counters, Insertion, Lifetime, Nanos, NoPool, Room, Shard, Slot};
+use sark_shard::{Config, Lifetime, Nanos, Room, Shard, Slot};
 
+use super::arrival::Arrival;
 use super::clock::CacheClock;
 use super::find;
 use super::hooks::{Hook, Hooks};
@@ -20,21 +21,16 @@ use crate::key::{Key, Sought};
 use crate::object::Object;
 use crate::ownership::Owned;
 
-/// An insertion reclaims up to so many dead entries first.
-const RECLAIM_PER_INSERT: usize = 16;
-/// Long work gives the shard back after so many entries, to drop them.
-const SLICE: usize = 256;
-
-type ObjectShard = Shard<Key, Object>;
+pub(super) type ObjectShard = Shard<Key, Object>;
 
 /// A cache's shard and rules.
 pub(crate) struct Store {
-    shard: Owned<ObjectShard>,
-    clock: CacheClock,
+    pub(super) shard: Owned<ObjectShard>,
+    pub(super) clock: CacheClock,
     pub(super) hooks: Hooks,
     /// The calls of factories that are under way; made by the first `get_or_set` that misses.
-    flights: Owned<Option<Object>>,
-    maxsize: AtomicU64,
+    pub(super) flights: Owned<Option<Object>>,
+    pub(super) maxsize: AtomicU64,
     pub(super) ttl: Option<Duration>,
     pub(super) tti: Option<Duration>,
     pub(super) name: Option<String>,
@@ -75,18 +71,18 @@ impl Store {
         self.maxsize.load(Ordering::Relaxed)
     }
 
-    fn is_weighted(&self) -> bool {
+    pub(super) fn is_weighted(&self) -> bool {
         self.hooks.has(Hook::GetSizeOf)
     }
 
     #[inline]
-    fn now(&self, py: Python<'_>) -> PyResult<Nanos> {
+    pub(super) fn now(&self, py: Python<'_>) -> PyResult<Nanos> {
         self.clock.for_reading(py, &self.hooks)
     }
 
     /// Drops what left, or tells of it.
     #[inline]
-    fn settle(&self, py: Python<'_>, out: Outgoing) -> PyResult<()> {
+    pub(super) fn settle(&self, py: Python<'_>, out: Outgoing) -> PyResult<()> {
         if !out.is_empty() && self.hooks.has(Hook::OnEvict) {
             return self.hooks.tell(py, out.entries());
         }
@@ -293,117 +289,6 @@ impl Store {
         Ok(there)
     }
 
-    /// Reclaims everything due; how many that was.
-    pub(super) fn expire(&self, py: Python<'_>) -> PyResult<usize> {
-        let now = self.now(py)?;
-        let mut expired = 0;
-        loop {
-            let mut out = Outgoing::new();
-            let progress = self.shard.run(py, |shard| shard.advance(now, SLICE, &mut out))?;
-            self.settle(py, out)?;
-            expired += progress.expired;
-            if !progress.more {
-                return Ok(expired);
-            }
-        }
-    }
-
-    /// What live entries take up, everything due reclaimed first.
-    pub(super) fn used(&self, py: Python<'_>) -> PyResult<Room> {
-        self.expire(py)?;
-        Ok(self.shard.run(py, |shard| shard.used())?)
-    }
-
-    /// The sum of sizes: the number of entries without `getsizeof`.
-    pub(super) fn currsize(&self, py: Python<'_>) -> PyResult<u64> {
-        let used = self.used(py)?;
-        Ok(if self.is_weighted() { used.weight } else { used.entries })
-    }
-
-    /// Changes the bound, and evicts down to it.
-    pub(super) fn resize(&self, py: Python<'_>, maxsize: u64) -> PyResult<()> {
-        self.maxsize.store(maxsize, Ordering::Relaxed);
-        self.shard.run(py, |shard| shard.set_budget(room(maxsize, self.is_weighted())))?;
-        loop {
-            let mut out = Outgoing::new();
-            let within = self.shard.run(py, |shard| shard.enforce_budget(SLICE, &mut out))?;
-            self.settle(py, out)?;
-            if within {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Removes everything at one moment.
-    pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        let contents = self.shard.run(py, Shard::clear)?;
-        if self.hooks.has(Hook::OnEvict) { self.hooks.tell(py, contents) } else { Ok(()) }
-    }
-
-    /// All live entries at one moment, least recently used first.
-    pub(super) fn entries(&self, py: Python<'_>) -> PyResult<Vec<Found>> {
-        let now = self.now(py)?;
-        let entries = self.shard.run(py, |shard| {
-            let live = shard.iter().filter(|entry| !entry.is_dead(now));
-            live.map(|entry| Found {
-                key: entry.key.object.another(),
-                value: entry.value.another(),
-                remaining: entry.deadline.map(|deadline| deadline.0.saturating_sub(now.0)),
-            })
-            .collect()
-        })?;
-        Ok(entries)
-    }
-
-    pub(super) fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
-        Ok(self.shard.run(py, |shard| shard.counters())?)
-    }
-
-    /// Who sees to it that a key is computed once at a time.
-    pub(super) fn flights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(flights) = self.flights.run(py, |flights| flights.as_ref().map(Object::another))? {
-            return Ok(flights.into_bound(py));
-        }
-        let new = Object::from(super::python(py, "_singleflight", "Flights")?.call0()?);
-        // Another thread may have come first while this one was made.
-        let mut new = Some(new);
-        let flights = self.flights.run(py, |flights| {
-            if flights.is_none() {
-                *flights = new.take();
-            }
-            flights.as_ref().map(Object::another)
-        })?;
-        match flights {
-            Some(flights) => Ok(flights.into_bound(py)),
-            None => unreachable!("there was one, or this was put there"),
-        }
-    }
-
-    /// Shows everything to the garbage collector, always.
-    pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.hooks.visit(visit)?;
-        let visit_flights = |flights: &mut Option<Object>| flights.iter().try_for_each(|flights| flights.visit(visit));
-        // SAFETY: called by the traversal alone.
-        unsafe { self.flights.inspect(visit_flights)? };
-        let visit_all = |shard: &mut ObjectShard| {
-            shard.iter().try_for_each(|entry| {
-                entry.key.object.visit(visit)?;
-                entry.value.visit(visit)
-            })
-        };
-        // SAFETY: called by the traversal alone.
-        unsafe { self.shard.inspect(visit_all) }
-    }
-
-    /// Gives everything up to the garbage collector: contents and functions are dropped with nothing owned.
-    pub(super) fn give_up(&self, py: Python<'_>) -> PyResult<()> {
-        let contents = self.shard.run(py, Shard::clear)?;
-        let functions = self.hooks.take(py)?;
-        let flights = self.flights.run(py, Option::take)?;
-        drop((contents, functions, flights));
-        Ok(())
-    }
-
     /// Weighs an entry, and makes sure that its time will be looked at.
     #[inline]
     fn arrival<'a, 'py>(
@@ -437,71 +322,6 @@ impl Store {
     }
 }
 
-/// An entry on its way in, with all that is decided about it before the shard is taken. References are taken when it is stored.
-struct Arrival<'a, 'py> {
-    sought: &'a Sought<'a, 'py>,
-    value: Borrowed<'a, 'py, PyAny>,
-    weight: u32,
-    lifetime: Lifetime,
-    now: Nanos,
-    /// All weigh the same, and nobody is told of what leaves: a value can take the place of another just so.
-    plain: bool,
-}
-
-impl Arrival<'_, '_> {
-    /// Stores it in the place of its key. If it is heavier than the whole cache, forgets the older value, which would be wrong
-    /// from now on, and returns the weight.
-    #[inline]
-    fn store(&self, shard: &mut ObjectShard, place: Option<Slot>, out: &mut Outgoing) -> Option<u32> {
-        let mut place = place;
-        if shard.has_deadlines() && shard.next_deadline().is_some_and(|due| due <= self.now) {
-            shard.advance(self.now, RECLAIM_PER_INSERT, out);
-            // What is due may have been the very entry.
-            place = place.filter(|&slot| shard.key_at(slot).is_some());
-        }
-        let mut value = Object::new(self.value);
-        if self.plain
-            && let Some(slot) = place
-        {
-            value = match shard.swap_slot(slot, value, self.lifetime, self.now) {
-                Ok(older) => {
-                    out.displaced = Some(older);
-                    return None;
-                }
-                Err(value) => value,
-            };
-        }
-        match self.put(shard, place, self.sought.to_key(), value, self.lifetime, out) {
-            Insertion::Short { key, value, .. } => {
-                let rejected = self.put(shard, place, key, value, Lifetime::For(0), out);
-                debug_assert!(matches!(rejected, Insertion::Rejected));
-                Some(self.weight)
-            }
-            Insertion::Inserted | Insertion::Replaced | Insertion::Rejected => None,
-        }
-    }
-
-    #[inline]
-    fn put(
-        &self,
-        shard: &mut ObjectShard,
-        place: Option<Slot>,
-        key: Key,
-        value: Object,
-        lifetime: Lifetime,
-        out: &mut Outgoing,
-    ) -> Insertion<Key, Object> {
-        let (hash, weight, now) = (self.sought.hash, self.weight, self.now);
-        match place {
-            None => shard.insert_absent(hash, key, value, weight, lifetime, now, &mut NoPool, out),
-            Some(slot) => match shard.replace_slot(slot, key, value, weight, lifetime, now, &mut NoPool, out) {
-                Ok(insertion) => insertion,
-                Err(_) => unreachable!("the slot was looked at in this same hold"),
-            },
-        }
-    }
-}
-
 fn found(shard: &ObjectShard, slot: Slot, now: Nanos) -> Option<Found> {
     let entry = shard.entry_at(slot, now)?;
     Some(Found {
@@ -511,7 +331,7 @@ fn found(shard: &ObjectShard, slot: Slot, now: Nanos) -> Option<Found> {
     })
 }
 
-fn room(maxsize: u64, weighted: bool) -> Room {
+pub(super) fn room(maxsize: u64, weighted: bool) -> Room {
     if weighted { Room::for_weight(maxsize) } else { Room::for_entries(maxsize) }
 }
 
