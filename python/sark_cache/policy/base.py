@@ -253,17 +253,17 @@ class BasePolicyCache:
         if ttl_seconds is not None:
             ttl = lifetimes.checked_seconds("ttl_seconds", ttl_seconds, zero=True)
         else:
-            ttl = lifetimes.shortest(self._get_ttl_for_sensitivity(sensitivity), self._ttl_of_verdict(decision))
-        return ttl if ttl == 0 or self._is_cacheable(decision) else 0
+            ttl = self._get_ttl_for_sensitivity(sensitivity)
+            if self.allow_ttl_seconds is not None or self.deny_ttl_seconds is not None:
+                ttl = lifetimes.shortest(ttl, self._ttl_of_verdict(decision))
+        return 0 if self.cacheable is not None and ttl != 0 and not self._is_cacheable(decision, self.cacheable) else ttl
 
     def _ttl_of_verdict(self, decision: Decision) -> float | None:
         return self.allow_ttl_seconds if lifetimes.is_allow(decision) else self.deny_ttl_seconds
 
-    def _is_cacheable(self, decision: Decision) -> bool:
-        if self.cacheable is None:
-            return True
+    def _is_cacheable(self, decision: Decision, cacheable: Callable[[Decision], bool]) -> bool:
         try:
-            return bool(self.cacheable(decision))
+            return bool(cacheable(decision))
         except Exception as error:  # whatever the application raises: not stored is always right
             self._failed("cacheable()", error)
             return False

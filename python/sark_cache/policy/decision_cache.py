@@ -235,7 +235,7 @@ class DecisionCache(EvaluatingCache):
                 return False
             self._count_eviction()
             self.cache.set(key, text, ttl)
-            if self._generations.deleted_since(deletions, key):
+            if deletions != self._generations.deletions and self._generations.deleted_since(deletions, key):
                 # Deleted by another thread after we had looked: it may have been before we stored.
                 self.cache.delete(key)
                 return False
