@@ -1,10 +1,12 @@
 """An in-process LRU + TTL cache with a native engine.
 
-The native part is ``sark_cache._core``. Importing this package starts no thread and imports nothing that takes long. Where
-there is no native part for a platform, ``sark_cache.policy`` still works, in plain Python; the caches say what is missing.
+The native part is ``sark_cache._core``. Importing this package starts no thread and imports nothing that takes long.
+Where there is no native part for a platform, ``sark_cache.policy`` still works, in plain Python; the caches say what is
+missing.
 """
 
-# `collections.abc` under the name that every Python has loaded already; importing `collections` takes longer than this package.
+# `collections.abc` under the name that every Python has loaded already; importing `collections` takes longer than this
+# package.
 from _collections_abc import MutableMapping as _MutableMapping
 
 try:

@@ -38,12 +38,13 @@ class CacheInfo(tuple):
 def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
     """Keeps the results of a function, a method or an ``async def`` function, by its arguments, which must be hashable.
 
-    ``cache_or_maxsize`` is a ``Cache``, or the size of a new one for this function alone. Functions may share a cache: each
-    finds only its own results. ``ttl`` is how many seconds a result is kept. ``key(*args, **kwargs)`` makes the key
-    instead; functions that share a cache then share what has equal keys. With ``typed``, 1 and 1.0 are different arguments.
+    ``cache_or_maxsize`` is a ``Cache``, or the size of a new one for this function alone. Functions may share a cache:
+    each finds only its own results. ``ttl`` is how many seconds a result is kept. ``key(*args, **kwargs)`` makes the
+    key instead; functions that share a cache then share what has equal keys. With ``typed``, 1 and 1.0 are different
+    arguments.
 
-    Of several callers that miss the same key, one computes and the others wait for it; if it raises, so do they, and nothing is
-    kept. A function that needs its own result to compute it gets no hang: it is called again.
+    Of several callers that miss the same key, one computes and the others wait for it; if it raises, so do they, and
+    nothing is kept. A function that needs its own result to compute it gets no hang: it is called again.
 
     >>> @cached(1000, ttl=60)
     ... def square(number):

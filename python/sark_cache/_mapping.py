@@ -1,7 +1,7 @@
 """What a cache has beside its entries as a mapping: views, equality, and its state for copies and pickles.
 
-The native class calls these; none of them has to be fast. All work on a list of what was there at one moment, so whatever
-happens to the cache while somebody looks through it does no harm.
+The native class calls these; none of them has to be fast. All work on a list of what was there at one moment, so
+whatever happens to the cache while somebody looks through it does no harm.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """One computation per key at a time: whoever misses a key that is being computed waits for the one who computes it.
 
-A *flight* is one such computation. Who starts it leads it, in its own thread or task; the others wait. An exception of the
-leader reaches everybody. If the leader is stopped from outside (a cancelled task, a KeyboardInterrupt), one of those who
-wait starts over.
+A *flight* is one such computation. Who starts it leads it, in its own thread or task; the others wait. An exception of
+the leader reaches everybody. If the leader is stopped from outside (a cancelled task, a KeyboardInterrupt), one of
+those who wait starts over.
 
-Nobody waits for itself. Each flight knows the flights that the code it runs waits for, and a context variable knows which
-flights the running code is part of, tasks that it started included. If waiting would close a circle, the caller computes
-for itself.
+Nobody waits for itself. Each flight knows the flights that the code it runs waits for, and a context variable knows
+which flights the running code is part of, tasks that it started included. If waiting would close a circle, the caller
+computes for itself.
 
 Nothing here runs on a hit, and asyncio is imported by the first coroutine that has to wait.
 """
@@ -163,8 +163,10 @@ class Flights:
         """What is under way is given to those who wait for it, but not kept."""
         self._by_key = {}
 
-    def run(self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Any], keep: Callable[[Any], object]) -> Any:
-        """What ``compute()`` returns, here or in another thread that is at it; ``look()`` tells if it is there by now."""
+    def run(
+        self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Any], keep: Callable[[Any], object]
+    ) -> Any:
+        """What ``compute()`` returns, here or in another thread that is at it; ``look()`` tells if it is there."""
         while True:
             flight, leads = self._join(key)
             if leads:
@@ -189,7 +191,11 @@ class Flights:
         return value
 
     async def run_async(
-        self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Awaitable[Any]], keep: Callable[[Any], object]
+        self,
+        key: Hashable,
+        look: Callable[[], Any],
+        compute: Callable[[], Awaitable[Any]],
+        keep: Callable[[Any], object],
     ) -> Any:
         """The same for coroutines; those who wait may be in other loops."""
         while True:

@@ -55,7 +55,9 @@ ATOMS = st.one_of(
 )
 KEYS = st.recursive(
     ATOMS,
-    lambda parts: st.one_of(st.tuples(parts), st.tuples(parts, parts), st.frozensets(parts, max_size=2), st.builds(Point, parts, parts)),
+    lambda parts: st.one_of(
+        st.tuples(parts), st.tuples(parts, parts), st.frozensets(parts, max_size=2), st.builds(Point, parts, parts)
+    ),
     max_leaves=6,
 )
 

@@ -1,6 +1,7 @@
 """Keys, values and functions of the caller that call the cache back, change it, raise, sleep or switch threads.
 
-No shard is owned while any of them runs: so nothing hangs, nothing is corrupted, and equal keys never become two entries.
+No shard is owned while any of them runs: so nothing hangs, nothing is corrupted, and equal keys never become two
+entries.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def switching_often() -> Iterator[None]:
 class Key:
     """Equal by name, all with one hash; does something whenever it is compared or hashed."""
 
-    def __init__(self, name: str, on_eq: Callable[[], object] | None = None, on_hash: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, name: str, on_eq: Callable[[], object] | None = None, on_hash: Callable[[], object] | None = None
+    ) -> None:
         self.name = name
         self.on_eq = on_eq
         self.on_hash = on_hash
@@ -62,7 +65,9 @@ OPERATIONS: list[tuple[str, Callable[[Cache[Any, Any], Any], object]]] = [
     ("get_or_set", lambda cache, key: cache.get_or_set(key, lambda: 0)),
     ("incr", lambda cache, key: cache.incr(key)),
 ]
-operations = pytest.mark.parametrize("operation", [call for _, call in OPERATIONS], ids=[name for name, _ in OPERATIONS])
+operations = pytest.mark.parametrize(
+    "operation", [call for _, call in OPERATIONS], ids=[name for name, _ in OPERATIONS]
+)
 
 
 @operations

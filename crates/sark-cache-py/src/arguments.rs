@@ -1,7 +1,7 @@
 //! What callers pass, checked: sizes and durations.
 //!
-//! Every refusal names the argument, the value and what is allowed. Too large is never an error: it saturates. This room
-//! knows no cache.
+//! Every refusal names the argument, the value and what is allowed. Too large is never an error: it saturates. This
+//! room knows no cache.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! What can be known of objects of builtin types without running Python code.
 //!
-//! Called while a shard is owned, so nothing here runs a method that a user can define, allocates a collectable object or
-//! drops somebody's reference. It looks only at objects whose type *is* `str`, `bytes`, `int`, `float`, `bool`, `tuple` or
-//! `None`, not at instances of subclasses: those may have an `__eq__` of their own. All of these are immutable, so they can
-//! be read whoever else uses them.
+//! Called while a shard is owned, so nothing here runs a method that a user can define, allocates a collectable object
+//! or drops somebody's reference. It looks only at objects whose type *is* `str`, `bytes`, `int`, `float`, `bool`,
+//! `tuple` or `None`, not at instances of subclasses: those may have an `__eq__` of their own. All of these are
+//! immutable, so they can be read whoever else uses them.
 
 use std::sync::atomic::{AtomicIsize, Ordering};
 
@@ -81,8 +81,8 @@ fn said(equal: bool) -> Match {
 
 #[inline]
 unsafe fn equal_texts(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> bool {
-    // SAFETY: both are str. A str has its characters in an array of `length` times `kind` bytes, in the smallest kind that
-    // fits, so equal ones have equal kinds.
+    // SAFETY: both are str. A str has its characters in an array of `length` times `kind` bytes, in the smallest kind
+    // that fits, so equal ones have equal kinds.
     unsafe {
         let (length, kind) = (ffi::PyUnicode_GET_LENGTH(a), ffi::PyUnicode_KIND(a));
         if length != ffi::PyUnicode_GET_LENGTH(b) || kind != ffi::PyUnicode_KIND(b) {
@@ -171,8 +171,9 @@ unsafe fn compare_tuples(a: *mut ffi::PyObject, b: *mut ffi::PyObject, depth: u3
 
 /// Compares two numbers by what `==` of `kind` does, of which the first is one.
 unsafe fn ask_type(kind: *mut ffi::PyTypeObject, a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> Match {
-    // SAFETY: the types are builtin ones that live for ever and don't change. Their comparison is plain C on immutable numbers;
-    // what it may allocate are numbers, too, and what it returns are the objects True, False and NotImplemented.
+    // SAFETY: the types are builtin ones that live for ever and don't change. Their comparison is plain C on immutable
+    // numbers; what it may allocate are numbers, too, and what it returns are the objects True, False and
+    // NotImplemented.
     unsafe {
         let Some(compare) = (*kind).tp_richcompare else { return Match::Ask };
         let answer = compare(a, b, ffi::Py_EQ);
@@ -197,8 +198,8 @@ unsafe fn ask_type(kind: *mut ffi::PyTypeObject, a: *mut ffi::PyObject, b: *mut 
 pub(crate) fn add(a: Borrowed<'_, '_, PyAny>, b: Borrowed<'_, '_, PyAny>) -> Option<Object> {
     let py = a.py();
     let (a, b) = (a.as_ptr(), b.as_ptr());
-    // SAFETY: both live. Addition of ints is plain C and makes an int; the sum of floats is made by hand, because converting
-    // an int that is too large would make an exception, which is collectable. Sums are owned references.
+    // SAFETY: both live. Addition of ints is plain C and makes an int; the sum of floats is made by hand, because
+    // converting an int that is too large would make an exception, which is collectable. Sums are owned references.
     unsafe {
         let integers = ffi::PyLong_CheckExact(a) != 0 && ffi::PyLong_CheckExact(b) != 0;
         let sum = if integers {

@@ -1,7 +1,7 @@
 //! `CachedFunction`: what `@cached` makes of a function.
 //!
-//! A hit is found here: the key is made of the arguments, looked up, and the value returned, without any Python code. For
-//! a miss it calls `fill`, a Python function that computes the value while others wait (`sark_cache._decorator`).
+//! A hit is found here: the key is made of the arguments, looked up, and the value returned, without any Python code.
+//! For a miss it calls `fill`, a Python function that computes the value while others wait (`sark_cache._decorator`).
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -136,7 +136,8 @@ impl CachedFunction {
     ///
     /// * this function, if the cache has other users;
     /// * the arguments by position;
-    /// * if there are any by name: the class of cached functions, which nobody passes by chance, then names and values, sorted;
+    /// * if there are any by name: the class of cached functions, which nobody passes by chance, then names and
+    ///   values, sorted;
     /// * if `typed`: the type of each.
     ///
     /// A lone argument can't be mistaken for such a tuple, since tuples are not among those types.
@@ -248,6 +249,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         &sample.get_type(),
         c"find",
         raw_find,
-        c"find($self, /, args, kwargs, default)\n--\n\nThe value that is kept for a call with these arguments, or `default`.",
+        c"find($self, /, args, kwargs, default)\n--\n\n\
+          The value that is kept for a call with these arguments, or `default`.",
     )
 }

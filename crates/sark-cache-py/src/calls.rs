@@ -1,9 +1,10 @@
 //! Methods that Python calls without a detour: the raw form of the C interface.
 //!
-//! PyO3's methods sort arguments by name in general code and count how deep in Rust a thread is; that costs as much as a
-//! look-up. The few methods that are called all the time are therefore written as functions over an array of arguments
-//! (`METH_FASTCALL | METH_KEYWORDS`) and put on the type as method descriptors, which CPython 3.11 and later call directly.
-//! This room turns the raw call into a safe one: [`Arguments`] in, a result or an exception out. It knows no cache.
+//! PyO3's methods sort arguments by name in general code and count how deep in Rust a thread is; that costs as much as
+//! a look-up. The few methods that are called all the time are therefore written as functions over an array of
+//! arguments (`METH_FASTCALL | METH_KEYWORDS`) and put on the type as method descriptors, which CPython 3.11 and later
+//! call directly. This room turns the raw call into a safe one: [`Arguments`] in, a result or an exception out. It
+//! knows no cache.
 
 use std::any::Any;
 use std::ffi::CStr;
@@ -73,7 +74,8 @@ impl<'a, 'py> Arguments<'a, 'py> {
     #[inline]
     pub(crate) fn by_position(&self) -> &'a [Bound<'py, PyAny>] {
         let values = &self.values[..self.positional];
-        // SAFETY: `Bound` is a transparent pointer to an object that is alive, and a shared reference to one gives nothing up.
+        // SAFETY: `Bound` is a transparent pointer to an object that is alive, and a shared reference to one gives
+        // nothing up.
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
     }
 
@@ -140,7 +142,8 @@ impl<'a, 'py> Arguments<'a, 'py> {
 /// Runs the body of a method, and turns its result into what Python expects.
 ///
 /// # Safety
-/// Called by Python, attached, as a method of an instance of `C` with the arguments of a `METH_FASTCALL | METH_KEYWORDS` call.
+/// Called by Python, attached, as a method of an instance of `C` with the arguments of a `METH_FASTCALL |
+/// METH_KEYWORDS` call.
 #[inline(always)]
 pub(crate) unsafe fn enter<C: PyClass>(
     slf: *mut ffi::PyObject,
@@ -149,8 +152,9 @@ pub(crate) unsafe fn enter<C: PyClass>(
     names: *mut ffi::PyObject,
     body: impl FnOnce(Borrowed<'_, '_, C>, Arguments<'_, '_>) -> PyResult<Object>,
 ) -> *mut ffi::PyObject {
-    // SAFETY: Python holds the thread attached, `slf` is an instance of the class on which the descriptor is (the descriptor
-    // checks), `values` has that many arguments by position and one more for each name, all alive until this returns.
+    // SAFETY: Python holds the thread attached, `slf` is an instance of the class on which the descriptor is (the
+    // descriptor checks), `values` has that many arguments by position and one more for each name, all alive until this
+    // returns.
     let (slf, arguments) = unsafe {
         let py = Python::assume_attached();
         let positional = positional.cast_unsigned();
@@ -167,8 +171,8 @@ pub(crate) unsafe fn enter<C: PyClass>(
     }
 }
 
-/// Hands an exception to Python. Attached once more, because raw calls don't tell PyO3 that this thread is attached, and it
-/// would put off the release of what the error refers to.
+/// Hands an exception to Python. Attached once more, because raw calls don't tell PyO3 that this thread is attached,
+/// and it would put off the release of what the error refers to.
 #[cold]
 fn raise(error: PyErr) -> *mut ffi::PyObject {
     Python::attach(|py| error.restore(py));
@@ -205,8 +209,8 @@ pub(crate) fn add_method(
     };
     // The descriptor refers to it for as long as it lives, which is as long as the process.
     let definition = Box::leak(Box::new(definition));
-    // SAFETY: the class is a type, the definition lives for ever and says truly how the function is called; the descriptor
-    // is a new reference or null with an exception set.
+    // SAFETY: the class is a type, the definition lives for ever and says truly how the function is called; the
+    // descriptor is a new reference or null with an exception set.
     let descriptor =
         unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(PyString::new(class.py(), &name.to_string_lossy()), descriptor)
@@ -221,15 +225,17 @@ macro_rules! method {
             positional: pyo3::ffi::Py_ssize_t,
             names: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
-            // SAFETY: Python calls this as a method of the class that it was put on, with METH_FASTCALL | METH_KEYWORDS.
+            // SAFETY: Python calls this as a method of the class that it was put on, with METH_FASTCALL |
+            // METH_KEYWORDS.
             unsafe { $crate::calls::enter::<$class>(slf, values, positional, names, $body) }
         }
     };
 }
 pub(crate) use method;
 
-/// Defines the raw functions behind `obj[key]`, `obj[key] = value` with `del obj[key]`, and `key in obj`. Bodies get the key, or
-/// key and value, as arguments; what they return is dropped, but for the first, and for the truth of the last.
+/// Defines the raw functions behind `obj[key]`, `obj[key] = value` with `del obj[key]`, and `key in obj`. Bodies get
+/// the key, or key and value, as arguments; what they return is dropped, but for the first, and for the truth of the
+/// last.
 macro_rules! mapping {
     ($slots:ident, $class:ty, $get:path, $set:path, $delete:path, $contains:path) => {
         mod $slots {
@@ -250,8 +256,8 @@ macro_rules! mapping {
                 value: *mut ffi::PyObject,
             ) -> std::ffi::c_int {
                 let (pair, none) = ([key, value], std::ptr::null_mut());
-                // SAFETY: Python calls this as `__setitem__`, or without a value as `__delitem__`, of the class whose slot it is
-                // in.
+                // SAFETY: Python calls this as `__setitem__`, or without a value as `__delitem__`, of the class whose
+                // slot it is in.
                 let done = unsafe {
                     if value.is_null() {
                         $crate::calls::enter::<$class>(slf, pair.as_ptr(), 1, none, $delete)
@@ -301,8 +307,8 @@ pub(crate) unsafe fn truth(result: *mut ffi::PyObject) -> std::ffi::c_int {
 /// Puts raw functions in the place of those that PyO3 made, before anybody has used or inherited them.
 pub(crate) fn replace_mapping_slots(class: &Bound<'_, PyType>, slots: &MappingSlots) {
     let class = class.as_type_ptr();
-    // SAFETY: the class was made by this module, has no subclasses yet, and has both tables, since it defines these methods;
-    // the functions are for its instances, which all that is in these slots is only ever called with.
+    // SAFETY: the class was made by this module, has no subclasses yet, and has both tables, since it defines these
+    // methods; the functions are for its instances, which all that is in these slots is only ever called with.
     unsafe {
         (*(*class).tp_as_mapping).mp_subscript = Some(slots.get);
         (*(*class).tp_as_mapping).mp_ass_subscript = Some(slots.assign);
@@ -321,8 +327,8 @@ impl Vectorcall {
     }
 }
 
-/// Makes the instances of a class callable through the field that `field` names, and lets `obj.f(x)` call `f(obj, x)` where
-/// `f` is one. Before there is any instance but `sample`.
+/// Makes the instances of a class callable through the field that `field` names, and lets `obj.f(x)` call `f(obj, x)`
+/// where `f` is one. Before there is any instance but `sample`.
 pub(crate) fn make_callable<C>(sample: &Bound<'_, C>, field: impl FnOnce(&C) -> &Vectorcall) -> PyResult<()>
 where
     C: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync,
@@ -331,8 +337,8 @@ where
     let offset = std::ptr::from_ref(field(sample.get())).addr() - sample.as_ptr().addr();
     let offset = ffi::Py_ssize_t::try_from(offset)?;
     let class = sample.as_any().get_type().as_type_ptr();
-    // SAFETY: the class was made by this module and has no subclasses and no instances but the sample, so nobody has looked
-    // at these slots yet; each instance has a function pointer at the offset, which is never changed.
+    // SAFETY: the class was made by this module and has no subclasses and no instances but the sample, so nobody has
+    // looked at these slots yet; each instance has a function pointer at the offset, which is never changed.
     unsafe {
         (*class).tp_vectorcall_offset = offset;
         (*class).tp_call = Some(ffi::PyVectorcall_Call);

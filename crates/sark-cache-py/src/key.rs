@@ -1,8 +1,9 @@
 //! Keys: hashed by Python before anything is owned, and compared, as far as that goes, without Python.
 //!
 //! A stored key is an object with its hash. A sought key brings its own hash and says of each stored key that it meets
-//! whether it is the same: by identity, or because both are of the builtin types that `builtins` can compare. If neither
-//! tells, it remembers that it could not, and whoever looked it up asks Python, with nothing owned (`cache::find`).
+//! whether it is the same: by identity, or because both are of the builtin types that `builtins` can compare. If
+//! neither tells, it remembers that it could not, and whoever looked it up asks Python, with nothing owned
+//! (`cache::find`).
 
 use std::cell::Cell;
 
@@ -79,8 +80,8 @@ impl Equivalent<Key> for Sought<'_, '_> {
     }
 }
 
-/// Python's hash of a small integer is that integer, and shards want every bit to depend on all: multiplied by a large odd
-/// number, the upper half of the product folded over the lower.
+/// Python's hash of a small integer is that integer, and shards want every bit to depend on all: multiplied by a large
+/// odd number, the upper half of the product folded over the lower.
 #[inline]
 fn mix(hash: isize) -> u64 {
     const MULTIPLIER: u128 = 0x9E37_79B9_7F4A_7C15;

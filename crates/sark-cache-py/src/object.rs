@@ -1,8 +1,9 @@
 //! A reference to a Python object, as shards hold it.
 //!
-//! `Py` of PyO3 asks at each drop whether this thread is attached to the interpreter, and puts the object on a list if it
-//! isn't. Everything that holds an [`Object`] is itself inside a Python object or on the stack of a call from Python, so it
-//! is always dropped attached, and the reference goes at once. Nothing here runs Python code but [`Drop`], which may run any.
+//! `Py` of PyO3 asks at each drop whether this thread is attached to the interpreter, and puts the object on a list if
+//! it isn't. Everything that holds an [`Object`] is itself inside a Python object or on the stack of a call from
+//! Python, so it is always dropped attached, and the reference goes at once. Nothing here runs Python code but
+//! [`Drop`], which may run any.
 
 use std::mem::ManuallyDrop;
 
@@ -21,7 +22,8 @@ impl Object {
         Self(ManuallyDrop::new(Bound::clone(&object).unbind()))
     }
 
-    /// A new str. It may be made while the string cache's shard is held: that is run only by threads in a call from Python.
+    /// A new str. It may be made while the string cache's shard is held: that is run only by threads in a call from
+    /// Python.
     #[inline]
     pub(crate) fn text(text: &str) -> Self {
         // SAFETY: whoever makes an `Object` is attached.
@@ -78,8 +80,8 @@ impl From<Bound<'_, PyAny>> for Object {
 impl Drop for Object {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this owns a reference, and is dropped attached: it lives in Python objects and on the stacks of calls from
-        // Python only.
+        // SAFETY: this owns a reference, and is dropped attached: it lives in Python objects and on the stacks of calls
+        // from Python only.
         unsafe { ffi::Py_DECREF(self.as_ptr()) }
     }
 }

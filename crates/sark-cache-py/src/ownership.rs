@@ -1,17 +1,17 @@
 //! Who may touch what holds Python objects: the rule that this binding's soundness rests on.
 //!
-//! **A shard that holds Python objects is run only by a thread attached to the interpreter, which, while it owns the shard,
-//! never detaches, never runs Python code (`__eq__`, `__hash__`, `__del__`, listeners, logging), never allocates a
-//! collectable object, and never drops a reference.** It may take references. What leaves a shard is carried out of it
-//! and dropped after the release.
+//! **A shard that holds Python objects is run only by a thread attached to the interpreter, which, while it owns the
+//! shard, never detaches, never runs Python code (`__eq__`, `__hash__`, `__del__`, listeners, logging), never allocates
+//! a collectable object, and never drops a reference.** It may take references. What leaves a shard is carried out of
+//! it and dropped after the release.
 //!
 //! What follows from it:
 //!
-//! * With a GIL, whenever a thread gets to run, every shard is free: its owner would have had to let go of the GIL inside.
-//!   So ownership is a plain flag, which only catches mistakes; a forked child finds every shard free; and code that calls
-//!   back into the cache from `__eq__` or `__del__` is just another call.
-//! * Without a GIL, owners never wait for anything, so a shard is free soon. The others detach before they wait, so that
-//!   they never hold up a garbage collection that stops the world.
+//! * With a GIL, whenever a thread gets to run, every shard is free: its owner would have had to let go of the GIL
+//!   inside. So ownership is a plain flag, which only catches mistakes; a forked child finds every shard free; and code
+//!   that calls back into the cache from `__eq__` or `__del__` is just another call.
+//! * Without a GIL, owners never wait for anything, so a shard is free soon. The others detach before they wait, so
+//!   that they never hold up a garbage collection that stops the world.
 //! * The garbage collector runs when a collectable object is allocated (or when the world is stopped at a point where
 //!   threads can be), so never while a shard is owned: it may look at every shard without asking, and always shows
 //!   everything. Skipping a shard once would make it free objects that are alive.
@@ -53,16 +53,16 @@ impl<S> Owned<S> {
     #[inline]
     pub(crate) fn run<R>(&self, py: Python<'_>, request: impl FnOnce(&mut S) -> R) -> Result<R, Busy> {
         let _held = self.word.take(py)?;
-        // SAFETY: the word is taken until `_held` is dropped, after `request` returned or unwound, and whoever else wants the
-        // state takes the word first.
+        // SAFETY: the word is taken until `_held` is dropped, after `request` returned or unwound, and whoever else
+        // wants the state takes the word first.
         Ok(request(unsafe { &mut *self.state.get() }))
     }
 
     /// Looks at the state without taking it.
     ///
     /// # Safety
-    /// Only for the garbage collector's traversal, during which no thread owns anything (see above), and which runs nothing
-    /// but the collector's visitor.
+    /// Only for the garbage collector's traversal, during which no thread owns anything (see above), and which runs
+    /// nothing but the collector's visitor.
     pub(crate) unsafe fn inspect<R>(&self, look: impl FnOnce(&mut S) -> R) -> R {
         // SAFETY: the caller says that nobody else is at it.
         look(unsafe { &mut *self.state.get() })
@@ -152,8 +152,8 @@ mod without_gil {
             self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
         }
 
-        /// Waits without holding up those who need every thread to stand still, and takes the word attached again: an owner is
-        /// never detached.
+        /// Waits without holding up those who need every thread to stand still, and takes the word attached again: an
+        /// owner is never detached.
         #[cold]
         fn wait(&self, py: Python<'_>) {
             let free = || !self.0.load(Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! `RustCache`: the engine's plain string cache, for services that used to keep short strings in Redis.
 //!
 //! Strings are copied in and out, so a shard never holds a Python object, and nothing of Python runs while one is held.
-//! The caller runs the shard itself (no worker threads), attached to the interpreter: under a GIL the shard is always idle
-//! when a call begins, and a forked child finds it idle, too.
+//! The caller runs the shard itself (no worker threads), attached to the interpreter: under a GIL the shard is always
+//! idle when a call begins, and a forked child finds it idle, too.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -75,7 +75,8 @@ impl RustCache {
         PyList::new(py, self.cache.get_many(keys))
     }
 
-    /// Stores every pair of `mapping`, as `set` does one by one. Nothing is stored if any of them isn't a pair of strings.
+    /// Stores every pair of `mapping`, as `set` does one by one. Nothing is stored if any of them isn't a pair of
+    /// strings.
     #[pyo3(signature = (mapping, ttl=None))]
     fn set_many(&self, mapping: &Bound<'_, PyMapping>, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let ttl = arguments::optional_seconds("ttl", ttl)?;

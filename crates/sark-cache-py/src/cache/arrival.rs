@@ -13,7 +13,8 @@ use crate::object::Object;
 /// An insertion reclaims up to so many dead entries first.
 const RECLAIM_PER_INSERT: usize = 16;
 
-/// An entry on its way in, with all that is decided about it before the shard is taken. References are taken when it is stored.
+/// An entry on its way in, with all that is decided about it before the shard is taken. References are taken when it is
+/// stored.
 pub(super) struct Arrival<'a, 'py> {
     pub(super) sought: &'a Sought<'a, 'py>,
     pub(super) value: Borrowed<'a, 'py, PyAny>,
@@ -25,8 +26,8 @@ pub(super) struct Arrival<'a, 'py> {
 }
 
 impl Arrival<'_, '_> {
-    /// Stores it in the place of its key. If it is heavier than the whole cache, forgets the older value, which would be wrong
-    /// from now on, and returns the weight.
+    /// Stores it in the place of its key. If it is heavier than the whole cache, forgets the older value, which would
+    /// be wrong from now on, and returns the weight.
     #[inline]
     pub(super) fn store(&self, shard: &mut ObjectShard, place: Option<Slot>, out: &mut Outgoing) -> Option<u32> {
         let mut place = place;

@@ -132,30 +132,37 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         class,
         c"get",
         raw_get,
-        c"get($self, /, key, default=None)\n--\n\nThe value of `key`, or `default`. A hit makes it the most recently used.",
+        c"get($self, /, key, default=None)\n--\n\n\
+          The value of `key`, or `default`. A hit makes it the most recently used.",
     )?;
     add_method(
         class,
         c"set",
         raw_set,
-        c"set($self, /, key, value, ttl=None)\n--\n\nStores `value` for `ttl` seconds, or for the cache's own time. 0: don't store, and forget an older value; inf: for ever. ValueError if it is larger than the whole cache.",
+        c"set($self, /, key, value, ttl=None)\n--\n\n\
+          Stores `value` for `ttl` seconds, or for the cache's own time. 0: don't store, and forget an older \
+          value; inf: for ever. ValueError if it is larger than the whole cache.",
     )?;
     add_method(
         class,
         c"pop",
         raw_pop,
-        c"pop($self, /, key, default=<unrepresentable>)\n--\n\nRemoves `key` and returns its value; `default`, or KeyError, if it isn't there.",
+        c"pop($self, /, key, default=<unrepresentable>)\n--\n\n\
+          Removes `key` and returns its value; `default`, or KeyError, if it isn't there.",
     )?;
     add_method(
         class,
         c"touch",
         raw_touch,
-        c"touch($self, /, key, ttl=None)\n--\n\nGives `key` a new time-to-live from now on: `ttl` seconds, or the cache's own. Says whether it was there. It is not a use.",
+        c"touch($self, /, key, ttl=None)\n--\n\n\
+          Gives `key` a new time-to-live from now on: `ttl` seconds, or the cache's own. Says whether it was \
+          there. It is not a use.",
     )?;
     add_method(
         class,
         c"get_many",
         raw_get_many,
-        c"get_many($self, /, keys, default=None)\n--\n\nA list of the values of `keys`, in their order, with `default` where there is none.",
+        c"get_many($self, /, keys, default=None)\n--\n\n\
+          A list of the values of `keys`, in their order, with `default` where there is none.",
     )
 }

@@ -1,9 +1,10 @@
 //! From a key to its place in the shard, even where only Python can compare keys.
 //!
-//! Almost always the shard can tell by itself, and the operation is done in the same breath. If it meets a key of which it can't
-//! say whether it is equal, it is let go, Python compares, and the shard is taken again: the answer counts only if the
-//! entry is still the one that was compared, or, if none was equal, if no entry with such a hash came meanwhile. So
-//! `__eq__` may change the cache, let other threads do so, or raise, and there are never two entries with equal keys.
+//! Almost always the shard can tell by itself, and the operation is done in the same breath. If it meets a key of which
+//! it can't say whether it is equal, it is let go, Python compares, and the shard is taken again: the answer counts
+//! only if the entry is still the one that was compared, or, if none was equal, if no entry with such a hash came
+//! meanwhile. So `__eq__` may change the cache, let other threads do so, or raise, and there are never two entries with
+//! equal keys.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;

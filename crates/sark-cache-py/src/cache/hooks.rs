@@ -1,8 +1,8 @@
 //! The caller's own functions that a cache calls: `getsizeof`, `on_evict` and `timer`.
 //!
-//! They run on the calling thread with nothing owned, so they may do anything, the cache's own methods included. They are kept
-//! apart from the shard and, like it, are given up to the garbage collector: a bound method of an object that holds the
-//! cache is a cycle.
+//! They run on the calling thread with nothing owned, so they may do anything, the cache's own methods included. They
+//! are kept apart from the shard and, like it, are given up to the garbage collector: a bound method of an object that
+//! holds the cache is a cycle.
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -80,8 +80,8 @@ impl Hooks {
         Ok(Nanos(whole.saturating_mul(1_000_000_000).saturating_add(rest)))
     }
 
-    /// Tells `on_evict` of what left the cache. Its errors go to `sys.unraisablehook`: the caller of the cache did nothing
-    /// wrong, and the others are still to be told.
+    /// Tells `on_evict` of what left the cache. Its errors go to `sys.unraisablehook`: the caller of the cache did
+    /// nothing wrong, and the others are still to be told.
     pub(crate) fn tell(&self, py: Python<'_>, removed: impl Iterator<Item = Removed<Key, Object>>) -> PyResult<()> {
         let Some(on_evict) = self.function(py, Hook::OnEvict)? else { return Ok(()) };
         for Removed { key, value, cause, .. } in removed {

@@ -1,9 +1,9 @@
 //! `Cache`: Python objects under any hashable keys, least recently used out first, with deadlines.
 //!
-//! `store` and `whole` have the operations, `arrival` lets entries in, `find` finds keys, `hooks` calls the caller's functions,
-//! `clock` knows the time, `outgoing` carries out what leaves. Here is the class: what Python sees, and the garbage collector.
-//! The methods that are called all the time are in `fast`. What needs no speed is Python: views, pickling, waiting for each
-//! other (`python/sark_cache`).
+//! `store` and `whole` have the operations, `arrival` lets entries in, `find` finds keys, `hooks` calls the caller's
+//! functions, `clock` knows the time, `outgoing` carries out what leaves. Here is the class: what Python sees, and the
+//! garbage collector. The methods that are called all the time are in `fast`. What needs no speed is Python: views,
+//! pickling, waiting for each other (`python/sark_cache`).
 
 mod arrival;
 mod clock;
@@ -32,9 +32,9 @@ pub(crate) use fast::install;
 /// A bounded cache of any objects under any hashable keys: least recently used out first, with time-to-live.
 ///
 /// maxsize: how many entries; with getsizeof, the sum of their sizes. ttl: seconds that an entry is kept, for ever if
-/// None. tti: seconds that it is kept after its last use. getsizeof(value): its size, an int. on_evict(key, value, cause): told
-/// of each entry that leaves, cause being "size", "expired", "replaced" or "explicit". timer(): the time in seconds, instead
-/// of a monotonic clock. name: for repr and statistics.
+/// None. tti: seconds that it is kept after its last use. getsizeof(value): its size, an int. on_evict(key, value,
+/// cause): told of each entry that leaves, cause being "size", "expired", "replaced" or "explicit". timer(): the time
+/// in seconds, instead of a monotonic clock. name: for repr and statistics.
 ///
 /// >>> cache = Cache(1000, ttl=60)
 /// >>> cache["user:1"] = "allow"
@@ -71,7 +71,10 @@ fn not_initialised() -> PyErr {
 #[pymethods]
 impl Cache {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize, *, ttl=None, tti=None, getsizeof=None, on_evict=None, timer=None, name=None)")]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(maxsize, *, ttl=None, tti=None, getsizeof=None, on_evict=None, timer=None, name=None)",
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::uninitialised()
     }
@@ -163,16 +166,19 @@ impl Cache {
         }
     }
 
-    /// Seconds that `key` will still be there if nobody uses it: None if it isn't there, inf if it doesn't expire. Leaves no
-    /// trace.
+    /// Seconds that `key` will still be there if nobody uses it: None if it isn't there, inf if it doesn't expire.
+    /// Leaves no trace.
     fn expires_in(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let found = self.store()?.peek(&Sought::new(key.as_borrowed())?)?;
         Ok(found.map(|found| found.remaining.map_or(f64::INFINITY, |nanos| nanos as f64 / 1e9)))
     }
 
-    /// Adds `delta` to the int or float of `key` and returns the sum; if it isn't there, stores `default + delta` for `ttl`
-    /// seconds. One step. The time-to-live and the size of an entry that is there stay.
-    #[pyo3(signature = (key, delta=None, *, default=None, ttl=None), text_signature = "($self, key, delta=1, *, default=0, ttl=None)")]
+    /// Adds `delta` to the int or float of `key` and returns the sum; if it isn't there, stores `default + delta` for
+    /// `ttl` seconds. One step. The time-to-live and the size of an entry that is there stay.
+    #[pyo3(
+        signature = (key, delta=None, *, default=None, ttl=None),
+        text_signature = "($self, key, delta=1, *, default=0, ttl=None)",
+    )]
     fn incr<'py>(
         &self,
         key: &Bound<'py, PyAny>,
@@ -191,8 +197,8 @@ impl Cache {
 
     /// The value of `key`; if it isn't there, what `factory()` returns, which is stored for `ttl` seconds.
     ///
-    /// Of several threads that miss the same key, one calls its factory and the others wait for it. If it raises, so do they, and
-    /// nothing is stored; nor is a value that is larger than the whole cache.
+    /// Of several threads that miss the same key, one calls its factory and the others wait for it. If it raises, so do
+    /// they, and nothing is stored; nor is a value that is larger than the whole cache.
     #[pyo3(signature = (key, factory, ttl=None))]
     fn get_or_set<'py>(
         slf: &Bound<'py, Self>,
@@ -341,7 +347,8 @@ impl Cache {
         Ok(self.store()?.try_set(&Sought::new(key.as_borrowed())?, value.as_borrowed(), ttl)?.is_none())
     }
 
-    /// (key, value, seconds left or None) of all live entries at one moment, least recently used first. For views and copies.
+    /// (key, value, seconds left or None) of all live entries at one moment, least recently used first. For views and
+    /// copies.
     fn _entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let seconds = |nanos: u64| nanos as f64 / 1e9;
         let entries = self.store()?.entries(py)?.into_iter();

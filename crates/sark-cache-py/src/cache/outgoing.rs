@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use crate::key::Key;
 use crate::object::Object;
 
-/// What leaves a shard. Made before the shard is taken, so that it is dropped after the release. The usual one or two need
-/// no allocation.
+/// What leaves a shard. Made before the shard is taken, so that it is dropped after the release. The usual one or two
+/// need no allocation.
 #[derive(Default)]
 pub(crate) struct Outgoing {
     removed: SmallVec<[Removed<Key, Object>; 2]>,

@@ -1,5 +1,5 @@
-//! What a cache does with one key or a few, with all that has to happen before its shard is taken and after it is released.
-//! `whole` is what it does with all of them, `arrival` how an entry comes in.
+//! What a cache does with one key or a few, with all that has to happen before its shard is taken and after it is
+//! released. `whole` is what it does with all of them, `arrival` how an entry comes in.
 //!
 //! Each follows one pattern: hash, weigh and read the time with nothing owned; find the place and change it in one hold
 //! (`find`), so that it is atomic; drop what left, or tell of it, when nothing is owned any more.
@@ -207,8 +207,8 @@ impl Store {
         refused.map_or(Ok(value), |weight| Err(self.too_large(weight)))
     }
 
-    /// Adds `delta` to the number under a key, or stores `default + delta`. One step. The deadline and the size of an entry
-    /// that is there stay.
+    /// Adds `delta` to the number under a key, or stores `default + delta`. One step. The deadline and the size of an
+    /// entry that is there stay.
     pub(super) fn incr(
         &self,
         sought: &Sought<'_, '_>,

@@ -1,7 +1,8 @@
 //! What a cache does with all of its entries: counting, reclaiming, resizing, listing, and showing them to the garbage
 //! collector.
 //!
-//! Long work gives the shard back after each slice, to drop what left with nothing owned. Emptying takes everything out at once.
+//! Long work gives the shard back after each slice, to drop what left with nothing owned. Emptying takes everything out
+//! at once.
 
 use std::sync::atomic::Ordering;
 
