@@ -158,6 +158,9 @@ impl CachedFunction {
         {
             return Ok(argument.clone());
         }
+        if named.is_empty() && self.keys_are_arguments() {
+            return Ok(PyTuple::new(py, args)?.into_any());
+        }
         let mut parts: SmallVec<[Bound<'py, PyAny>; 8]> = SmallVec::new();
         if self.shared {
             parts.push(slf.clone().into_any());
@@ -177,7 +180,7 @@ impl CachedFunction {
         Ok(PyTuple::new(py, parts)?.into_any())
     }
 
-    /// Whether a lone simple argument may be its own key.
+    /// Whether keys are made of the arguments alone, so that a lone simple one may be its own key.
     #[inline]
     fn keys_are_arguments(&self) -> bool {
         !self.shared && !self.typed && self.key.is_none()
