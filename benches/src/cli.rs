@@ -1,14 +1,21 @@
 //! The command line: what can be asked for, and which scenario answers.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
 
 use crate::amount::Share;
 use crate::case::Wanted;
 use crate::contestants::{Name, Reclaim};
-use crate::scenarios::{self, Settings, churn, expiry, gateway, get, get_many, hot, latency, mixed, replay};
+use crate::page;
+use crate::scenarios::{
+    self, Settings, all, churn, expiry, gateway, get, get_many, hot, idle, latency, memory, mixed, percore, replay,
+    scale,
+};
 use crate::table;
 use crate::trace::{Columns, Format, Reading, TimeUnit};
 
@@ -97,6 +104,23 @@ enum Scenario {
     Latency,
     /// Many entries due at once: when they are gone with nobody calling, and who is held up meanwhile
     Expiry,
+    /// Bytes an entry takes beyond its key and its value
+    Memory,
+    /// The requests of `mixed` by more and more threads
+    Scale,
+    /// What asking a shard by message costs, in each way there is to ask
+    Percore,
+    /// Processor time used while nobody calls
+    Idle,
+    /// All of them, as one HTML page
+    Report(Page),
+}
+
+#[derive(Args, Debug)]
+struct Page {
+    /// Where to write the page
+    #[arg(long, value_name = "FILE", default_value = "sark-bench.html")]
+    output: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -140,6 +164,7 @@ impl Arguments {
     pub fn run(&self) -> Result<String> {
         let settings = self.settings();
         let report = match &self.scenario {
+            Some(Scenario::Report(wanted)) => return self.report(&settings, wanted),
             None => gateway::run(&settings, &self.job.job()?)?,
             Some(Scenario::Get) => scenarios::run(&get::Get, &settings)?,
             Some(Scenario::GetMany) => scenarios::run(&get_many::GetMany, &settings)?,
@@ -147,6 +172,10 @@ impl Arguments {
             Some(Scenario::Mixed) => scenarios::run(&mixed::Mixed, &settings)?,
             Some(Scenario::Latency) => scenarios::run(&latency::Latency, &settings)?,
             Some(Scenario::Expiry) => scenarios::run(&expiry::Expiry, &settings)?,
+            Some(Scenario::Memory) => scenarios::run(&memory::Memory, &settings)?,
+            Some(Scenario::Scale) => scenarios::run(&scale::Scale, &settings)?,
+            Some(Scenario::Percore) => percore::run(&settings)?,
+            Some(Scenario::Idle) => scenarios::run(&idle::Idle, &settings)?,
             Some(Scenario::Hot) => scenarios::run(&hot::Hot, &settings)?,
             Some(Scenario::Replay(replay)) => replay::run(&settings, &replay.question()?)?,
         };
@@ -154,6 +183,19 @@ impl Arguments {
             return Ok(serde_json::to_string_pretty(&report)? + "\n");
         }
         Ok(table::render(&report))
+    }
+
+    /// Writes the page; what is printed is where it is, or with `--json` all the rows.
+    fn report(&self, settings: &Settings, Page { output }: &Page) -> Result<String> {
+        ensure!(settings.wishes.is_empty(), "a report shows cases of its own choice: leave --case out");
+        // Before anything is measured: minutes would be lost.
+        let mut file = File::create(output).with_context(|| format!("cannot write the page {}", output.display()))?;
+        let reports = all::run(settings)?;
+        file.write_all(page::render(&reports)?.as_bytes())?;
+        if self.common.json {
+            return Ok(serde_json::to_string_pretty(&json!({"scenario": "report", "reports": reports}))? + "\n");
+        }
+        Ok(format!("{}\n", output.display()))
     }
 
     fn settings(&self) -> Settings {

@@ -5,13 +5,16 @@
 //! [`report`] and [`table`] say what came out. The rules that make the figures honest are kept in `measure` (interleaved
 //! rounds, ratios within a round, fewer operations for the slow ones) and in `workload` (everything made beforehand).
 
+pub mod allocation;
 pub mod amount;
 pub mod case;
 pub mod cli;
 pub mod contestants;
 pub mod machine;
 pub mod measure;
+pub mod page;
 pub mod percentiles;
+pub mod plots;
 pub mod progress;
 pub mod report;
 pub mod scenarios;

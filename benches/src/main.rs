@@ -5,7 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use sark_bench::allocation::Counting;
 use sark_bench::cli::Arguments;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

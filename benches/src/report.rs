@@ -18,10 +18,10 @@ pub struct Row {
     pub case: String,
     /// The contestant.
     pub contestant: String,
-    /// Nanoseconds per operation over all threads.
-    pub ns_per_op: Spread,
+    /// Nanoseconds per operation over all threads; null where no operation is timed.
+    pub ns_per_op: Option<Spread>,
     /// From the median.
-    pub ops_per_s: f64,
+    pub ops_per_s: Option<f64>,
     /// Its time over ours, round by round; absent when ours did not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ours_ahead: Option<Spread>,
@@ -93,19 +93,20 @@ impl Report {
     pub fn take(&mut self, case: &Case, entrants: Vec<Entrant>, effort: &Effort) {
         let ours = entrants.iter().find(|entrant| entrant.is_ours).map(|ours| ours.laps.clone());
         for mut entrant in entrants {
-            let Some(ns_per_op) = Spread::of(entrant.laps.iter().map(|lap| lap.ns_per_op())) else { continue };
+            let timed = entrant.laps.iter().all(|lap| lap.operations > 0);
+            let ns_per_op = Spread::of(entrant.laps.iter().map(|lap| lap.ns_per_op())).filter(|_| timed);
             let (gets, hits) = entrant.laps.iter().fold((0, 0), |sum, lap| (sum.0 + lap.gets, sum.1 + lap.hits));
             let operations = entrant.laps.iter().map(|lap| lap.operations).min().unwrap_or(0);
             self.rows.push(Row {
                 case: case.to_string(),
                 contestant: entrant.name.to_string(),
                 ns_per_op,
-                ops_per_s: (1e9 / ns_per_op.median).round(),
-                ours_ahead: ours.as_deref().and_then(|ours| Spread::of_ratios(&entrant.laps, ours)),
+                ops_per_s: ns_per_op.map(|time| (1e9 / time.median).round()),
+                ours_ahead: ours.as_deref().filter(|_| timed).and_then(|ours| Spread::of_ratios(&entrant.laps, ours)),
                 hit_ratio: (gets > 0).then(|| hits as f64 / gets as f64),
                 threads_owned: entrant.run.threads_owned().or(entrant.threads_owned),
                 operations,
-                full_run: operations >= effort.operations,
+                full_run: !timed || operations >= effort.operations,
                 fields: entrant.run.finish(),
             });
         }

@@ -7,18 +7,19 @@ use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use crate::measure::Spread;
+use crate::page::escape;
 use crate::report::{Report, Row};
 
 /// A column: its heading, and what a row has to say there, if anything.
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
 /// Columns in order; those about which no row says anything are left out.
-const COLUMNS: [Column; 27] = [
+const COLUMNS: [Column; 29] = [
     ("case", |row| Some(row.case.clone())),
     ("contestant", |row| Some(row.contestant.clone())),
-    ("ns/op", |row| Some(format!("{:.1}", row.ns_per_op.median))),
-    ("min..max", |row| Some(format!("{:.1}..{:.1}", row.ns_per_op.min, row.ns_per_op.max))),
-    ("Mops/s", |row| Some(format!("{:.3}", row.ops_per_s / 1e6))),
+    ("ns/op", |row| row.ns_per_op.map(|time| format!("{:.1}", time.median))),
+    ("min..max", |row| row.ns_per_op.map(|time| format!("{:.1}..{:.1}", time.min, time.max))),
+    ("Mops/s", |row| row.ops_per_s.map(|rate| format!("{:.3}", rate / 1e6))),
     ("we are ahead", |row| row.ours_ahead.filter(|_| row.contestant != OURS).map(times)),
     ("p50 ns", |row| percentile(row, "p50")),
     ("p99 ns", |row| percentile(row, "p99")),
@@ -32,6 +33,8 @@ const COLUMNS: [Column; 27] = [
     ("reclaimed ms", |row| decimal(row, "reclaimed_after_ms")),
     ("stall us", |row| decimal(row, "longest_stall_us")),
     ("p99.9 us", |row| decimal(row, "p999_us")),
+    ("bytes/entry", |row| decimal(row, "bytes_per_entry")),
+    ("CPU ms", |row| decimal(row, "cpu_ms")),
     ("hit ratio", |row| row.hit_ratio.map(|ratio| format!("{ratio:.4}"))),
     ("fairness", |row| row.fields.get("fairness")?.as_f64().map(|share| format!("{share:.2}"))),
     ("hits", |row| count(row, "hits")),
@@ -108,15 +111,31 @@ fn decimal(row: &Row, field: &str) -> Option<String> {
     row.fields.get(field)?.as_f64().map(|value| format!("{value:.1}"))
 }
 
+/// The rows as a table of a page.
+pub(crate) fn html(report: &Report) -> String {
+    let says_something = |(_, says): &&Column| report.rows.iter().any(|row| says(row).is_some());
+    let columns: Vec<&Column> = COLUMNS.iter().filter(says_something).collect();
+    let cells = |tag: &str, texts: &mut dyn Iterator<Item = String>| {
+        texts.map(|text| format!("<{tag}>{}</{tag}>", escape(&text))).collect::<String>()
+    };
+    let heading = cells("th", &mut columns.iter().map(|(heading, _)| (*heading).to_owned()));
+    let mut text = format!("<table><tr>{heading}</tr>");
+    for row in &report.rows {
+        let figures = cells("td", &mut columns.iter().map(|(_, says)| says(row).unwrap_or_default()));
+        let _ = write!(text, "<tr>{figures}</tr>");
+    }
+    text + "</table>"
+}
+
 /// The cases in order, each once.
-fn cases(report: &Report) -> Vec<&str> {
+pub(crate) fn cases(report: &Report) -> Vec<&str> {
     let mut cases: Vec<&str> = report.rows.iter().map(|row| row.case.as_str()).collect();
     cases.dedup();
     cases
 }
 
 /// The contestants in order, each once.
-fn contestants(report: &Report) -> Vec<&str> {
+pub(crate) fn contestants(report: &Report) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for row in &report.rows {
         if !names.contains(&row.contestant.as_str()) {
@@ -126,7 +145,8 @@ fn contestants(report: &Report) -> Vec<&str> {
     names
 }
 
-fn sentences(report: &Report, cases: &[&str]) -> Vec<String> {
+/// What the rows show, in words.
+pub(crate) fn sentences(report: &Report, cases: &[&str]) -> Vec<String> {
     let mut lines = vec![comparison(report, cases)];
     lines.push(
         "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
@@ -192,7 +212,8 @@ fn comparison(report: &Report, cases: &[&str]) -> String {
     }
     let fastest = cases.iter().filter_map(|case| {
         let rows = report.rows.iter().filter(|row| row.case == **case);
-        rows.min_by(|a, b| a.ns_per_op.median.total_cmp(&b.ns_per_op.median)).map(|row| row.contestant.as_str())
+        let timed = rows.filter_map(|row| Some((row.ns_per_op?.median, row.contestant.as_str())));
+        timed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, contestant)| contestant)
     });
     let fastest: Vec<&str> = fastest.collect();
     let counted = contestants(report).into_iter().filter_map(|name| {
@@ -203,4 +224,4 @@ fn comparison(report: &Report, cases: &[&str]) -> String {
 }
 
 /// The contestant whose time the others' is compared with.
-const OURS: &str = "sark-cache";
+pub(crate) const OURS: &str = "sark-cache";

@@ -6,11 +6,15 @@
 mod clock;
 mod dashmap_design;
 mod deadline_in_value;
+mod fibre;
+mod foyer;
+mod kora;
 mod moka;
 mod mutex_lru;
 mod name;
 mod quick_cache;
 mod sark;
+mod tinyufo;
 
 use std::time::{Duration, Instant};
 

@@ -4,10 +4,14 @@ use std::fmt;
 
 use super::dashmap_design::DashmapDesign;
 use super::deadline_in_value::{DeadlineInValue, Timed};
+use super::fibre::Fibre;
+use super::foyer::Foyer;
+use super::kora::{self, Kora};
 use super::moka::Moka;
 use super::mutex_lru::MutexLru;
 use super::quick_cache::QuickCache;
 use super::sark::{BareShard, Sark};
+use super::tinyufo::TinyUfoCache;
 use super::{Absent, Capacity, Contestant, Expiring, Key, Plan, Reclaim, Reclaiming, Updating, Value};
 
 /// A contestant, by the name that rows and `--contestants` use.
@@ -27,6 +31,16 @@ pub enum Name {
     QuickCache,
     /// The `moka` crate.
     Moka,
+    /// The `TinyUFO` crate.
+    #[value(name = "tinyufo")]
+    TinyUfo,
+    /// The memory part of the `foyer` crate.
+    Foyer,
+    /// The `fibre_cache` crate.
+    #[value(name = "fibre_cache")]
+    FibreCache,
+    /// The `kora-embedded` crate, which is absent from everything.
+    KoraEmbedded,
 }
 
 /// What to do with a cache, once its type is known.
@@ -63,8 +77,18 @@ pub trait EnterReclaiming<K: Key, V: Value> {
 
 impl Name {
     /// All of them, in the order in which they run and are shown.
-    pub const ALL: &[Self] =
-        &[Self::SarkCache, Self::SarkPerCore, Self::DashmapDesign, Self::MutexLru, Self::QuickCache, Self::Moka];
+    pub const ALL: &[Self] = &[
+        Self::SarkCache,
+        Self::SarkPerCore,
+        Self::DashmapDesign,
+        Self::MutexLru,
+        Self::QuickCache,
+        Self::Moka,
+        Self::TinyUfo,
+        Self::Foyer,
+        Self::FibreCache,
+        Self::KoraEmbedded,
+    ];
 
     /// The spelling in rows and options.
     pub fn as_str(self) -> &'static str {
@@ -75,6 +99,10 @@ impl Name {
             Self::MutexLru => "mutex-lru",
             Self::QuickCache => "quick_cache",
             Self::Moka => "moka",
+            Self::TinyUfo => "tinyufo",
+            Self::Foyer => "foyer",
+            Self::FibreCache => "fibre_cache",
+            Self::KoraEmbedded => "kora-embedded",
         }
     }
 
@@ -86,6 +114,11 @@ impl Name {
             Self::MutexLru => &["lru", "parking_lot"],
             Self::QuickCache => &["quick_cache"],
             Self::Moka => &["moka"],
+            Self::TinyUfo => &["TinyUFO"],
+            Self::Foyer => &["foyer-memory"],
+            Self::FibreCache => &["fibre_cache"],
+            // Not built in: it takes no part.
+            Self::KoraEmbedded => &[],
         }
     }
 
@@ -113,6 +146,12 @@ impl Name {
             (Self::QuickCache, Capacity::Entries(_)) => what.enter::<QuickCache<K, V, false>>(),
             (Self::QuickCache, Capacity::Bytes(_)) => what.enter::<QuickCache<K, V, true>>(),
             (Self::Moka, _) => what.enter::<Moka<K, V>>(),
+            (Self::TinyUfo, _) if expires => what.enter::<DeadlineInValue<TinyUfoCache<K, Timed<V>>, V, WALL>>(),
+            (Self::TinyUfo, _) => what.enter::<TinyUfoCache<K, V>>(),
+            (Self::Foyer, _) if expires => what.enter::<DeadlineInValue<Foyer<K, Timed<V>>, V, WALL>>(),
+            (Self::Foyer, _) => what.enter::<Foyer<K, V>>(),
+            (Self::FibreCache, _) => what.enter::<Fibre<K, V>>(),
+            (Self::KoraEmbedded, _) => what.enter::<Kora>(),
         }
     }
 
@@ -133,6 +172,9 @@ impl Name {
                     "it changes no value in its place: and_compute_with makes a new entry from a clone".into(),
                 ));
             }
+            Self::TinyUfo | Self::Foyer => return Err(Absent("it changes no value in its place".into())),
+            Self::FibreCache => what.enter::<Fibre<K, V>>(),
+            Self::KoraEmbedded => return Err(kora::why()),
         })
     }
 
@@ -146,7 +188,9 @@ impl Name {
             Self::SarkCache => return Ok(what.enter::<Sark<K, V, false, WALL>>()),
             Self::SarkPerCore => return Ok(what.enter::<Sark<K, V, true, WALL>>()),
             Self::DashmapDesign => "an expired entry leaves when a get meets it, and not before",
-            Self::MutexLru | Self::QuickCache => "it has no expiry of its own",
+            Self::FibreCache => return Ok(what.enter::<Fibre<K, V>>()),
+            Self::KoraEmbedded => return Err(kora::why()),
+            Self::MutexLru | Self::QuickCache | Self::TinyUfo | Self::Foyer => "it has no expiry of its own",
             Self::Moka => "it has no thread: the dead leave when somebody calls it",
         };
         Err(Absent(why.into()))
@@ -168,6 +212,10 @@ impl Name {
                 what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, true>, V, HAND>>()
             }
             (Self::Moka, _) => what.enter::<DeadlineInValue<Moka<K, Timed<V>>, V, HAND>>(),
+            (Self::TinyUfo, _) => what.enter::<DeadlineInValue<TinyUfoCache<K, Timed<V>>, V, HAND>>(),
+            (Self::Foyer, _) => what.enter::<DeadlineInValue<Foyer<K, Timed<V>>, V, HAND>>(),
+            (Self::FibreCache, _) => what.enter::<DeadlineInValue<Fibre<K, Timed<V>>, V, HAND>>(),
+            (Self::KoraEmbedded, _) => what.enter::<Kora>(),
         }
     }
 }

@@ -151,9 +151,17 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
         let begun = Instant::now();
         let sample = &self.keys[..self.keys.len() / SAMPLE];
         self.insert(sample, begun + Duration::from_secs(3600));
-        let due = Instant::now() + begun.elapsed() * SAMPLE as u32 * 3 / 2 + AHEAD;
-        self.insert(&self.keys, due);
-        due
+        let mut expected = begun.elapsed() * SAMPLE as u32;
+        loop {
+            let begun = Instant::now();
+            let due = begun + expected * 3 / 2 + AHEAD;
+            self.insert(&self.keys, due);
+            if Instant::now() < due {
+                return due;
+            }
+            // It took longer than the sample let expect: some were dead before the last came, so all come again.
+            expected = begun.elapsed() * 2;
+        }
     }
 
     /// Watches the values go, without a call to the cache. Gives when the first and the last went.

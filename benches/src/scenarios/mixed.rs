@@ -30,6 +30,13 @@ pub struct MixedCase {
     threads: usize,
 }
 
+impl MixedCase {
+    /// So many threads.
+    pub(super) fn of_threads(threads: usize) -> Self {
+        Self { threads }
+    }
+}
+
 impl Scenario for Mixed {
     type Case = MixedCase;
     const NAME: &'static str = "mixed";

@@ -3,15 +3,20 @@
 //! Those that make their own keys are a [`Scenario`], a list of cases with a way to build each contestant's run, and
 //! share [`run`]. `replay` and the main job work through a recorded or simulated stream and have their own.
 
+pub mod all;
 pub mod churn;
 pub mod expiry;
 pub mod gateway;
 pub mod get;
 pub mod get_many;
 pub mod hot;
+pub mod idle;
 pub mod latency;
+pub mod memory;
 pub mod mixed;
+pub mod percore;
 pub mod replay;
+pub mod scale;
 
 use std::time::Duration;
 

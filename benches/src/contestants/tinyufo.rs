@@ -1,0 +1,57 @@
+//! `tinyufo`: the crate's cache with the fast tables its users get, and a hasher of its own that it leaves no choice about.
+//!
+//! It keeps hashes and no keys: two keys with one hash are one entry to it, and it needs no memory for keys.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use ::tinyufo::TinyUfo;
+
+use super::{Absent, Capacity, Contestant, Key, Plan, Value};
+
+/// The cache.
+pub struct TinyUfoCache<K, V> {
+    cache: TinyUfo<K, V>,
+    /// It doesn't tell how many entries it has. What came is counted against what it handed back, and only when those differ,
+    /// so that a full cache is not slowed down.
+    entries: AtomicI64,
+}
+
+impl<K: Key, V: Value> Contestant<K, V> for TinyUfoCache<K, V> {
+    fn build(plan: &Plan) -> Result<Self, Absent> {
+        let Capacity::Entries(entries) = plan.capacity else {
+            return Err(Absent("its weights end at 65535, below the size of large entries".into()));
+        };
+        if plan.shards.is_some_and(|shards| shards > 1) {
+            return Err(Absent("its policy is one for all entries".into()));
+        }
+        let entries = entries as usize;
+        Ok(Self { cache: TinyUfo::new(entries, entries), entries: AtomicI64::new(0) })
+    }
+
+    #[inline]
+    fn get(&self, key: &K) -> Option<V> {
+        self.cache.get(key)
+    }
+
+    #[inline]
+    fn insert(&self, key: K, value: V) {
+        let gone = self.cache.put(key, value, 1);
+        if gone.len() != 1 {
+            self.entries.fetch_add(1 - gone.len() as i64, Ordering::Relaxed);
+        }
+    }
+
+    fn remove(&self, key: &K) -> bool {
+        let gone = self.cache.remove(key).is_some();
+        self.entries.fetch_sub(gone.into(), Ordering::Relaxed);
+        gone
+    }
+
+    fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed).unsigned_abs()
+    }
+
+    fn expiry(&self) -> &'static str {
+        "none"
+    }
+}

@@ -1,0 +1,152 @@
+//! `memory`: what a cache allocates for an entry, beyond the key and the value themselves.
+//!
+//! A fresh cache is filled to its capacity, and what is allocated then is divided by the entries that are there. A key and a
+//! value count with their size and with what they point to, so the rest is the cache's: table, order, deadlines, spare room.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Builder, Scenario};
+use crate::allocation::Count;
+use crate::case::Case;
+use crate::contestants::{Absent, Contestant, Enter, Key, Plan, Value};
+use crate::measure::{Effort, Fields, Lap, Run};
+
+/// Long enough that nothing expires while it is measured.
+const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
+
+/// The scenario.
+#[derive(Debug)]
+pub struct Memory;
+
+/// One of its cases.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryCase {
+    entries: u64,
+    strings: bool,
+    expires: bool,
+}
+
+impl Scenario for Memory {
+    type Case = MemoryCase;
+    const NAME: &'static str = "memory";
+    const FULL_RUN: (u64, Duration) = (1, Duration::MAX);
+    /// Bytes don't depend on the machine's mood.
+    const MOST_ROUNDS: u32 = 1;
+    const CALIBRATED: bool = false;
+
+    fn cases(&self) -> Vec<MemoryCase> {
+        let mut cases = Vec::new();
+        for strings in [false, true] {
+            for entries in [10_000, 1_000_000] {
+                cases.extend([false, true].map(|expires| MemoryCase { entries, strings, expires }));
+            }
+        }
+        cases
+    }
+
+    fn words(&self, case: MemoryCase) -> Case {
+        Case::new()
+            .with("entries", case.entries)
+            .with("kv", if case.strings { "string" } else { "u64" })
+            .with("ttl", if case.expires { "on" } else { "off" })
+    }
+
+    fn prepare(&self, case: MemoryCase, _: &Effort) -> Builder {
+        Box::new(move |name| {
+            let time_to_live = case.expires.then_some(TIME_TO_LIVE);
+            let plan = Plan { time_to_live, ..Plan::entries(case.entries) };
+            if case.strings {
+                // 32 bytes to 100.
+                let make: fn(u64) -> (String, Arc<str>) = |number| (format!("{number:032}"), "v".repeat(100).into());
+                name.with::<String, Arc<str>, _>(&plan, Build { plan: &plan, entries: case.entries, make })
+            } else {
+                let make: fn(u64) -> (u64, u64) = |number| (number, number);
+                name.with::<u64, u64, _>(&plan, Build { plan: &plan, entries: case.entries, make })
+            }
+        })
+    }
+}
+
+/// Makes the entry of a number.
+type Make<K, V> = fn(u64) -> (K, V);
+
+struct Build<'a, K, V> {
+    plan: &'a Plan,
+    entries: u64,
+    make: Make<K, V>,
+}
+
+impl<K: Key, V: Value> Enter<K, V> for Build<'_, K, V> {
+    type Output = Result<Box<dyn Run>, Absent>;
+
+    fn enter<C: Contestant<K, V>>(self) -> Self::Output {
+        // Only to hear whether it can be built; the one measured is built under the count.
+        C::build(self.plan)?;
+        let Build { plan, entries, make } = self;
+        Ok(Box::new(Fill::<K, V> { plan: plan.clone(), entries, make, fill: fill::<K, V, C>, outcome: Fields::new() }))
+    }
+}
+
+struct Fill<K, V> {
+    plan: Plan,
+    entries: u64,
+    make: Make<K, V>,
+    fill: fn(&Plan, u64, Make<K, V>) -> Option<Filled>,
+    outcome: Fields,
+}
+
+/// What was found with the cache full.
+struct Filled {
+    elapsed: Duration,
+    bytes: i64,
+    entries: u64,
+    threads_owned: Option<usize>,
+}
+
+fn fill<K: Key, V: Value, C: Contestant<K, V>>(plan: &Plan, entries: u64, make: Make<K, V>) -> Option<Filled> {
+    let threads_before = crate::machine::threads_of_others();
+    let count = Count::begin();
+    let cache = C::build(plan).ok()?;
+    let begun = Instant::now();
+    for number in 0..entries {
+        let (key, value) = make(number);
+        cache.insert(key, value);
+    }
+    let elapsed = begun.elapsed();
+    let entries = cache.entries();
+    let threads_owned = crate::machine::threads_since(threads_before);
+    Some(Filled { elapsed, bytes: count.bytes(), entries, threads_owned })
+}
+
+/// The bytes of a key and a value, and of what they point to.
+fn own_bytes<K, V>(make: Make<K, V>) -> i64 {
+    let count = Count::begin();
+    let entry = make(0);
+    let pointed_to = count.bytes();
+    drop(entry);
+    pointed_to + (size_of::<K>() + size_of::<V>()) as i64
+}
+
+impl<K: Key, V: Value> Run for Fill<K, V> {
+    fn run(&mut self, _: u32, _: u64) -> Lap {
+        let own = own_bytes(self.make);
+        let Some(filled) = (self.fill)(&self.plan, self.entries, self.make) else { return Lap::default() };
+        let per_entry = filled.bytes as f64 / filled.entries.max(1) as f64;
+        self.outcome.insert("bytes_per_entry".into(), (per_entry - own as f64).into());
+        self.outcome.insert("key_and_value_bytes".into(), own.into());
+        self.outcome.insert("bytes".into(), filled.bytes.into());
+        self.outcome.insert("entries".into(), filled.entries.into());
+        self.outcome.insert("threads_then".into(), filled.threads_owned.into());
+        Lap { elapsed: filled.elapsed, operations: self.entries, gets: 0, hits: 0 }
+    }
+
+    fn threads_owned(&self) -> Option<usize> {
+        Some(self.outcome.get("threads_then")?.as_u64()? as usize)
+    }
+
+    fn finish(&mut self) -> Fields {
+        self.outcome.remove("threads_then");
+        std::mem::take(&mut self.outcome)
+    }
+}

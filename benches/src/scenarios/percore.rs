@@ -1,0 +1,391 @@
+//! `percore`: what it costs to ask a shard that a thread of its own runs, by message, in each way there is to ask.
+//!
+//! One worker sits on the last processor and the caller on the first, so every request crosses. Beside it stand the same work
+//! on a bare shard in the caller's own hands, which is what messages are paid on top of, and a cache line sent to the other
+//! processor and back with nothing else, which is the least that a round trip can take.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::hint::{black_box, spin_loop};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use anyhow::Result;
+use core_affinity::CoreId;
+use sark_delegate::{Config as DelegateConfig, Delegates, Dispatch, Resident, Submission};
+use sark_shard::{Config, Lifetime, Nanos, NoPool, Removed, Shard};
+
+use super::{Settings, window};
+use crate::case::{Case, choose};
+use crate::contestants::{Hasher, Name, hasher};
+use crate::measure::{Effort, Entrant, Fields, Lap, Run, interleave};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::workload::keys::{Distribution, sequence, shuffled};
+use crate::workload::threads::together;
+
+/// The scenario's name.
+pub const NAME: &str = "percore";
+const FULL_RUN: (u64, Duration) = (1 << 20, Duration::from_secs(2));
+
+/// Requests in flight, and keys in a message.
+const WINDOW: usize = 32;
+const BATCH: usize = 64;
+
+/// The ways to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A look-up at a time, waiting for each.
+    Sync,
+    /// Look-ups with up to [`WINDOW`] in flight.
+    Windowed,
+    /// Look-ups of [`BATCH`] keys in a message.
+    Batched,
+    /// Insertions that nobody waits for, at the end for the last.
+    Posted,
+    /// The same with [`BATCH`] entries in a message.
+    PostedBatches,
+}
+
+impl Asked {
+    const ALL: [Self; 5] = [Self::Sync, Self::Windowed, Self::Batched, Self::Posted, Self::PostedBatches];
+
+    fn words(self, keys: u32) -> Case {
+        let case = Case::new().with("keys", keys);
+        match self {
+            Self::Sync => case.with("op", "get"),
+            Self::Windowed => case.with("op", "get").with("window", WINDOW),
+            Self::Batched => case.with("op", "get").with("batch", BATCH),
+            Self::Posted => case.with("op", "post-insert"),
+            Self::PostedBatches => case.with("op", "post-insert").with("batch", BATCH),
+        }
+    }
+}
+
+/// A shard with all that an operation on it needs.
+struct Owned {
+    shard: Shard<u64, u64>,
+    removed: Vec<Removed<u64, u64>>,
+}
+
+impl Owned {
+    fn of(keys: u32, hasher: &Hasher) -> Self {
+        let shard = Shard::new(Config { capacity_hint: keys as usize, ..Config::default() });
+        let mut owned = Self { shard, removed: Vec::new() };
+        for key in shuffled(keys, 1) {
+            owned.insert(hasher.hash_one(u64::from(key)), key.into());
+        }
+        owned
+    }
+
+    #[inline]
+    fn get(&mut self, hash: u64, key: u64) -> Option<u64> {
+        self.shard.get(hash, &key, Nanos(0), &mut self.removed, |value| *value)
+    }
+
+    #[inline]
+    fn insert(&mut self, hash: u64, key: u64) {
+        // There is no bound, so it is stored.
+        let _ = self.shard.insert(hash, key, key, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut self.removed);
+        self.removed.clear();
+    }
+
+    fn get_batch(&mut self, hashes: &[u64], keys: &[u64]) -> u64 {
+        let mut hits = 0;
+        self.shard.get_batch(
+            hashes,
+            |index| &keys[index],
+            Nanos(0),
+            &mut self.removed,
+            |_, value| {
+                hits += u64::from(black_box(value).is_some());
+            },
+        );
+        hits
+    }
+}
+
+/// Entries to be stored, with their hashes.
+enum Post {
+    One(u64, u64),
+    Many(Vec<(u64, u64)>),
+}
+
+impl Resident for Owned {
+    type Post = Post;
+    type Leftovers = ();
+
+    fn accept(&mut self, post: Post, (): &mut ()) {
+        match post {
+            Post::One(hash, key) => self.insert(hash, key),
+            Post::Many(entries) => entries.into_iter().for_each(|(hash, key)| self.insert(hash, key)),
+        }
+    }
+}
+
+/// One shard behind a worker on the last processor.
+struct ByMessage {
+    delegates: Delegates<Owned>,
+    hasher: Hasher,
+    keys: Vec<u64>,
+    asked: Asked,
+    caller: Option<CoreId>,
+}
+
+/// The same shard in the caller's hands.
+struct Bare {
+    owned: Owned,
+    hasher: Hasher,
+    keys: Vec<u64>,
+    asked: Asked,
+    caller: Option<CoreId>,
+}
+
+/// The first and the last processor this process may use.
+fn seats() -> (Option<CoreId>, Option<CoreId>) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    (cores.first().copied(), cores.last().copied())
+}
+
+fn sit(seat: Option<CoreId>) {
+    if let Some(core) = seat {
+        core_affinity::set_for_current(core);
+    }
+}
+
+fn seat_fields(worker: bool) -> Fields {
+    let (caller, last) = seats();
+    let mut fields = Fields::new();
+    fields.insert("caller_on_cpu".into(), caller.map(|core| core.id).into());
+    if worker {
+        fields.insert("worker_on_cpu".into(), last.map(|core| core.id).into());
+    }
+    fields
+}
+
+impl ByMessage {
+    fn ask(&self, keys: &[u64]) -> u64 {
+        let hash = |key: &u64| self.hasher.hash_one(*key);
+        let delegates = &self.delegates;
+        match self.asked {
+            Asked::Sync => keys
+                .iter()
+                .map(|key| {
+                    let hash = hash(key);
+                    u64::from(delegates.run(0, move |owned| owned.get(hash, *key)).is_some())
+                })
+                .sum(),
+            Asked::Windowed => {
+                let mut flying: VecDeque<Submission<'_, Owned, Option<u64>>> = VecDeque::with_capacity(WINDOW);
+                let mut hits = 0;
+                for &key in keys {
+                    if flying.len() == WINDOW
+                        && let Some(oldest) = flying.pop_front()
+                    {
+                        hits += u64::from(finish(oldest).is_some());
+                    }
+                    let hash = hash(&key);
+                    flying.push_back(delegates.submit(0, move |owned: &mut Owned| owned.get(hash, key)));
+                }
+                hits + flying.into_iter().map(|last| u64::from(finish(last).is_some())).sum::<u64>()
+            }
+            Asked::Batched => keys
+                .chunks(BATCH)
+                .map(|batch| {
+                    let hashes: Vec<u64> = batch.iter().map(hash).collect();
+                    delegates.run(0, |owned| owned.get_batch(&hashes, batch))
+                })
+                .sum(),
+            Asked::Posted => {
+                keys.iter().for_each(|key| delegates.post(0, Post::One(hash(key), *key)));
+                delegates.run(0, |owned| owned.shard.len() as u64)
+            }
+            Asked::PostedBatches => {
+                for batch in keys.chunks(BATCH) {
+                    delegates.post(0, Post::Many(batch.iter().map(|key| (hash(key), *key)).collect()));
+                }
+                delegates.run(0, |owned| owned.shard.len() as u64)
+            }
+        }
+    }
+}
+
+/// Polls until it is ready.
+fn finish<F: Future>(submission: F) -> F::Output {
+    let mut submission = pin!(submission);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        match submission.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}
+
+impl Bare {
+    fn ask(&mut self, keys: &[u64]) -> u64 {
+        let Self { owned, hasher, asked, .. } = self;
+        match asked {
+            Asked::Sync | Asked::Windowed => {
+                keys.iter().map(|key| u64::from(black_box(owned.get(hasher.hash_one(*key), *key)).is_some())).sum()
+            }
+            Asked::Batched => keys
+                .chunks(BATCH)
+                .map(|batch| {
+                    let hashes: Vec<u64> = batch.iter().map(|key| hasher.hash_one(*key)).collect();
+                    owned.get_batch(&hashes, batch)
+                })
+                .sum(),
+            Asked::Posted | Asked::PostedBatches => {
+                keys.iter().for_each(|key| owned.insert(hasher.hash_one(*key), *key));
+                owned.shard.len() as u64
+            }
+        }
+    }
+}
+
+fn lap(asked: Asked, (elapsed, hits): (Duration, u64), operations: u64) -> Lap {
+    match asked {
+        Asked::Posted | Asked::PostedBatches => Lap { elapsed, operations, gets: 0, hits: 0 },
+        _ => Lap { elapsed, operations, gets: operations, hits },
+    }
+}
+
+impl Run for ByMessage {
+    fn run(&mut self, number: u32, operations: u64) -> Lap {
+        let keys = &self.keys[window(number, operations, self.keys.len())];
+        let (elapsed, hits) = together(1, |_| {
+            sit(self.caller);
+            timed(|| self.ask(keys))
+        })
+        .1
+        .pop()
+        .unwrap_or_default();
+        lap(self.asked, (elapsed, hits), keys.len() as u64)
+    }
+
+    fn finish(&mut self) -> Fields {
+        seat_fields(true)
+    }
+}
+
+impl Run for Bare {
+    fn run(&mut self, number: u32, operations: u64) -> Lap {
+        let range = window(number, operations, self.keys.len());
+        let keys = self.keys[range].to_vec();
+        let asked = self.asked;
+        let caller = self.caller;
+        // On a thread of the load's, as the other is, so that both sit alike.
+        let this = parking_lot::Mutex::new(self);
+        let mut ran = together(1, |_| {
+            sit(caller);
+            let mut this = this.lock();
+            timed(|| this.ask(&keys))
+        })
+        .1;
+        lap(asked, ran.pop().unwrap_or_default(), keys.len() as u64)
+    }
+
+    fn finish(&mut self) -> Fields {
+        seat_fields(false)
+    }
+}
+
+fn timed(work: impl FnOnce() -> u64) -> (Duration, u64) {
+    let begun = std::time::Instant::now();
+    let result = work();
+    (begun.elapsed(), result)
+}
+
+/// A line of memory that two processors hand to and fro.
+struct PingPong;
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Line(AtomicU64);
+
+impl Run for PingPong {
+    fn run(&mut self, _: u32, operations: u64) -> Lap {
+        let (there, back) = (Line::default(), Line::default());
+        let (first, last) = seats();
+        let wait = |line: &Line, number: u64| {
+            let mut spins = 0_u32;
+            while line.0.load(Ordering::Acquire) != number {
+                spins += 1;
+                // With one processor, or the other one taken away, spinning on would be for nothing.
+                if spins.is_multiple_of(1 << 14) {
+                    std::thread::yield_now();
+                }
+                spin_loop();
+            }
+        };
+        let (_, times) = together(2, |side| {
+            sit(if side == 0 { first } else { last });
+            timed(|| {
+                for number in 1..=operations {
+                    if side == 0 {
+                        there.0.store(number, Ordering::Release);
+                        wait(&back, number);
+                    } else {
+                        wait(&there, number);
+                        back.0.store(number, Ordering::Release);
+                    }
+                }
+                operations
+            })
+            .0
+        });
+        Lap { elapsed: times.into_iter().next().unwrap_or_default(), operations, gets: 0, hits: 0 }
+    }
+
+    fn finish(&mut self) -> Fields {
+        seat_fields(true)
+    }
+}
+
+/// Runs the scenario.
+///
+/// # Errors
+/// When no case is wanted, or the system starts no worker.
+pub fn run(settings: &Settings) -> Result<Report> {
+    let all = [10_000, 1_000_000].into_iter().flat_map(|keys| Asked::ALL.map(|asked| (keys, asked))).collect();
+    let cases = choose(all, &settings.wishes, |(keys, asked)| asked.words(*keys))?;
+    let effort = settings.effort(FULL_RUN);
+    let mut report = Report::new(NAME, settings.rounds, &[Name::SarkPerCore]);
+    let mut progress = Progress::new(cases.len() as u64 * 3 * u64::from(settings.rounds));
+    for (count, asked) in cases {
+        let words = asked.words(count);
+        progress.begin(format!("{NAME} {words}"));
+        let mut entrants = entrants(count, asked, &effort)?;
+        entrants.iter_mut().for_each(|entrant| entrant.calibrate(&effort));
+        interleave(&mut entrants, effort.rounds, |name| progress.step(name));
+        report.take(&words, entrants, &effort);
+    }
+    progress.end();
+    Ok(report)
+}
+
+fn entrants(count: u32, asked: Asked, effort: &Effort) -> Result<Vec<Entrant>> {
+    let keys = sequence(Distribution::Uniform, count, effort.operations as usize, 2);
+    let keys: Vec<u64> = keys.into_iter().map(u64::from).collect();
+    let hasher = hasher();
+    let (caller, last) = seats();
+    let by_message = || -> Result<Box<dyn Run>> {
+        let config = DelegateConfig { dispatch: Dispatch::PerCore, pin: false, ..DelegateConfig::default() };
+        let delegates = Delegates::new(config, [Owned::of(count, &hasher)])?;
+        // By itself the first worker would sit on the first processor, where the caller is to be. The first request runs on
+        // the worker, and moves it.
+        delegates.run(0, move |_| sit(last));
+        Ok(Box::new(ByMessage { delegates, hasher: hasher.clone(), keys: keys.clone(), asked, caller }))
+    };
+    let bare = || -> Result<Box<dyn Run>> {
+        let owned = Owned::of(count, &hasher);
+        Ok(Box::new(Bare { owned, hasher: hasher.clone(), keys: keys.clone(), asked, caller }))
+    };
+    let ours = Entrant::called(Name::SarkPerCore.as_str(), true, effort.operations, by_message)?;
+    let bare = Entrant::called("bare-shard", false, effort.operations, bare)?;
+    let ping_pong = || -> Result<Box<dyn Run>> { Ok(Box::new(PingPong)) };
+    Ok(vec![ours, bare, Entrant::called("ping-pong", false, effort.operations, ping_pong)?])
+}
