@@ -3,14 +3,14 @@
     pip install "sark-cache[prometheus]" fastapi uvicorn
     uvicorn examples.gateway:app --workers 4
 
-* `POST /tools/{tool}` is answered only if the policy allows it. The decision is cached per user, tool and roles; those who
-  ask for the same one at the same time wait for one evaluation.
+* `POST /tools/{tool}` is answered only if the policy allows it. The decision is cached per user, tool and roles; those
+  who ask for the same one at the same time wait for one evaluation.
 * `PUT /users/{user}/roles` changes a user's roles, and invalidates what was decided about that user.
 * `GET /metrics` is for Prometheus.
 
-The cleanup of expired decisions is started and stopped with the service. Every worker process has a cache of its own: it
-starts empty, also in servers that fork after loading the application. An invalidation reaches one process only; where several
-of them must agree, give `create_policy_cache` a `redis_url`.
+The cleanup of expired decisions is started and stopped with the service. Every worker process has a cache of its own:
+it starts empty, also in servers that fork after loading the application. An invalidation reaches one process only;
+where several of them must agree, give `create_policy_cache` a `redis_url`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ async def ask_the_policy_engine(user: str, tool: str, roles: list[str]) -> dict[
     return {"allow": allow, "reason": f"{user} has the roles {roles}"}
 
 
-async def may_call(tool: str, x_user: Annotated[str, Header()], x_sensitivity: Annotated[str | None, Header()] = None) -> str:
+async def may_call(
+    tool: str, x_user: Annotated[str, Header()], x_sensitivity: Annotated[str | None, Header()] = None
+) -> str:
     """Lets the user of a request through, or answers 403."""
     roles = ROLES.get(x_user, [])
     decision = await cache.get_or_evaluate(

@@ -1,12 +1,12 @@
-"""``python -m sark_cache.bench policy``: authorization decisions in this process beside the same ones in a loopback Redis.
+"""``python -m sark_cache.bench policy``: authorization decisions in this process beside those in a loopback Redis.
 
-Whole awaited calls are timed: key, look-up, decoding. Redis is asked through redis-py's asyncio client, with keys that are
-ready-made, and its answers are decoded by ``json.loads``: the least that an application can do. Everything is measured
-twice: quiet, and beside a Python thread that never rests, as services have them. Facts about this machine's Python come
-from the same run, so that figures of different machines can be compared.
+Whole awaited calls are timed: key, look-up, decoding. Redis is asked through redis-py's asyncio client, with keys that
+are ready-made, and its answers are decoded by ``json.loads``: the least that an application can do. Everything is
+measured twice: quiet, and beside a Python thread that never rests, as services have them. Facts about this machine's
+Python come from the same run, so that figures of different machines can be compared.
 
-Medians come from laps over many calls, the loop included; percentiles from calls that are timed one by one, less what the
-clock takes. Beside a busy thread a lap is twice as long, since the thread gets half of the time; calls are not.
+Medians come from laps over many calls, the loop included; percentiles from calls that are timed one by one, less what
+the clock takes. Beside a busy thread a lap is twice as long, since the thread gets half of the time; calls are not.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ DECISION = {"allow": True, "reason": "role developer may invoke", "ttl": 60}
 USERS = 1000
 REQUESTS = [(f"user-{number:04}", "tool:invoke", "mcp/tool:search") for number in range(USERS)]
 CONTEXT = {"ip": "10.0.0.1", "role": "developer", "mfa": True, "level": 3}
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -134,7 +135,9 @@ async def _take(report: PolicyReport, contestants: list[Contestant], beside: str
     clock = statistics.median(_clock() for _ in range(1000))
     ours: dict[str, tuple[float, float]] = {}
     for contestant, count, results in zip(contestants, counts, laps, strict=True):
-        times = sorted(max(time - clock, 0) / contestant.per_call for time in await _one_by_one(contestant, max(count, 200)))
+        times = sorted(
+            max(time - clock, 0) / contestant.per_call for time in await _one_by_one(contestant, max(count, 200))
+        )
         p50, p95, p99 = (times[min(int(len(times) * share), len(times) - 1)] for share in (0.5, 0.95, 0.99))
         if contestant.name == OURS:
             ours[contestant.case] = (p50, p95)

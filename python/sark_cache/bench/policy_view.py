@@ -17,7 +17,9 @@ def show(report: PolicyReport) -> None:
     if not console.is_terminal:
         console = Console(width=160)
     about = report.machine
-    console.print(f"{about['cpu']}, {about['cores']} CPUs, {about['os']}, {about['python']}; {report.rounds} rounds, interleaved")
+    console.print(
+        f"{about['cpu']}, {about['cores']} CPUs, {about['os']}, {about['python']}; {report.rounds} rounds, interleaved"
+    )
     console.print("microseconds per decision, whole awaited calls; x = Redis over ours, in the same run")
     table = Table("case", "where", "beside", pad_edge=False)
     for heading in ("lap", "p50", "in json.loads", "p95", "p99", "x p50", "x p95"):
@@ -60,7 +62,9 @@ def draw(report: PolicyReport, file: str | Path) -> None:
     cases = list(dict.fromkeys(row.case for row in rows))
     columns = 3
     lines = math.ceil(len(cases) / columns)
-    figure, axes = pyplot.subplots(lines, columns, figsize=(5 * columns, 3 * lines), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        lines, columns, figsize=(5 * columns, 3 * lines), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat:
         axis.set_visible(False)
     for axis, case in zip(axes.flat, cases, strict=False):
@@ -70,10 +74,14 @@ def draw(report: PolicyReport, file: str | Path) -> None:
             style = "--" if row.beside == BUSY else "-"
             colour = "#c0392b" if row.contestant == OURS else "#7f8c8d"
             times = [time / 1000 for time in (row.p50, row.p95, row.p99)]
-            axis.plot(["p50", "p95", "p99"], times, style, marker="o", color=colour, label=f"{row.contestant}, {row.beside}")
+            axis.plot(
+                ["p50", "p95", "p99"], times, style, marker="o", color=colour, label=f"{row.contestant}, {row.beside}"
+            )
         axis.set_yscale("log")
         axis.tick_params(labelsize=7)
         axis.legend(fontsize=6)
-    figure.suptitle(f"microseconds per decision, less is better ({report.machine['cpu']}, {report.machine['python']})", fontsize=10)
+    figure.suptitle(
+        f"microseconds per decision, less is better ({report.machine['cpu']}, {report.machine['python']})", fontsize=10
+    )
     figure.savefig(file, dpi=150)
     pyplot.close(figure)

@@ -6,8 +6,8 @@
     decision = await cache.get_or_evaluate(user_id, action, resource, evaluate=ask_the_policy_engine)
 
 An authorization cache that answers wrongly lets somebody in, so all of this errs to one side: it evaluates again. The
-page `docs/policy-cache.md` says what is guaranteed. Importing this imports neither asyncio nor anything that isn't in the
-standard library, and starts no thread.
+page `docs/policy-cache.md` says what is guaranteed. Importing this imports neither asyncio nor anything that isn't in
+the standard library, and starts no thread.
 """
 
 from sark_cache.policy.base import Explanation, Lookup

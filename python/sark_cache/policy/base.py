@@ -1,7 +1,7 @@
 """What all policy caches have in common: their settings and their counts.
 
-Where decisions are kept is a matter of the subclasses: ``DecisionCache`` for engines in this process, ``RedisPolicyCache``
-for a server. This room never reads a decision, and writes one only through their ``set``.
+Where decisions are kept is a matter of the subclasses: ``DecisionCache`` for engines in this process,
+``RedisPolicyCache`` for a server. This room never reads a decision, and writes one only through their ``set``.
 """
 
 from __future__ import annotations
@@ -66,12 +66,13 @@ class BasePolicyCache:
         optimized_ttl: Seconds by level, besides the defaults. 0: decisions of the level are never stored.
         allow_ttl_seconds: Decisions that allow are kept for at most so long. 0: never.
         deny_ttl_seconds: The others likewise.
-        cacheable: Asked about every decision; those for which it says no, or raises, are not stored. For denials that were
-            made because something was down.
+        cacheable: Asked about every decision; those for which it says no, or raises, are not stored. For denials that
+            were made because something was down.
         policy_revision: Goes into the keys. Setting another one makes all older decisions unreachable.
         volatile_fields: Top-level fields of contexts that are left out of keys. Only for what decides nothing.
         max_evaluation_seconds: A ``set`` without a token is refused for so long after an invalidation that covers it.
-        stale_while_revalidate: Whether a hit in the last part of its time (``STALE_THRESHOLD_RATIO``) has it revalidated.
+        stale_while_revalidate: Whether a hit in the last part of its time (``STALE_THRESHOLD_RATIO``) has it
+            revalidated.
         logger: A logger to be used instead of ``sark_cache.policy``; one of structlog's will do.
     """
 
@@ -256,7 +257,8 @@ class BasePolicyCache:
             ttl = self._get_ttl_for_sensitivity(sensitivity)
             if self.allow_ttl_seconds is not None or self.deny_ttl_seconds is not None:
                 ttl = lifetimes.shortest(ttl, self._ttl_of_verdict(decision))
-        return 0 if self.cacheable is not None and ttl != 0 and not self._is_cacheable(decision, self.cacheable) else ttl
+        hook = self.cacheable
+        return ttl if ttl == 0 or hook is None or self._is_cacheable(decision, hook) else 0
 
     def _ttl_of_verdict(self, decision: Decision) -> float | None:
         return self.allow_ttl_seconds if lifetimes.is_allow(decision) else self.deny_ttl_seconds
@@ -268,7 +270,9 @@ class BasePolicyCache:
             self._failed("cacheable()", error)
             return False
 
-    def _prepared(self, decision: Decision, ttl_seconds: float | None, sensitivity: str | None) -> tuple[str | None, float]:
+    def _prepared(
+        self, decision: Decision, ttl_seconds: float | None, sensitivity: str | None
+    ) -> tuple[str | None, float]:
         """The text and the time; None and 0 for what can't be stored, which then is counted and said."""
         try:
             if not isinstance(decision, dict):

@@ -1,4 +1,4 @@
-"""A task that has a cache reclaim its expired entries at an interval, so that their memory comes back while nobody calls.
+"""A task that has a cache reclaim its expired entries at an interval: their memory comes back while nobody calls.
 
 Nothing depends on it for correctness: an expired decision isn't served whether or not it was reclaimed. It works with
 anything that has ``async cleanup_expired()``. asyncio is imported when a task is started.
@@ -93,7 +93,7 @@ class CacheCleanupTask:
         self._task = asyncio.get_running_loop().create_task(self._clean_up_at_intervals(self._wake))
 
     async def stop(self) -> None:
-        """Ends the task. Returns as soon as a cleanup that is running is done; after ``STOP_TIMEOUT`` it is cancelled."""
+        """Ends the task, as soon as a cleanup that is running is done; after ``STOP_TIMEOUT`` it is cancelled."""
         import asyncio
 
         task, wake = self._task, self._wake

@@ -1,8 +1,8 @@
 """Decisions in an engine of this process, reached by plain calls: one ``get``, ``set`` or ``delete`` per operation.
 
-The engine is anything with the surface of ``RustCache``, a mock included. It stores the JSON text of decisions under keys
-that carry the generations, so what is invalidated can't be found any more, whatever the engine does. The methods are
-coroutines that never suspend: an engine answers in microseconds, and no thread is asked.
+The engine is anything with the surface of ``RustCache``, a mock included. It stores the JSON text of decisions under
+keys that carry the generations, so what is invalidated can't be found any more, whatever the engine does. The methods
+are coroutines that never suspend: an engine answers in microseconds, and no thread is asked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ class DecisionCache(EvaluatingCache):
     DEFAULT_MAX_SIZE: ClassVar[int] = 10_000
 
     def __init__(
-        self, engine: Any, max_size: int, ttl_seconds: float | None, enabled: bool, use_optimized_ttl: bool, **options: Any
+        self,
+        engine: Any,
+        max_size: int,
+        ttl_seconds: float | None,
+        enabled: bool,
+        use_optimized_ttl: bool,
+        **options: Any,
     ) -> None:
         super().__init__(ttl_seconds, enabled, use_optimized_ttl, **options)
         self.cache = engine
@@ -177,7 +183,7 @@ class DecisionCache(EvaluatingCache):
     async def get_batch(
         self, requests: Iterable[tuple[str, str, str, Mapping[str, Any] | None]]
     ) -> list[Decision | None]:
-        """The decisions on requests given as ``(user_id, action, resource, context)``, in order; None where there is none."""
+        """The decisions on requests given as ``(user_id, action, resource, context)``, in order, None for a miss."""
         requests = list(requests)
         if not self.enabled or not requests:
             return [None] * len(requests)
@@ -209,9 +215,9 @@ class DecisionCache(EvaluatingCache):
     ) -> bool:
         """Stores a decision; whether it is stored.
 
-        It is not if the time comes out as zero (an older decision is forgotten then), if it isn't a dict of JSON, if the
-        request can't have a key, or if anything that covers it was invalidated since the token was taken. Without a token:
-        within the last ``max_evaluation_seconds``, since the evaluation may have begun before.
+        It is not if the time comes out as zero (an older decision is forgotten then), if it isn't a dict of JSON, if
+        the request can't have a key, or if anything that covers it was invalidated since the token was taken. Without a
+        token: within the last ``max_evaluation_seconds``, since the evaluation may have begun before.
 
         Args:
             ttl_seconds: Seconds; wins over the level and the verdict.
@@ -259,12 +265,10 @@ class DecisionCache(EvaluatingCache):
 
     # Invalidating.
 
-    async def delete(
-        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
-    ) -> bool:
+    async def delete(self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None) -> bool:
         """Forgets one decision; whether there was one. Evaluations of it that are under way are not stored.
 
-        A request that can't have a key makes it forget everything: the caller meant some decision, and it can't be told which.
+        A request that can't have a key makes it forget everything: some decision is meant, and it can't be told which.
         """
         try:
             key = self._key_or_none(user_id, action, resource, context)
@@ -354,7 +358,7 @@ class DecisionCache(EvaluatingCache):
     async def explain(
         self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
     ) -> Explanation:
-        """Where the answer to a request would come from now, and why. Not counted, but a use in the order of eviction."""
+        """Where the answer to a request would come from now, and why. Not counted, but it counts as a use."""
         state = self._generations.state
         try:
             generation = combined(state, user_id).hex()

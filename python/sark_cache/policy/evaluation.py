@@ -1,7 +1,7 @@
 """``get_or_evaluate``: the cached decision, or one evaluation for all who want it, stored only if that is still right.
 
-What it needs of a cache is ``lookup``, which gives a token with a miss, and ``set``, which takes the token. Where decisions
-are kept is no matter here, nor how evaluations are shared: that is ``flights``, imported on the first miss.
+What it needs of a cache is ``lookup``, which gives a token with a miss, and ``set``, which takes the token. Where
+decisions are kept is no matter here, nor how evaluations are shared: that is ``flights``, imported on the first miss.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class EvaluatingCache(BasePolicyCache):
             self._under_way().in_background(self._flight_of(found.key, found.token), work)
 
     async def close(self) -> None:
-        """Cancels evaluations and revalidations under way in the running loop. The cache can be used again afterwards."""
+        """Cancels what is under way in the running loop. The cache can be used again afterwards."""
         if self._flights is not None:
             self._flights.cancel_here()
 
@@ -179,7 +179,7 @@ async def _evaluated(evaluate: Evaluate) -> Decision | None:
 
 
 def _copied(context: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The context as it is now: whoever evaluates may change theirs, and the decision is on the question that was asked."""
+    """The context as it is now: it may be changed while it is evaluated, and the decision is on what was asked."""
     try:
         return deepcopy(context)
     except Exception:

@@ -30,8 +30,8 @@ def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Poli
     * With ``redis_url``: decisions are kept in that Redis or Valkey, and shared by all who use it.
     * Without: in this process, by the native engine, or by one in plain Python where the extension is missing.
 
-    The attribute ``backend`` of the result says which it is: ``"redis"``, ``"rust"`` or ``"python"``; so does one line of
-    the log, and a missing extension is one ImportWarning.
+    The attribute ``backend`` of the result says which it is: ``"redis"``, ``"rust"`` or ``"python"``; so does one line
+    of the log, and a missing extension is one ImportWarning.
 
     Args:
         redis_url: As ``redis-py`` and ``valkey-py`` understand it, such as ``redis://localhost:6379/0``.

@@ -1,8 +1,8 @@
 """Evaluations under way, so that those who want the same decision at the same time share one.
 
-An evaluation runs in a task of its own: the caller who began it may be cancelled, and the others still get their decision.
-It is cancelled when nobody waits for it any more. Calls that would wait for themselves, directly or in a circle, are told
-to evaluate on their own.
+An evaluation runs in a task of its own: the caller who began it may be cancelled, and the others still get their
+decision. It is cancelled when nobody waits for it any more. Calls that would wait for themselves, directly or in a
+circle, are told to evaluate on their own.
 
 Importing this room imports asyncio, so it is imported on the first miss. It knows nothing of caches: it shares work.
 """
@@ -65,7 +65,7 @@ class Flights(Generic[Result]):
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Flight[Result]]] = WeakKeyDictionary()
 
     async def share(self, key: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """The result of ``work``, or of the same work of somebody else if it is under way. Exceptions reach everybody."""
+        """The result of ``work``, or of somebody else's that is under way. Exceptions reach everybody."""
         loop = asyncio.get_running_loop()
         flights = self._by_loop.setdefault(loop, {})
         flight, inside = flights.get(key), _inside.get()

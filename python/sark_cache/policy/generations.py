@@ -19,13 +19,13 @@ from typing import NamedTuple
 from sark_cache.policy.keys import encode
 
 State = tuple[bytes, dict[bytes, bytes]]
-"""The generation of everything, and those of users (by the encoding of their ids) that were ever invalidated under it."""
+"""The generation of everything, and those of users (by encoded id) that were ever invalidated under it."""
 
 MOST_USERS = 1 << 16
 """So many users have a generation of their own. When there would be more, everything gets a new one instead."""
 
 MOST_DELETED = 1 << 12
-"""So many deleted keys are remembered for evaluations under way. Older ones count as if all keys had been deleted then."""
+"""So many deleted keys are remembered for evaluations under way. Before, all keys count as deleted."""
 
 
 class Token(NamedTuple):
@@ -47,7 +47,16 @@ class Generations:
     (False, True)
     """
 
-    __slots__ = ("_deleted", "_everything_replaced", "_forgotten", "_last", "_lock", "_user_replaced", "deletions", "state")
+    __slots__ = (
+        "_deleted",
+        "_everything_replaced",
+        "_forgotten",
+        "_last",
+        "_lock",
+        "_user_replaced",
+        "deletions",
+        "state",
+    )
 
     def __init__(self) -> None:
         self.state: State = (urandom(16), {})

@@ -34,7 +34,7 @@ class Uncacheable(TypeError):
 
 
 class Request(NamedTuple):
-    """What a decision is asked for. Unpacks into the arguments of ``get``, ``set`` (after the decision) and ``delete``."""
+    """What a decision is asked for. Unpacks into the arguments of ``get``, ``get_or_evaluate`` and ``delete``."""
 
     user_id: Any
     action: Any
@@ -54,9 +54,9 @@ def encode(value: object, where: str = "value") -> bytes:
     False
 
     Raises:
-        Uncacheable: for anything outside of JSON and bytes, for dicts with keys that aren't exactly str, for subclasses of
-            dict, list and tuple (they may show other items than they hold), for text that isn't valid Unicode, and for
-            nesting deeper than ``MAX_DEPTH``.
+        Uncacheable: for anything outside of JSON and bytes, for dicts with keys that aren't exactly str, for subclasses
+            of dict, list and tuple (they may show other items than they hold), for text that isn't valid Unicode, and
+            for nesting deeper than ``MAX_DEPTH``.
     """
     parts: list[bytes] = []
     _encode(value, parts, where, MAX_DEPTH)
@@ -146,7 +146,7 @@ class KeyBuilder:
     Args:
         prefix: What every key begins with.
         revision: Of the policies; another one makes other keys.
-        volatile: Top-level names that are left out of contexts, for what changes with every request and decides nothing.
+        volatile: Top-level names that are left out of contexts: what changes all the time and decides nothing.
     """
 
     __slots__ = ("prefix", "_revision", "_volatile")
@@ -187,8 +187,8 @@ def _clean(resource: str) -> str:
 
 
 def key_from_input(full_policy_input: Mapping[str, Any], volatile_fields: Collection[str] = ()) -> Request:
-    """A request whose key covers everything that the policy sees: roles, teams, attributes of the tool, and whatever else
-    is in its input.
+    """A request whose key covers everything that the policy sees: roles, teams, attributes of the tool, and whatever
+    else is in its input.
 
     The input is the one that goes to the policy engine, with at least ``user`` (an id, or a dict with ``id``) and
     ``action``. The resource is ``resource``, or the ``id`` or ``name`` of ``tool`` or ``server``; it only makes the key

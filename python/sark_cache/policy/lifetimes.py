@@ -1,4 +1,4 @@
-"""How long a decision is kept: by sensitivity, by verdict, or as the caller says. Zero means that it is not kept at all.
+"""How long a decision is kept: by sensitivity, by verdict, or as the caller says. Zero means: not at all.
 
 This room decides on numbers. It stores nothing.
 """

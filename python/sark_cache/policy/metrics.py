@@ -85,7 +85,7 @@ COUNTERS = tuple(field.name for field in fields(CacheMetrics) if field.name not 
 
 
 class Totals:
-    """What was counted before the last reset, and the histogram of latencies. Exporters read this: it never goes back."""
+    """What was counted before the last reset, and the latencies. Exporters read this: it never goes back."""
 
     __slots__ = ("_retired", "buckets", "seconds")
 

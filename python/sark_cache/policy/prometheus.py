@@ -5,8 +5,8 @@ Counting costs a look-up nothing here, since the counts are read when they are s
 
     REGISTRY.register(PolicyCacheCollector(cache))
 
-Under prometheus-client's multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``) collectors aren't asked; there, ``CounterFlusher``
-adds what was counted to ordinary counters whenever it is told to.
+Under prometheus-client's multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``) collectors aren't asked; there,
+``CounterFlusher`` adds what was counted to ordinary counters whenever it is told to.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An LRU + TTL cache of strings in plain Python, with the surface of ``RustCache``: for where the extension is missing.
 
-The same promises, a slower engine: exact LRU, a hard bound, nothing served at or after its deadline. It is safe to be used
-by several threads, and starts none.
+The same promises, a slower engine: exact LRU, a hard bound, nothing served at or after its deadline. It is safe to be
+used by several threads, and starts none.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class _Entry(NamedTuple):
 
 
 class PythonCache:
-    """A bounded cache of strings: least recently used out first, each entry for ``ttl_secs`` seconds unless ``set`` says
-    otherwise. O(1) per operation, O(log n) for the deadline of an insertion.
+    """A bounded cache of strings: least recently used out first, each entry for ``ttl_secs`` seconds unless ``set``
+    says otherwise. O(1) per operation, O(log n) for the deadline of an insertion.
 
     >>> cache = PythonCache(1000, 300)
     >>> cache.set("user:1", "allow")
@@ -84,7 +84,7 @@ class PythonCache:
             return entry.value, remaining, entry.ttl
 
     def set(self, key: str, value: str, ttl: float | None = None) -> None:
-        """Stores ``value`` for ``ttl`` seconds, or for the cache's own time. 0: don't store, and forget an older value."""
+        """Stores ``value`` for ``ttl`` seconds, or the cache's own. 0: don't store, and forget an older value."""
         _checked_text("key", key)
         _checked_text("value", value)
         ttl = self._ttl if ttl is None else checked_seconds("ttl", ttl, zero=True)

@@ -1,8 +1,9 @@
 """Policy decisions in Redis or Valkey alone: shared by all processes, one round trip per look-up, nothing kept here.
 
-The generations are keys of the server, and an entry carries those that were current before its evaluation began. A look-up
-asks for the entry and for both generations in one MGET, and takes the entry only if they agree. A generation that is
-missing, because it expired or the server lost it, gets a new random value: whatever carried the old one is a miss.
+The generations are keys of the server, and an entry carries those that were current before its evaluation began. A
+look-up asks for the entry and for both generations in one MGET, and takes the entry only if they agree. A generation
+that is missing, because it expired or the server lost it, gets a new random value: whatever carried the old one is a
+miss.
 
 Reads and stores fail soft, as misses. Invalidations don't: if the server can't be reached they raise.
 """
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from sark_cache.policy.base import Decision
 
 GENERATION_TTL_SECONDS = 7 * 24 * 3600
-"""Generations that nobody asked for expire after so long. Entries must not outlive them, so they are kept at most so long."""
+"""Generations that nobody asked for expire after so long. Entries, which must not outlive them, expire before."""
 
 DELETION_TTL_SECONDS = 24 * 3600
 """An evaluation that takes longer than this could be stored although its decision was deleted meanwhile."""
@@ -133,12 +134,17 @@ class RedisPolicyCache(EvaluatingCache):
         *,
         bypass: bool = False,
     ) -> Decision | None:
-        """The cached decision; None if there is none, it expired, it was invalidated, or the server can't be reached."""
+        """The cached decision; None if there is none any more, or the server can't be reached."""
         if bypass or not self.enabled or self._never_stored(sensitivity):
             return None
         found = await self.lookup(user_id, action, resource, context)
         callback = self.revalidate_callback
-        if found.decision is not None and callback is not None and self.stale_while_revalidate and self._is_stale(found):
+        if (
+            found.decision is not None
+            and callback is not None
+            and self.stale_while_revalidate
+            and self._is_stale(found)
+        ):
             self._revalidate(
                 user_id, action, resource, context, found, lambda: callback(user_id, action, resource, context)
             )
@@ -193,7 +199,7 @@ class RedisPolicyCache(EvaluatingCache):
         return revision + everything + user + (deleted or b"")
 
     async def _make_generations(self, names: Names) -> tuple[bytes, bytes]:
-        """The generations, after those that are missing got new values. Of several who do so at once, the first wins."""
+        """The generations, after those that are missing got new values. Of several who do so, the first wins."""
         pipe = self._server().pipeline(transaction=False)
         for name in (names.everything, names.user):
             pipe.set(name, urandom(_GENERATION_BYTES), nx=True, ex=GENERATION_TTL_SECONDS)
@@ -289,9 +295,7 @@ class RedisPolicyCache(EvaluatingCache):
 
     # Invalidating.
 
-    async def delete(
-        self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
-    ) -> bool:
+    async def delete(self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None) -> bool:
         """Forgets one decision; whether there was one. Evaluations of it that are under way are not stored."""
         names = self._names(user_id, action, resource, context)
         if names is None:
@@ -315,7 +319,7 @@ class RedisPolicyCache(EvaluatingCache):
     async def invalidate(
         self, user_id: str | None = None, action: str | None = None, resource: str | None = None
     ) -> int:
-        """Forgets all decisions on a user, for all who use the server; everything, without one. As for ``RustPolicyCache``."""
+        """Forgets all decisions on a user, for all who use the server; without a user, everything."""
         names = self._names(user_id, "", "", None) if isinstance(user_id, str) else None
         if names is None:
             await self.clear()

@@ -1,8 +1,8 @@
 """Policy decisions in the native engine: the class that applications use, and the one instance of a process.
 
-Look-ups are one native call (key, engine, decoding) as long as the engine in ``cache`` is the native one. Whatever else is
-put there is used through plain calls, as ``DecisionCache`` does; both ways answer the same. Importing this room never
-fails: without the extension ``RUST_AVAILABLE`` is False, and making a cache raises.
+Look-ups are one native call (key, engine, decoding) as long as the engine in ``cache`` is the native one. Whatever else
+is put there is used through plain calls, as ``DecisionCache`` does; both ways answer the same. Importing this room
+never fails: without the extension ``RUST_AVAILABLE`` is False, and making a cache raises.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ class RustPolicyCache(DecisionCache):
         ttl_seconds: For how long a decision is kept if nothing else says so.
         enabled: If False, nothing is looked up or stored.
         use_optimized_ttl: Whether a level of sensitivity has a time of its own.
-        **options: As for ``BasePolicyCache``: ``optimized_ttl``, ``allow_ttl_seconds``, ``deny_ttl_seconds``, ``cacheable``,
-            ``policy_revision``, ``volatile_fields``, ``max_evaluation_seconds``, ``stale_while_revalidate``, ``logger``.
+        **options: As for ``BasePolicyCache``: ``optimized_ttl``, ``allow_ttl_seconds``, ``deny_ttl_seconds``,
+            ``cacheable``, ``policy_revision``, ``volatile_fields``, ``max_evaluation_seconds``,
+            ``stale_while_revalidate``, ``logger``.
 
     Raises:
         RuntimeError: if the native extension is missing.

@@ -56,7 +56,11 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if HIDDEN:
-        items[:] = [item for item in items if getattr(item, "callspec", None) and item.callspec.params.get("make_cache") == "python"]
+        items[:] = [
+            item
+            for item in items
+            if getattr(item, "callspec", None) and item.callspec.params.get("make_cache") == "python"
+        ]
 
 
 class PlainEngine(object if HIDDEN else native.RustCache):  # type: ignore[misc]

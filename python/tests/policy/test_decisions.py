@@ -1,4 +1,4 @@
-"""Storing and finding decisions, in every kind of cache: what goes in comes out, for as long as it may, and nothing else."""
+"""Decisions in every kind of cache: what goes in comes out, for as long as it may, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ class Level(str, enum.Enum):
     """As applications have them: such a member hashes by its name."""
 
     CRITICAL = "critical"
-
 
 
 json_values = st.recursive(
@@ -81,7 +80,9 @@ def identical(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@pytest.mark.parametrize("value", [2**70, -(2**63), 2**63, 1e400, -0.0, math.nan, -math.inf, "\ud83d", "é\0\x7f", [[]] * 3, {"1": {}}])
+@pytest.mark.parametrize(
+    "value", [2**70, -(2**63), 2**63, 1e400, -0.0, math.nan, -math.inf, "\ud83d", "é\0\x7f", [[]] * 3, {"1": {}}]
+)
 def test_values_that_other_decoders_change_come_back_as_they_were(cache: Any, value: Any) -> None:
     async def scenario() -> Any:
         await cache.set(*REQUEST, {"allow": True, "value": value})
@@ -380,7 +381,13 @@ def test_bad_settings_are_refused_by_name(kind: Any, options: Any, error: type[E
 
 
 def test_levels_of_an_instance_are_the_effective_ones() -> None:
-    assert RustPolicyCache.OPTIMIZED_TTL == {"critical": 60, "confidential": 120, "internal": 180, "public": 300, "default": 120}
+    assert RustPolicyCache.OPTIMIZED_TTL == {
+        "critical": 60,
+        "confidential": 120,
+        "internal": 180,
+        "public": 300,
+        "default": 120,
+    }
     assert RustPolicyCache().OPTIMIZED_TTL == {**RustPolicyCache.OPTIMIZED_TTL, "low": 300, "medium": 180, "high": 60}
     configured = RustPolicyCache(optimized_ttl={"high": 0, "public": 10})
     assert configured.OPTIMIZED_TTL == {**RustPolicyCache().OPTIMIZED_TTL, "high": 0, "public": 10}

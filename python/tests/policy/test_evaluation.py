@@ -64,7 +64,9 @@ def test_those_who_ask_at_once_share_one_evaluation_and_get_a_copy_each(cache: A
     run(scenario())
 
 
-def test_a_decision_is_stored_for_the_question_that_was_asked_although_the_context_changes_meanwhile(cache: Any) -> None:
+def test_a_decision_is_stored_for_the_question_that_was_asked_although_the_context_changes_meanwhile(
+    cache: Any,
+) -> None:
     async def scenario() -> None:
         context: dict[str, Any] = {"roles": ["admin"]}
 
@@ -212,7 +214,9 @@ def test_decisions_of_a_level_that_is_never_stored_are_not_shared_either(make_ca
 
     async def scenario() -> None:
         engine = Engine()
-        asked = [asyncio.create_task(cache.get_or_evaluate(*REQUEST, None, "critical", evaluate=engine)) for _ in range(3)]
+        asked = [
+            asyncio.create_task(cache.get_or_evaluate(*REQUEST, None, "critical", evaluate=engine)) for _ in range(3)
+        ]
         while engine.calls < 3:
             await asyncio.sleep(0)
         engine.go_on.set()

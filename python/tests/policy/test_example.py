@@ -137,7 +137,8 @@ import asyncio, uvicorn
 from gateway import app, cache
 
 # Loaded, and used, before the fork, as a prefork server does.
-asyncio.run(cache.set("alice", "tool:invoke", "search", {"allow": False, "reason": "of the parent"}, {"roles": ["admin"]}))
+denial = {"allow": False, "reason": "of the parent"}
+asyncio.run(cache.set("alice", "tool:invoke", "search", denial, {"roles": ["admin"]}))
 listening = socket.create_server(("127.0.0.1", 0))
 print(listening.getsockname()[1], flush=True)
 children = []

@@ -19,7 +19,9 @@ def made_anew() -> Iterator[None]:
         yield
 
 
-def test_without_a_server_decisions_are_kept_in_the_process_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_server_decisions_are_kept_in_the_process_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.INFO, "sark_cache.policy"):
         cache = create_policy_cache(max_size=10)
     assert type(cache) is RustPolicyCache and cache.backend == "rust" and cache.max_size == 10
@@ -53,7 +55,11 @@ def test_one_configuration_is_one_instance() -> None:
     options = {"max_size": 10, "cacheable": cacheable, "volatile_fields": ["b", "a"], "optimized_ttl": {"x": 1, "y": 2}}
     cache = create_policy_cache(**options)
     assert create_policy_cache(**{**options, "volatile_fields": ["a", "b"], "optimized_ttl": {"y": 2, "x": 1}}) is cache
-    others = [{**options, "max_size": 11}, {**options, "optimized_ttl": {"x": 1}}, {**options, "cacheable": lambda _: True}]
+    others = [
+        {**options, "max_size": 11},
+        {**options, "optimized_ttl": {"x": 1}},
+        {**options, "cacheable": lambda _: True},
+    ]
     assert all(create_policy_cache(**other) is not cache for other in others)
     assert create_policy_cache(enabled=True) is not create_policy_cache(enabled=1)
 

@@ -24,10 +24,19 @@ FRONT = PolicyFront(PREFIX, "r1", ["now"])
 # Few letters, so that what could be mixed up is met often.
 tricky = st.one_of(
     st.text(alphabet=":/_*%\0\\a1é☃𝄞 ", max_size=6),
-    st.sampled_from(["", "none", "None", "1", "1.0", "true", "null", "NaN", "[]", "{}", "a:b", "a/b", "a_b", "ä", "a\u0308", "alice"]),
+    st.sampled_from(
+        ["", "none", "None", "1", "1.0", "true", "null", "NaN", "[]", "{}"]
+        + ["a:b", "a/b", "a_b", "ä", "a\u0308", "alice"]
+    ),
 )
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 2), st.integers(-(2**70), 2**70), st.floats(), tricky, st.binary(max_size=4)
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    tricky,
+    st.binary(max_size=4),
 )
 values = st.recursive(
     scalars,
@@ -60,7 +69,9 @@ def key(*request: Any) -> str:
 @given(requests, requests)
 @settings(max_examples=300, deadline=None)
 def test_two_requests_have_one_key_exactly_if_they_are_the_same(one: Any, other: Any) -> None:
-    equal = all(same(a, b) for a, b in zip(one[:3], other[:3], strict=True)) and same(covered(one[3]), covered(other[3]))
+    equal = all(same(a, b) for a, b in zip(one[:3], other[:3], strict=True)) and same(
+        covered(one[3]), covered(other[3])
+    )
     assert (key(*one) == key(*other)) == equal
 
 
@@ -184,7 +195,19 @@ def itself() -> list[Any]:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1, 2}, 1j, Fields(a=1), {1: 2}, {None: 1}, {Role.ADMIN: 1}, bytearray(b"a"), "\ud800", {"\ud800": 1}, itself()],
+    [
+        object(),
+        {1, 2},
+        1j,
+        Fields(a=1),
+        {1: 2},
+        {None: 1},
+        {Role.ADMIN: 1},
+        bytearray(b"a"),
+        "\ud800",
+        {"\ud800": 1},
+        itself(),
+    ],
     ids=repr,
 )
 def test_what_is_neither_json_nor_bytes_is_refused_by_name(value: Any) -> None:

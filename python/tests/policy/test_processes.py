@@ -49,7 +49,8 @@ def test_a_forked_child_starts_empty_and_can_start_its_own_cleanup(run_python: R
             assert cache.metrics.total_requests == 0
             assert await cache.get(*request) is None
             assert await cache.set("bob", "read", "doc:1", {"allow": True}, token=missed.token) is False
-            assert await cache.get_or_evaluate("eve", "read", "doc:1", evaluate=lambda: {"allow": False}) == {"allow": False}
+            denial = {"allow": False}
+            assert await cache.get_or_evaluate("eve", "read", "doc:1", evaluate=lambda: denial) == denial
             task = await policy.start_cache_cleanup(cache, interval=0.001)
             assert await task.health_check()
             while task.metrics.cleanups_run == 0:
@@ -105,7 +106,9 @@ def test_a_fork_does_not_wait_for_a_lock_that_a_thread_of_the_parent_holds(run_p
     )
 
 
-def test_importing_starts_no_thread_and_needs_neither_asyncio_nor_anything_to_be_installed(run_python: RunPython) -> None:
+def test_importing_starts_no_thread_and_needs_neither_asyncio_nor_anything_to_be_installed(
+    run_python: RunPython,
+) -> None:
     output = run_python(
         """
         import sys, threading
@@ -116,7 +119,8 @@ def test_importing_starts_no_thread_and_needs_neither_asyncio_nor_anything_to_be
             asking.send(None)
         except StopIteration as finished:
             assert finished.value is None
-        print([name for name in ("asyncio", "redis", "valkey", "prometheus_client", "structlog", "orjson") if name in sys.modules])
+        slow = ("asyncio", "redis", "valkey", "prometheus_client", "structlog", "orjson")
+        print([name for name in slow if name in sys.modules])
         print(threading.active_count())
         """
     )
@@ -172,7 +176,9 @@ asyncio.run(scenario())
 
 
 def test_without_the_extension_the_tests_of_decisions_pass_in_plain_python() -> None:
-    files = [str(Path(__file__).with_name(name)) for name in ("test_decisions.py", "test_in_flight.py", "test_evaluation.py")]
+    files = [
+        str(Path(__file__).with_name(name)) for name in ("test_decisions.py", "test_in_flight.py", "test_evaluation.py")
+    ]
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env={**os.environ, "SARK_HIDE_EXTENSION": "1"},

@@ -50,7 +50,10 @@ def test_latencies_are_a_histogram_down_to_a_hundred_nanoseconds() -> None:
     bounds = [str(bound) for bound in LATENCY_BUCKETS] + ["+Inf"]
     counts = [registry.get_sample_value("sark_cache_policy_hit_seconds_bucket", {"le": bound}) for bound in bounds]
     assert LATENCY_BUCKETS[0] == 1e-7
-    assert counts == sorted(counts) and counts[-1] == registry.get_sample_value("sark_cache_policy_hit_seconds_count") == 10
+    assert (
+        counts == sorted(counts)
+        and counts[-1] == registry.get_sample_value("sark_cache_policy_hit_seconds_count") == 10
+    )
     assert 0 < registry.get_sample_value("sark_cache_policy_hit_seconds_sum") < 10
 
 
@@ -84,7 +87,9 @@ def test_ordinary_counters_are_brought_up_to_date_by_flushing() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
-def test_processes_are_summed_in_multiprocess_mode(run_python: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_are_summed_in_multiprocess_mode(
+    run_python: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     output = run_python(
         """

@@ -1,4 +1,4 @@
-"""The native path and the plain one are the same cache: any operations, in any order, with the same answers and counts."""
+"""The native path and the plain one are the same cache: any operations have the same answers and counts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from sark_cache.policy import PythonPolicyCache, RustPolicyCache
 
 users = st.sampled_from(["alice", "bob", "é:/", "1", 1, True, None, 2**70])
 words = st.sampled_from(["read", "a/b", "a:b", "a_b", ""])
-contexts = st.sampled_from([None, {}, {"ip": "x"}, {"ip": "y", "n": [1, 1.0]}, {"now": 1}, {"bad": object()}, {"nan": math.nan}])
+contexts = st.sampled_from(
+    [None, {}, {"ip": "x"}, {"ip": "y", "n": [1, 1.0]}, {"now": 1}, {"bad": object()}, {"nan": math.nan}]
+)
 requests = st.tuples(users, words, words, contexts)
 decisions = st.sampled_from(
-    [{"allow": True}, {"allow": False, "deep": {"é": [1, 2.5, None, "\ud800"]}}, {"n": 2**70, "x": math.inf}, {"bad": {1, 2}}, None, [1]]
+    [
+        {"allow": True},
+        {"allow": False, "deep": {"é": [1, 2.5, None, "\ud800"]}},
+        {"n": 2**70, "x": math.inf},
+        {"bad": {1, 2}},
+        None,
+        [1],
+    ]
 )
 ttls = st.sampled_from([None, 0, 60, 0.5e9, -1, math.nan, "60"])
 levels = st.sampled_from([None, "critical", "public", "secret", "unknown"])

@@ -15,7 +15,10 @@ async def evaluate() -> dict[str, Any]:
 
 async def uses(cache: PolicyCache) -> None:
     assert_type(await cache.get_or_evaluate("u", "a", "r", evaluate=evaluate), dict[str, Any] | None)
-    assert_type(await cache.get_or_evaluate("u", "a", "r", {"ip": 1}, "public", 5.0, evaluate=lambda: None), dict[str, Any] | None)
+    assert_type(
+        await cache.get_or_evaluate("u", "a", "r", {"ip": 1}, "public", 5.0, evaluate=lambda: None),
+        dict[str, Any] | None,
+    )
     assert_type(await cache.get("u", "a", "r"), dict[str, Any] | None)
     missed = await cache.lookup("u", "a", "r")
     assert_type(missed, Lookup)

@@ -1,7 +1,7 @@
 //! From stored JSON to a dict, the very one that `json.loads` makes.
 //!
-//! What could differ is left to `json.loads` itself: integers beyond 64 bits, lone surrogates, deep nesting, and everything that
-//! isn't JSON.
+//! What could differ is left to `json.loads` itself: integers beyond 64 bits, lone surrogates, deep nesting, and
+//! everything that isn't JSON.
 
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;

@@ -1,7 +1,7 @@
 //! The canonical encoding of what a request holds: type-tagged, length-prefixed, the same for equal JSON.
 //!
-//! `sark_cache/policy/keys.py` defines it. Here it is done without running any Python code: values are told apart by their
-//! type, and subclasses of str, int and float are read as what they hold.
+//! `sark_cache/policy/keys.py` defines it. Here it is done without running any Python code: values are told apart by
+//! their type, and subclasses of str, int and float are read as what they hold.
 
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -14,8 +14,8 @@ const MAX_DEPTH: usize = 64;
 /// What an encoding is written into. Most requests fit without an allocation.
 pub(crate) type Buffer = SmallVec<[u8; 512]>;
 
-/// The request can't be a key: something in it is neither JSON nor bytes, not valid Unicode, or too large. Which one, Python
-/// says when it is asked to explain.
+/// The request can't be a key: something in it is neither JSON nor bytes, not valid Unicode, or too large. Which one,
+/// Python says when it is asked to explain.
 #[derive(Debug)]
 pub(crate) struct Uncacheable;
 

@@ -1,6 +1,7 @@
 //! `PolicyFront`: key, look-up and decoding in one native call, on an engine that the caller passes.
 //!
-//! It has no state but counts. The generations come with each call, and belong to Python, as do policy, errors and logging.
+//! It has no state but counts. The generations come with each call, and belong to Python, as do policy, errors and
+//! logging.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -90,7 +91,8 @@ impl PolicyFront {
         Ok((decisions, errors))
     }
 
-    /// `(hits, misses, uncacheable, buckets, nanoseconds)` since the last call; the last two of the look-ups that were timed.
+    /// `(hits, misses, uncacheable, buckets, nanoseconds)` since the last call; the last two of the look-ups that were
+    /// timed.
     fn take_counts(&self) -> (u64, u64, u64, Vec<u64>, u64) {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         let (buckets, nanos) = self.latency.take();

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// One hit in so many is timed.
 const ONE_IN: u64 = 16;
 
-/// Upper bounds of the buckets in nanoseconds, inclusive; one more bucket takes the rest. `LATENCY_BUCKETS` of `metrics.py`.
+/// Upper bounds of the buckets in nanoseconds, inclusive; one more bucket takes the rest. `LATENCY_BUCKETS` of
+/// `metrics.py`.
 const BOUNDS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000, 10_000_000,
