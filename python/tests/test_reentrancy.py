@@ -223,6 +223,35 @@ def test_a_destructor_that_raises_goes_to_the_hook_and_the_cache_works_on(monkey
     assert unraisable == [ArithmeticError] * 5
 
 
+def test_an_error_during_shutdown_is_an_error_like_any_other(run_python: Callable[..., str]) -> None:
+    printed = run_python(
+        """
+        import builtins, os, sys
+        from sark_cache import Cache, cached
+
+        class Last:
+            cache = Cache(10)
+            function = staticmethod(cached(10)(lambda argument: argument))
+
+            # What it needs is in the class, for modules are empty by then.
+            def __del__(self, KeyError=KeyError, TypeError=TypeError, write=os.write):
+                try:
+                    self.cache["missing"]
+                except KeyError:
+                    write(1, b"KeyError ")
+                try:
+                    self.function([])
+                except TypeError:
+                    write(1, b"TypeError ")
+
+        # The interpreter drops the modules' dicts late, and this later still.
+        builtins.last = Last()
+        sys.last_of_all = Last()
+        """
+    )
+    assert printed.split() == ["KeyError", "TypeError"] * 2
+
+
 def test_listener_sizer_and_timer_may_call_the_cache() -> None:
     cache: Cache[Any, Any]
     told = []

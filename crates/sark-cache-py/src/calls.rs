@@ -171,11 +171,18 @@ pub(crate) unsafe fn enter<C: PyClass>(
     }
 }
 
-/// Hands an exception to Python. Attached once more, because raw calls don't tell PyO3 that this thread is attached,
-/// and it would put off the release of what the error refers to.
+/// Hands an exception to Python. Attached once more, because raw calls don't tell PyO3 that this thread is attached, and
+/// it would put off the release of what the error refers to. While the interpreter shuts down that is refused, and put off.
 #[cold]
 fn raise(error: PyErr) -> *mut ffi::PyObject {
-    Python::attach(|py| error.restore(py));
+    let mut error = Some(error);
+    let restored = Python::try_attach(|py| error.take().map(|error| error.restore(py)));
+    if restored.is_none()
+        && let Some(error) = error
+    {
+        // SAFETY: this is called on the way out of a call from Python.
+        error.restore(unsafe { Python::assume_attached() });
+    }
     std::ptr::null_mut()
 }
 
