@@ -1,4 +1,4 @@
-"""What several tests share: a clock under their control, programs in a process of their own, and waiting for a condition.
+"""What several tests share: a clock under their control, programs in a process of their own, waiting for a condition.
 
 Nothing here knows how the cache is built.
 """

@@ -130,7 +130,14 @@ def test_what_is_not_installed_is_absent_with_the_reason(
     # What `import` does with a module that it is told not to find.
     monkeypatch.setitem(sys.modules, "cachebox", None)
     monkeypatch.setenv("PATH", "")
-    arguments = [*QUICK, "--json", "--contestants", "dict,cachebox,redis", "--case", "op=get-hit,ttl=off,key=fresh,keys=1000"]
+    arguments = [
+        *QUICK,
+        "--json",
+        "--contestants",
+        "dict,cachebox,redis",
+        "--case",
+        "op=get-hit,ttl=off,key=fresh,keys=1000",
+    ]
     assert program.main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     assert [row["contestant"] for row in report["rows"]] == ["dict"]
@@ -156,7 +163,13 @@ def test_what_is_needed_to_show_the_figures_is_missed_before_anything_is_measure
 
 def test_people_get_a_table_and_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     picture = tmp_path / "caches.png"
-    arguments = [*QUICK, "--contestants", "dict,lru-dict,functools.lru_cache", "--case", "op=get-hit|decorator,keys=1000,ttl=off"]
+    arguments = [
+        *QUICK,
+        "--contestants",
+        "dict,lru-dict,functools.lru_cache",
+        "--case",
+        "op=get-hit|decorator,keys=1000,ttl=off",
+    ]
     assert program.main([*arguments, "--plot", str(picture)]) == 0
     shown = capsys.readouterr().out
     for text in ("op=get-hit keys=1000 key=repeated ttl=off", "dict", "lru-dict", "it is a decorator only"):

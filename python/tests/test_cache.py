@@ -1,4 +1,4 @@
-"""`Cache`, promise by promise. Sequences of operations are `test_cache_model`'s, keys that run code `test_cache_keys`'."""
+"""`Cache`, promise by promise. Sequences of operations are `test_cache_model`, keys that run code `test_cache_keys`."""
 
 from __future__ import annotations
 
@@ -306,8 +306,12 @@ class TestSize:
             cache["key"] = "xxxx"
         assert dict(cache) == {"other": "xx"}
 
-    @pytest.mark.parametrize(("size", "error"), [(-1, ValueError), (2**70, OverflowError), (1.5, TypeError), (None, TypeError)])
-    def test_a_size_that_makes_no_sense_is_an_error_that_names_getsizeof(self, size: Any, error: type[Exception]) -> None:
+    @pytest.mark.parametrize(
+        ("size", "error"), [(-1, ValueError), (2**70, OverflowError), (1.5, TypeError), (None, TypeError)]
+    )
+    def test_a_size_that_makes_no_sense_is_an_error_that_names_getsizeof(
+        self, size: Any, error: type[Exception]
+    ) -> None:
         cache: Cache[str, str] = Cache(10, getsizeof=lambda value: size)
         with pytest.raises(error, match="getsizeof"):
             cache["key"] = "value"
@@ -346,9 +350,17 @@ class TestListener:
         clock.advance(1)
         cache.expire()
         cache.clear()
-        assert told == [("a", 1, "replaced"), ("a", 2, "size"), ("b", 3, "explicit"), ("d", 5, "expired"), ("c", 4, "explicit")]
+        assert told == [
+            ("a", 1, "replaced"),
+            ("a", 2, "size"),
+            ("b", 3, "explicit"),
+            ("d", 5, "expired"),
+            ("c", 4, "explicit"),
+        ]
 
-    def test_its_errors_go_to_the_unraisable_hook_and_the_others_are_still_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_its_errors_go_to_the_unraisable_hook_and_the_others_are_still_told(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         told: list[int] = []
         unraisable: list[type[BaseException] | None] = []
 
@@ -438,7 +450,15 @@ class TestTogether:
         cache["c"], cache["d"] = 4, 5
         del cache["d"]
         counts = {name: count for name, count in cache.stats().as_dict().items() if count}
-        assert counts == {"hits": 1, "misses": 1, "inserted": 4, "replaced": 1, "expired": 1, "evicted": 1, "removed": 1}
+        assert counts == {
+            "hits": 1,
+            "misses": 1,
+            "inserted": 4,
+            "replaced": 1,
+            "expired": 1,
+            "evicted": 1,
+            "removed": 1,
+        }
         assert cache.stats().hit_ratio == 0.5
 
     def test_a_with_statement_clears_at_its_end(self) -> None:
@@ -452,7 +472,11 @@ def test_no_argument_whatever_ends_in_a_panic() -> None:
     """A Rust panic would be a BaseException that `except Exception` doesn't catch."""
     cache: Cache[Any, Any] = Cache(100)
     strange: list[Any] = [None, -1, 0, 2**64, 10**40, 1.5, math.nan, math.inf, "", b"", [], {}, object(), cache, type]
-    methods = [name for name in dir(cache) if not name.startswith("__") or name in ("__getitem__", "__setitem__", "__contains__")]
+    methods = [
+        name
+        for name in dir(cache)
+        if not name.startswith("__") or name in ("__getitem__", "__setitem__", "__contains__")
+    ]
     for name in methods:
         member: Callable[..., object] = getattr(cache, name)
         if not callable(member):

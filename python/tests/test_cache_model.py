@@ -89,7 +89,7 @@ class Entry:
 
 
 class Model:
-    """The naive cache: an OrderedDict, least recently used first, that forgets the dead whenever the time is looked at."""
+    """The naive cache: an OrderedDict, least recently used first, that forgets the dead when it looks at the time."""
 
     def __init__(self, maxsize: int, ttl: float | None, tti: float | None, clock: Clock) -> None:
         self.maxsize, self.ttl, self.tti, self.clock = maxsize, ttl, tti, clock

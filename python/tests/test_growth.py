@@ -172,7 +172,12 @@ for _ in range(1000):
     cache.set(key, value)
     assert cache.popitem() is not None and cache.popitem() is not None
     assert held() == [0, 0, 0], held()
-    for wrong in (lambda: cache[key], lambda: cache.set(key, value, ttl=-1), lambda: cache.incr(key, value), lambda: cache.pop(key)):
+    for wrong in (
+        lambda: cache[key],
+        lambda: cache.set(key, value, ttl=-1),
+        lambda: cache.incr(key, value),
+        lambda: cache.pop(key),
+    ):
         try:
             wrong()
         except (KeyError, ValueError, TypeError) as error:

@@ -157,7 +157,9 @@ class TestTimeToLive:
         assert cache.cleanup_expired() == 0
 
     @pytest.mark.parametrize("ttl", [-1, -0.001, -math.inf, math.nan, -(10**30)])
-    def test_negative_and_nan_are_value_errors_that_name_it_and_change_nothing(self, cache: RustCache, ttl: float) -> None:
+    def test_negative_and_nan_are_value_errors_that_name_it_and_change_nothing(
+        self, cache: RustCache, ttl: float
+    ) -> None:
         cache.set("key", "old")
         with pytest.raises(ValueError, match="ttl"):
             cache.set("key", "new", ttl)
@@ -374,7 +376,24 @@ class TestStats:
 
 def test_no_argument_whatever_ends_in_a_panic(cache: RustCache) -> None:
     """A Rust panic would be a BaseException that `except Exception` doesn't catch."""
-    strange: list[Any] = [None, -1, 0, 2**64, 10**40, 1.5, math.nan, math.inf, "", "\ud800", b"", [], {}, object(), cache, type]
+    strange: list[Any] = [
+        None,
+        -1,
+        0,
+        2**64,
+        10**40,
+        1.5,
+        math.nan,
+        math.inf,
+        "",
+        "\ud800",
+        b"",
+        [],
+        {},
+        object(),
+        cache,
+        type,
+    ]
     methods = ["get", "set", "delete", "get_with_ttl", "get_many", "set_many", "delete_many", "clear", "size", "stats"]
     for name in methods:
         for arguments in [(), *((one,) for one in strange), *((one, other) for one in strange for other in strange)]:

@@ -58,7 +58,9 @@ def test_the_bound_holds_and_values_belong_to_their_keys_under_any_mixture() -> 
             elif step % 2:
                 cache.pop(key, None)
             else:
-                assert all(value is None or value[0] in range(key, key + 5) for value in cache.get_many(range(key, key + 5)))
+                assert all(
+                    value is None or value[0] in range(key, key + 5) for value in cache.get_many(range(key, key + 5))
+                )
             assert len(cache) <= 50
 
     together(work)

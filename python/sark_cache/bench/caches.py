@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from . import machine, measure
@@ -68,7 +69,7 @@ def _run(
         try:
             for name, contestant in present.items():
                 try:
-                    entrants.append(measure.enter(name, lambda contestant=contestant: case.prepare(contestant)))  # type: ignore[misc]
+                    entrants.append(measure.enter(name, partial(case.prepare, contestant)))
                 except Absent as why:
                     report.miss(str(case), name, str(why))
             for entrant in entrants:
@@ -92,14 +93,18 @@ def _spelled(wanted: dict[str, list[str]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sark_cache.bench",
-        description="Compares caches that Python can import, on this machine. Quiet it first: other work shows in the figures.",
+        description="Compares caches that Python can import, on this machine. Other work shows in the figures.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--quick", action="store_true", help="shorter laps and fewer rounds of the same work")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the figures into FILE (.png, .svg, .pdf)")
     parser.add_argument("--rounds", type=_positive, metavar="N", help="how many times each contestant runs")
     parser.add_argument(
-        "--contestants", type=_names, default=list(CONTESTANTS), metavar="A,B", help=f"some of: {', '.join(CONTESTANTS)}"
+        "--contestants",
+        type=_names,
+        default=list(CONTESTANTS),
+        metavar="A,B",
+        help=f"some of: {', '.join(CONTESTANTS)}",
     )
     parser.add_argument(
         "--case", type=_filter, default={}, metavar="WORDS", help='only such cases: --case "op=get-hit|set,ttl=off"'

@@ -1,8 +1,8 @@
 """The caches that are compared, each behind the few calls that are timed.
 
 The calls are the cache's own bound methods wherever its form allows, so that nothing of ours is on the clock; the rare
-wrapper is said where it stands. A cache that can't do something raises `Absent` with the reason, which is what the report
-shows.
+wrapper is said where it stands. A cache that can't do something raises `Absent` with the reason, which is what the
+report shows.
 """
 
 from __future__ import annotations
@@ -255,7 +255,9 @@ class Redis(Contestant):
             client = self._module.Redis(HOST, server.port)
             stack.callback(client.close)
             put = client.set if ttl is None else functools.partial(client.set, ex=int(ttl))
-            return _RemoteStore(client.get, put, get_many=client.mget, close=stack.pop_all().close, pipeline=client.pipeline)
+            return _RemoteStore(
+                client.get, put, get_many=client.mget, close=stack.pop_all().close, pipeline=client.pipeline
+            )
 
     def evicting_store(self, capacity: int, ttl: float | None) -> Store:
         raise Absent("it bounds memory, not the number of entries")

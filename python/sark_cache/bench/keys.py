@@ -13,13 +13,18 @@ LENGTH = 65
 """Bytes of a key: as long as the key of a cached decision."""
 
 CHUNK = 1000
-"""Keys that are handed out at a time: few enough that fresh ones are still in the processor's cache when they are used."""
+"""Keys that are handed out at a time: few enough that fresh ones are still in the processor's cache when used."""
 
 
 def texts(count: int, kind: str) -> list[str]:
-    """``count`` distinct keys, of ``LENGTH`` bytes each, in a random order that is the same each time. Another ``kind`` (one
-    word), other keys."""
-    made = [f"{kind}:user-{number:08}:action-{number % 7}:resource-{number * 7919:012}".ljust(LENGTH, "x") for number in range(count)]
+    """``count`` distinct keys, of ``LENGTH`` bytes each, in a random order that is the same each time.
+
+    Another ``kind`` (one word), other keys.
+    """
+    made = [
+        f"{kind}:user-{number:08}:action-{number % 7}:resource-{number * 7919:012}".ljust(LENGTH, "x")
+        for number in range(count)
+    ]
     random.Random(count).shuffle(made)
     return made
 

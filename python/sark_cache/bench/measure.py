@@ -1,7 +1,7 @@
 """Laps, rounds and ratios: the same work for every contestant, in turn, over and over.
 
-Rounds run A B C A B C, so that a slow minute of the machine hits all alike, and contestants are compared within each round
-before any median is taken. This room doesn't know what is measured.
+Rounds run A B C A B C, so that a slow minute of the machine hits all alike, and contestants are compared within each
+round before any median is taken. This room doesn't know what is measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The report as a picture: a panel for each case, a bar for each contestant, time on a logarithmic axis. Uses matplotlib."""
+"""The report as a picture: a panel for each case, a bar for each contestant; time on a logarithmic axis.
+
+Uses matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def draw(report: Report, file: Path) -> None:
         panels.setdefault(row.case, []).append(row)
     columns = min(_COLUMNS, max(len(panels), 1))
     lines = max(math.ceil(len(panels) / columns), 1)
-    figure, axes = pyplot.subplots(lines, columns, figsize=(4.2 * columns, 2.6 * lines), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        lines, columns, figsize=(4.2 * columns, 2.6 * lines), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat:
         axis.set_visible(False)
     for axis, (case, rows) in zip(axes.flat, panels.items(), strict=False):
@@ -39,6 +44,8 @@ def draw(report: Report, file: Path) -> None:
         axis.invert_yaxis()
         axis.tick_params(labelsize=6)
         axis.margins(x=0.2)
-    figure.suptitle(f"ns per operation, less is better ({report.machine['cpu']}, {report.machine['python']})", fontsize=9)
+    figure.suptitle(
+        f"ns per operation, less is better ({report.machine['cpu']}, {report.machine['python']})", fontsize=9
+    )
     figure.savefig(file, dpi=150)
     pyplot.close(figure)

@@ -34,7 +34,18 @@ class RedisServer:
             raise ServerUnavailable(f"{PROGRAM} is not installed")
         for _ in range(_STARTS):
             self.port = _free_port()
-            arguments = [program, "--bind", HOST, "--port", str(self.port), "--save", "", "--appendonly", "no", *options]
+            arguments = [
+                program,
+                "--bind",
+                HOST,
+                "--port",
+                str(self.port),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                *options,
+            ]
             self._process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if self._answers():
                 return
@@ -54,7 +65,9 @@ class RedisServer:
     def __enter__(self) -> RedisServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _answers(self) -> bool:

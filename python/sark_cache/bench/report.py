@@ -1,4 +1,4 @@
-"""What comes out: rows with their figures, as one object that can be written as JSON. The table and the plot read it."""
+"""What comes out: rows with their figures, as one object that can be written as JSON. Table and plot read it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Every loop that is timed stands here. Each is measured against the same loop wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
@@ -210,7 +210,7 @@ def _set_evict(contestant: Contestant, case: Case) -> Work:
     """Each is of a key that isn't there, and drives another out: twice as many keys as fit, round and round."""
     store = contestant.evicting_store(case.entries, case.seconds)
     more = keys.texts(2 * case.entries, "more")
-    store.fill(more[:case.entries], VALUE)
+    store.fill(more[: case.entries], VALUE)
     return _Loop(_storing(store), keys.Supply(more, fresh=case.fresh, start=case.entries), store)
 
 

@@ -15,7 +15,12 @@ from .report import Report, Row
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
     """A bar over so many cases, shown only on a terminal; gives the function to tell it what begins."""
-    columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         # One less than none: what is told is that a case begins, not that one is done.
         task = bar.add_task("", total=total, completed=-1)
@@ -29,8 +34,12 @@ def show(report: Report) -> None:
         # Into a file or a pipe: as wide as it needs to be.
         console = Console(width=160)
     about = report.machine
-    console.print(f"{about['cpu']}, {about['cores']} CPUs, {about['os']}, {about['python']}; {report.rounds} rounds, interleaved")
-    console.print("ns per operation, the loop around it taken off; ahead = its time / ours, round by round: above 1 ours is faster")
+    console.print(
+        f"{about['cpu']}, {about['cores']} CPUs, {about['os']}, {about['python']}; {report.rounds} rounds, interleaved"
+    )
+    console.print(
+        "ns per operation, its loop taken off; ahead = its time / ours, round by round, above 1 ours is faster"
+    )
 
     table = Table("case", "contestant", pad_edge=False)
     for heading in ("ns/op", "min..max", "ahead", "hit ratio", "own threads"):
