@@ -20,7 +20,7 @@ test-rust: ## those of the engine and of the benchmark program
 	$(CARGO) test --release -p sark-bench
 
 test-python: ## those of the Python package, in an environment made for it (target/venv), and its type checks
-	scripts/python.sh pytest -q
+	scripts/python.sh pytest -q --timeout 300
 	scripts/python.sh scripts/python-types.sh
 
 check: ## formatting, lints, docs
