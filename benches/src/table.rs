@@ -189,9 +189,12 @@ fn of<'a>(report: &'a Report, contestant: &'a str) -> impl Iterator<Item = &'a R
 
 /// Who is ahead of whom, and by how much.
 fn comparison(report: &Report, cases: &[&str]) -> String {
-    let others: Vec<String> = contestants(report)
+    // Where our usual row isn't, ratios are taken to the other of ours.
+    let names = contestants(report);
+    let ours = names.iter().find(|name| **name == OURS).or_else(|| names.first()).copied().unwrap_or(OURS);
+    let others: Vec<String> = names
         .into_iter()
-        .filter(|name| *name != OURS)
+        .filter(|name| *name != ours)
         .filter_map(|name| {
             let ratios: Vec<f64> = of(report, name).filter_map(|row| Some(row.ours_ahead?.median)).collect();
             let spread = Spread::of(ratios.iter().copied())?;
@@ -208,7 +211,7 @@ fn comparison(report: &Report, cases: &[&str]) -> String {
         })
         .collect();
     if !others.is_empty() {
-        return format!("Beside {OURS}: {}.", others.join("; "));
+        return format!("Beside {ours}: {}.", others.join("; "));
     }
     let fastest = cases.iter().filter_map(|case| {
         let rows = report.rows.iter().filter(|row| row.case == **case);
@@ -216,6 +219,9 @@ fn comparison(report: &Report, cases: &[&str]) -> String {
         timed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, contestant)| contestant)
     });
     let fastest: Vec<&str> = fastest.collect();
+    if fastest.is_empty() {
+        return "No operation is timed here.".into();
+    }
     let counted = contestants(report).into_iter().filter_map(|name| {
         let wins = fastest.iter().filter(|fastest| **fastest == name).count();
         (wins > 0).then(|| format!("{name} in {wins}"))

@@ -105,6 +105,7 @@ struct Filled {
 }
 
 fn fill<K: Key, V: Value, C: Contestant<K, V>>(plan: &Plan, entries: u64, make: Make<K, V>) -> Option<Filled> {
+    wait_for_threads_to_end();
     let threads_before = crate::machine::threads_of_others();
     let count = Count::begin();
     let cache = C::build(plan).ok()?;
@@ -117,6 +118,15 @@ fn fill<K: Key, V: Value, C: Contestant<K, V>>(plan: &Plan, entries: u64, make: 
     let entries = cache.entries();
     let threads_owned = crate::machine::threads_since(threads_before);
     Some(Filled { elapsed, bytes: count.bytes(), entries, threads_owned })
+}
+
+/// Threads of caches that are gone may still be ending, and what they free would be taken off this one's bytes.
+fn wait_for_threads_to_end() {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let begun = Instant::now();
+    while crate::machine::threads_of_others().is_some_and(|threads| threads > 0) && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The bytes of a key and a value, and of what they point to.
