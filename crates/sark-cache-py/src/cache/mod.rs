@@ -89,11 +89,12 @@ impl Cache {
         getsizeof: Option<&Bound<'_, PyAny>>,
         on_evict: Option<&Bound<'_, PyAny>>,
         timer: Option<&Bound<'_, PyAny>>,
-        name: Option<String>,
+        name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let maxsize = arguments::size("maxsize", maxsize)?;
         let ttl = arguments::lifetime("ttl", ttl)?;
         let tti = arguments::lifetime("tti", tti)?;
+        let name = name.map(|name| arguments::text("name", name).map(str::to_owned)).transpose()?;
         let store = Store::new(maxsize, ttl, tti, Hooks::new(getsizeof, on_evict, timer)?, name);
         self.store.set(store).map_err(|_| PyRuntimeError::new_err("Cache.__init__() was called twice"))
     }
