@@ -17,7 +17,7 @@ test: test-rust test-python ## all tests
 
 test-rust: ## those of the engine and of the benchmark program
 	$(CARGO) test
-	$(CARGO) test --release -p sark-bench
+	$(CARGO) test --profile bench-tests -p sark-bench
 
 test-python: ## those of the Python package, in an environment made for it (target/venv), and its type checks
 	scripts/python.sh pytest -q --timeout 300
