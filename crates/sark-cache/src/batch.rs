@@ -96,7 +96,8 @@ where
         let now = inner.common.time.for_reading();
         let keys: SmallVec<[&Q; INLINE]> = keys.into_iter().collect();
         let hashes: SmallVec<[u64; INLINE]> = keys.iter().map(|key| inner.hash(*key)).collect();
-        let routing = Routing::new(hashes.iter().map(|&hash| inner.route(hash)), inner.delegates.len());
+        let shards: SmallVec<[usize; INLINE]> = hashes.iter().map(|&hash| inner.approach(hash)).collect();
+        let routing = Routing::new(shards.iter().copied(), inner.delegates.len());
 
         let mut values: Vec<Option<V>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
         let mut left: SmallVec<[Part; INLINE]> = SmallVec::new();

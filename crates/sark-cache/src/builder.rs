@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::Cache;
 use crate::cache::Inner;
 use crate::clock::{Clock, Timekeeping, nanos};
+use crate::hints::SharedHint;
 use crate::ledger::Ledger;
 use crate::resident::{Cell, Common};
 
@@ -245,10 +246,13 @@ where
         };
         let shards = self.shard_count(entries, weight)?;
         let workers_reclaim = self.workers != Some(0) && self.clock.can_be_slept_on();
+        // Where callers never run shards, the lines would be loaded by the wrong core.
+        let hinted = if self.dispatch == Dispatch::Adaptive { shards } else { 0 };
         let common = Arc::new(Common {
             ledger: Ledger::new(entries.unwrap_or(u64::MAX), weight),
             time: Timekeeping::new(self.clock),
             workers_reclaim,
+            hints: std::iter::repeat_with(SharedHint::default).take(hinted).collect(),
         });
         let time_to_live = self.time_to_live.map(nanos);
         let time_to_idle = self.time_to_idle.map(nanos);
@@ -261,7 +265,7 @@ where
             time_to_idle,
             capacity_hint: usize::try_from(entries.unwrap_or(0).div_ceil(shards as u64)).unwrap_or(0),
         };
-        let cells = (0..shards).map(|_| Cell::new(Shard::new(config), Arc::clone(&common)));
+        let cells = (0..shards).map(|index| Cell::new(Shard::new(config), index, Arc::clone(&common)));
         let delegates = Delegates::new(
             sark_delegate::Config {
                 dispatch: self.dispatch,

@@ -133,8 +133,8 @@ where
     {
         let inner = self.inner();
         let hash = inner.hash(key);
+        let index = inner.approach(hash);
         let now = inner.common.time.for_reading();
-        let index = inner.route(hash);
         // `Delegates::run` would do, but by message a request's captures go through memory; here they stay in registers.
         match inner.delegates.enter(index) {
             Some(entered) => {
@@ -169,7 +169,7 @@ where
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
         let mut expired = Expired::new();
-        inner.delegates.run(inner.route(hash), |cell| cell.update(hash, key, now, &mut expired, change))
+        inner.delegates.run(inner.approach(hash), |cell| cell.update(hash, key, now, &mut expired, change))
     }
 
     /// As [`get`](Self::get), but leaves no trace: the order of use, the time of last use and the counts stay.
@@ -223,7 +223,7 @@ where
         let inner = self.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
-        inner.delegates.run(inner.route(hash), move |cell| look(cell, hash, now))
+        inner.delegates.run(inner.approach(hash), move |cell| look(cell, hash, now))
     }
 
     /// Stores `value` under `key` as the most recently used entry, for the cache's time-to-live. Evicts the least recently
@@ -246,7 +246,7 @@ where
     fn insert_for(&self, key: K, value: V, lifetime: Lifetime) -> bool {
         let inner = self.inner();
         let arrival = inner.arrival(key, value, lifetime);
-        let index = inner.route(arrival.hash);
+        let index = inner.approach(arrival.hash);
         let now = inner.common.time.for_storing();
         let mut out = Outgoing::new();
         inner.insert_at(index, arrival, now, &mut out)
@@ -295,7 +295,7 @@ where
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
         let mut out = Outgoing::new();
-        inner.delegates.run(inner.route(hash), |cell| cell.remove(hash, key, now, &mut out))
+        inner.delegates.run(inner.approach(hash), |cell| cell.remove(hash, key, now, &mut out))
     }
 
     /// Removes everything. Each shard is emptied at one moment, and what it held is dropped by this thread afterwards. Entries that
@@ -423,6 +423,16 @@ where
     pub(crate) fn route(&self, hash: u64) -> usize {
         // Less than `len`, which is a usize.
         (((hash >> 32) * self.delegates.len() as u64) >> 32) as usize
+    }
+
+    /// As [`route`](Self::route), for a request that will follow soon: what it will read first is being loaded.
+    #[inline]
+    pub(crate) fn approach(&self, hash: u64) -> usize {
+        let index = self.route(hash);
+        if let Some(hint) = self.common.hints.get(index) {
+            hint.get().prefetch(hash);
+        }
+        index
     }
 
     #[cold]

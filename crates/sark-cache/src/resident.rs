@@ -11,6 +11,7 @@ use sark_delegate::Resident;
 use sark_shard::{Contents, Insertion, Lifetime, Nanos, Pool, Room, Shard};
 
 use crate::clock::Timekeeping;
+use crate::hints::SharedHint;
 use crate::ledger::Ledger;
 use crate::outgoing::{Expired, Outgoing};
 
@@ -26,6 +27,8 @@ pub(crate) struct Common {
     pub(crate) time: Timekeeping,
     /// Whether workers may be asked to reclaim what expires.
     pub(crate) workers_reclaim: bool,
+    /// For each shard that callers may run, where its index is.
+    pub(crate) hints: Box<[SharedHint]>,
 }
 
 /// A shard with its place in the cache. The shard comes first: its first fields share a cache line with the ownership word.
@@ -33,6 +36,8 @@ pub(crate) struct Common {
 pub(crate) struct Cell<K, V> {
     pub(crate) shard: Shard<K, V>,
     common: Arc<Common>,
+    /// Which of the shards this is.
+    index: usize,
     /// The deadline that a worker was last asked to look after; `MAX` if none.
     alarm: Nanos,
 }
@@ -53,9 +58,9 @@ pub(crate) struct Short<K, V> {
 }
 
 impl<K, V> Cell<K, V> {
-    pub(crate) fn new(shard: Shard<K, V>, common: Arc<Common>) -> Self {
+    pub(crate) fn new(shard: Shard<K, V>, index: usize, common: Arc<Common>) -> Self {
         const { assert!(std::mem::offset_of!(Self, shard) == 0) }
-        Self { shard, common, alarm: Nanos::MAX }
+        Self { shard, common, index, alarm: Nanos::MAX }
     }
 
     /// Returns to the ledger what the shard has a budget for and doesn't use.
@@ -140,6 +145,9 @@ impl<K, V> Cell<K, V> {
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let insertion = self.shard.insert(hash, key, value, weight, lifetime, now, pool, out);
         self.balance();
+        if let Some(hint) = self.common.hints.get(self.index) {
+            hint.update(self.shard.probe_hint());
+        }
         match insertion {
             Insertion::Inserted | Insertion::Replaced => true,
             Insertion::Rejected => false,

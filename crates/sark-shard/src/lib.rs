@@ -49,8 +49,8 @@
 //! # Rooms
 //!
 //! `slab` (entries, all unsafe code) over `list` (the order of use); `index` (hash to slot);
-//! `deadlines` over `wheel` (timers); `promotions` (hits that wait); `shard` (the operations, by
-//! theme). List and wheel aren't generic over keys and values, so they compile once.
+//! `probe` (hints at where the index is); `deadlines` over `wheel` (timers); `promotions` (hits that
+//! wait); `shard` (the operations, by theme).
 
 #![no_std]
 
@@ -63,6 +63,7 @@ mod counters;
 mod deadlines;
 mod index;
 mod list;
+mod probe;
 mod promotions;
 mod removed;
 mod room;
@@ -73,6 +74,7 @@ mod time;
 mod wheel;
 
 pub use counters::Counters;
+pub use probe::ProbeHint;
 pub use removed::{RemovalCause, Removals, Removed};
 pub use room::{NoPool, Pool, Room};
 pub use shard::{

@@ -1,9 +1,9 @@
 //! The order of use: a circular doubly linked list over slots, and the free slots threaded through
 //! the same links.
 //!
-//! The slab owns it and is its only caller. Eight bytes an entry, apart from keys and values, so
-//! that moving an entry touches small dense memory. It isn't generic over keys and values, so it
-//! compiles once; it never sees an entry.
+//! The slab owns it and is its only caller. Eight bytes an entry, which lie beside the entry
+//! itself: what looks an entry up reads its link too, and has it in the same cache line. What lies
+//! beside a link is none of the list's business.
 
 use alloc::boxed::Box;
 
@@ -11,7 +11,7 @@ use crate::column::{empty, grown};
 use crate::slot::Slot;
 
 /// `prev` leads to more recently used entries and `next` to less recently used ones, both as
-/// positions in `links`. A free link has `prev == FREE`, and `next` is the position of the next
+/// positions in `nodes`. A free link has `prev == FREE`, and `next` is the position of the next
 /// free one, or `SENTINEL` at the end.
 #[derive(Clone, Copy)]
 struct Link {
@@ -27,13 +27,25 @@ const FREE: u32 = u32::MAX;
 /// What a link is before its slot is used for the first time: free, but not among those that `free` leads to.
 const UNUSED: Link = Link { prev: FREE, next: SENTINEL };
 
-/// The link of slot `s` is at position `s + 1`.
+/// What a node carries beside its link.
+pub(crate) trait Load {
+    /// What is there when there is nothing.
+    fn none() -> Self;
+}
+
 #[repr(C)]
-pub(crate) struct List {
-    /// Empty before the first entry; then the sentinel, one link per slot ever used, and as many unused ones as there is
+struct Node<L> {
+    link: Link,
+    load: L,
+}
+
+/// The node of slot `s` is at position `s + 1`.
+#[repr(C)]
+pub(crate) struct List<L> {
+    /// Empty before the first entry; then the sentinel, one node per slot ever used, and as many unused ones as there is
     /// memory for.
-    links: Box<[Link]>,
-    /// Position of the free link to use next, `SENTINEL` if none is free.
+    nodes: Box<[Node<L>]>,
+    /// Position of the free node to use next, `SENTINEL` if none is free.
     free: u32,
     /// Number of live slots.
     len: u32,
@@ -46,9 +58,9 @@ fn position(slot: Slot) -> u32 {
     slot.0 + 1
 }
 
-impl List {
+impl<L: Load> List<L> {
     pub(crate) fn new() -> Self {
-        Self { links: empty(), free: SENTINEL, len: 0, slots: 0 }
+        Self { nodes: empty(), free: SENTINEL, len: 0, slots: 0 }
     }
 
     #[inline]
@@ -65,34 +77,53 @@ impl List {
     /// Whether `slot` is live: linked and not free.
     #[inline]
     pub(crate) fn is_live(&self, slot: Slot) -> bool {
-        self.links.get(slot.index() + 1).is_some_and(|link| link.prev != FREE)
+        self.load(slot).is_some()
+    }
+
+    /// What a live slot carries.
+    #[inline]
+    pub(crate) fn load(&self, slot: Slot) -> Option<&L> {
+        self.nodes.get(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &node.load)
+    }
+
+    /// What a live slot carries, to be changed.
+    #[inline]
+    pub(crate) fn load_mut(&mut self, slot: Slot) -> Option<&mut L> {
+        self.nodes.get_mut(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &mut node.load)
     }
 
     /// Slots that there is memory for.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
-        self.links.len().saturating_sub(1)
+        self.nodes.len().saturating_sub(1)
     }
 
     pub(crate) fn reserve_to(&mut self, slots: usize) {
         let wanted = slots + 1;
-        if self.links.len() < wanted {
-            self.links = grown(core::mem::take(&mut self.links), wanted, || UNUSED);
+        if self.nodes.len() < wanted {
+            let unused = || Node { link: UNUSED, load: L::none() };
+            self.nodes = grown(core::mem::take(&mut self.nodes), wanted, unused);
             if self.slots == 0 {
-                self.links[SENTINEL as usize] = Link { prev: SENTINEL, next: SENTINEL };
+                *self.link(SENTINEL) = Link { prev: SENTINEL, next: SENTINEL };
             }
         }
     }
 
+    /// Whether there is memory for a slot more.
+    #[inline]
+    pub(crate) fn has_vacancy(&self) -> bool {
+        self.vacant().index() < self.capacity()
+    }
+
     /// The slot that [`Self::occupy`] will use.
     #[inline]
-    pub(crate) fn vacant(&self) -> Slot {
+    fn vacant(&self) -> Slot {
         if self.free == SENTINEL { Slot(self.slots) } else { Slot(self.free - 1) }
     }
 
-    /// Makes the vacant slot live, as the most recently used.
+    /// Makes a free slot live, as the most recently used. The slot freed last is used first.
     #[inline]
-    pub(crate) fn occupy(&mut self) -> Slot {
+    pub(crate) fn occupy(&mut self, load: L) -> Slot {
         let slot = self.vacant();
         if self.free == SENTINEL {
             if slot.index() >= self.capacity() {
@@ -100,22 +131,24 @@ impl List {
             }
             self.slots += 1;
         } else {
-            self.free = self.links[self.free as usize].next;
+            self.free = self.link(self.free).next;
         }
+        self.nodes[slot.index() + 1].load = load;
         self.link_newest(position(slot));
         self.len += 1;
         slot
     }
 
-    /// Takes a live slot out of the order and marks it free.
+    /// Takes a live slot out of the order, frees it, and gives what it carried.
     #[inline]
-    pub(crate) fn release(&mut self, slot: Slot) {
-        debug_assert!(self.is_live(slot), "{slot:?} is released but not live");
+    pub(crate) fn release(&mut self, slot: Slot) -> Option<L> {
+        let load = core::mem::replace(self.load_mut(slot)?, L::none());
         let at = position(slot);
         self.unlink(at);
-        self.links[at as usize] = Link { prev: FREE, next: self.free };
+        *self.link(at) = Link { prev: FREE, next: self.free };
         self.free = at;
         self.len -= 1;
+        Some(load)
     }
 
     /// Makes a live slot the most recently used.
@@ -123,7 +156,7 @@ impl List {
     pub(crate) fn promote(&mut self, slot: Slot) {
         debug_assert!(self.is_live(slot), "{slot:?} is promoted but not live");
         let at = position(slot);
-        if self.links[SENTINEL as usize].next != at {
+        if self.link(SENTINEL).next != at {
             self.unlink(at);
             self.link_newest(at);
         }
@@ -132,34 +165,44 @@ impl List {
     /// The least recently used slot.
     #[inline]
     pub(crate) fn oldest(&self) -> Option<Slot> {
-        self.slot_at(self.links.first()?.prev)
+        self.slot_at(self.nodes.first()?.link.prev)
     }
 
     /// The slot that was used next after this live one.
     #[inline]
     pub(crate) fn newer(&self, slot: Slot) -> Option<Slot> {
         debug_assert!(self.is_live(slot), "the neighbour of {slot:?} is asked for, which is not live");
-        self.slot_at(self.links[position(slot) as usize].prev)
+        self.slot_at(self.nodes[position(slot) as usize].link.prev)
     }
 
-    /// The link of `slot`, to be prefetched.
+    /// Where the node of `slot` begins and ends, to be prefetched. An address, whether or not there is such a node.
     #[inline]
-    pub(crate) fn address(&self, slot: Slot) -> Option<&impl Sized> {
-        self.links.get(slot.index() + 1)
+    pub(crate) fn addresses(&self, slot: Slot) -> (usize, usize) {
+        let begin = self.address_at(position(slot));
+        (begin, begin + size_of::<Node<L>>() - 1)
     }
 
-    /// The links beside that of `slot`, to be prefetched.
+    /// Where the links beside that of a live slot are, to be prefetched.
     #[inline]
-    pub(crate) fn neighbours(&self, slot: Slot) -> [Option<&impl Sized>; 2] {
-        match self.links.get(slot.index() + 1) {
-            Some(link) => [self.links.get(link.prev as usize), self.links.get(link.next as usize)],
-            None => [None, None],
-        }
+    pub(crate) fn neighbours(&self, slot: Slot) -> Option<(usize, usize)> {
+        let Link { prev, next } = self.nodes.get(slot.index() + 1)?.link;
+        Some((self.address_at(prev), self.address_at(next)))
     }
 
-    /// Bytes allocated.
-    pub(crate) fn bytes(&self) -> usize {
-        self.links.len() * size_of::<Link>()
+    #[inline]
+    fn address_at(&self, at: u32) -> usize {
+        self.nodes.as_ptr().addr().wrapping_add((at as usize).wrapping_mul(size_of::<Node<L>>()))
+    }
+
+    /// Bytes allocated for the order, and for what lies beside it.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        let loads = self.capacity() * size_of::<L>();
+        (self.nodes.len() * size_of::<Node<L>>() - loads, loads)
+    }
+
+    #[inline]
+    fn link(&mut self, at: u32) -> &mut Link {
+        &mut self.nodes[at as usize].link
     }
 
     #[inline]
@@ -169,30 +212,29 @@ impl List {
 
     #[inline]
     fn unlink(&mut self, at: u32) {
-        let Link { prev, next } = self.links[at as usize];
-        self.links[prev as usize].next = next;
-        self.links[next as usize].prev = prev;
+        let Link { prev, next } = *self.link(at);
+        self.link(prev).next = next;
+        self.link(next).prev = prev;
     }
 
     #[inline]
     fn link_newest(&mut self, at: u32) {
-        let second = self.links[SENTINEL as usize].next;
-        self.links[at as usize] = Link { prev: SENTINEL, next: second };
-        self.links[second as usize].prev = at;
-        self.links[SENTINEL as usize].next = at;
+        let second = core::mem::replace(&mut self.link(SENTINEL).next, at);
+        *self.link(at) = Link { prev: SENTINEL, next: second };
+        self.link(second).prev = at;
     }
 
     /// Asserts that both directions agree and that every slot is either live or free, once.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
-        let Some(sentinel) = self.links.first() else {
+        let Some(Node { link: sentinel, .. }) = self.nodes.first() else {
             assert_eq!((self.len, self.free, self.slots), (0, SENTINEL, 0), "list: entries without links");
             return;
         };
-        let mut seen = alloc::vec![false; self.links.len()];
+        let mut seen = alloc::vec![false; self.nodes.len()];
         let (mut at, mut newer, mut live) = (sentinel.next, SENTINEL, 0u32);
         while at != SENTINEL {
-            let link = self.links[at as usize];
+            let link = self.nodes[at as usize].link;
             assert!(link.prev != FREE, "list: the free slot {} is in the order", at - 1);
             assert_eq!(link.prev, newer, "list: slot {} doesn't know its newer neighbour", at - 1);
             assert!(!core::mem::replace(&mut seen[at as usize], true), "list: slot {} is in the order twice", at - 1);
@@ -202,14 +244,14 @@ impl List {
         assert_eq!(live, self.len, "list: {live} entries are in the order, {} are counted", self.len);
         let (mut at, mut free) = (self.free, 0);
         while at != SENTINEL {
-            let link = self.links[at as usize];
+            let link = self.nodes[at as usize].link;
             assert_eq!(link.prev, FREE, "list: slot {} is in the free list but not marked", at - 1);
             assert!(!core::mem::replace(&mut seen[at as usize], true), "list: slot {} is free twice", at - 1);
             (at, free) = (link.next, free + 1);
         }
         assert_eq!(live as usize + free, self.slots(), "list: a slot is neither live nor free");
-        let unused = self.links.iter().skip(self.slots() + 1);
-        assert!(unused.copied().all(|link| link.prev == FREE), "list: a slot is live that was never used");
+        let unused = self.nodes.iter().skip(self.slots() + 1);
+        assert!(unused.map(|node| node.link).all(|link| link.prev == FREE), "list: a slot is live that was never used");
     }
 }
 
@@ -219,21 +261,25 @@ mod tests {
 
     use super::*;
 
-    fn order(list: &List) -> Vec<u32> {
+    impl Load for () {
+        fn none() -> Self {}
+    }
+
+    fn order(list: &List<()>) -> Vec<u32> {
         core::iter::successors(list.oldest(), |&slot| list.newer(slot)).map(|slot| slot.0).collect()
     }
 
     #[test]
     fn an_empty_list_has_no_oldest_and_no_memory() {
-        let list = List::new();
-        assert_eq!((list.oldest(), list.len(), list.bytes()), (None, 0, 0));
+        let list = List::<()>::new();
+        assert_eq!((list.oldest(), list.len(), list.bytes()), (None, 0, (0, 0)));
         list.validate();
     }
 
     #[test]
     fn slots_leave_in_the_order_of_their_last_use() {
         let mut list = List::new();
-        let slots: Vec<Slot> = (0..4).map(|_| list.occupy()).collect();
+        let slots: Vec<Slot> = (0..4).map(|_| list.occupy(())).collect();
         assert_eq!(order(&list), [0, 1, 2, 3]);
         list.promote(slots[0]);
         list.promote(slots[2]);
@@ -245,22 +291,20 @@ mod tests {
     #[test]
     fn the_slot_freed_last_is_used_first() {
         let mut list = List::new();
-        let slots: Vec<Slot> = (0..3).map(|_| list.occupy()).collect();
+        let slots: Vec<Slot> = (0..3).map(|_| list.occupy(())).collect();
         list.release(slots[0]);
         list.release(slots[2]);
         assert!(!list.is_live(slots[2]));
         assert_eq!(list.vacant(), slots[2]);
-        assert_eq!((list.occupy(), list.occupy(), list.occupy()), (slots[2], slots[0], Slot(3)));
+        assert_eq!((list.occupy(()), list.occupy(()), list.occupy(())), (slots[2], slots[0], Slot(3)));
         list.validate();
     }
 
     #[test]
-    #[should_panic(expected = "not live")]
-    #[cfg(debug_assertions)]
-    fn releasing_a_free_slot_is_caught() {
+    fn a_free_slot_is_not_released_again() {
         let mut list = List::new();
-        let slot = list.occupy();
-        list.release(slot);
-        list.release(slot);
+        let slot = list.occupy(());
+        assert_eq!((list.release(slot), list.release(slot), list.len()), (Some(()), None, 0));
+        list.validate();
     }
 }

@@ -1,17 +1,13 @@
-//! Where keys and values are: an array of entries, the order of use, and the only `unsafe` of this
-//! crate.
+//! Where keys and values are: entries in the order of use, and the only `unsafe` of this crate.
 //!
 //! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised
-//! exactly while the list says that the slot is live.* Both are private here, an entry is written
-//! before its slot is made live, and a slot is released before its entry is read out for good.
-//! Every access is checked against the list: that costs a load of the link, which a hit moves soon
-//! anyway. The slab never compares keys and never drops an entry before its own end.
+//! exactly while the list says that the slot is live.* The list is private here; it takes entries
+//! initialised, gives them to look at while their slot is live, and gives them back as it frees the
+//! slot. The slab never compares keys and never drops an entry before its own end.
 
-use alloc::boxed::Box;
 use core::mem::MaybeUninit;
 
-use crate::column::{empty, grown};
-use crate::list::List;
+use crate::list::{List, Load};
 use crate::slot::Slot;
 
 /// A key with its value.
@@ -20,12 +16,18 @@ pub(crate) struct Entry<K, V> {
     pub(crate) value: V,
 }
 
+/// Initialised while its slot is live.
+impl<K, V> Load for MaybeUninit<Entry<K, V>> {
+    #[inline]
+    fn none() -> Self {
+        Self::uninit()
+    }
+}
+
 /// Entries by slot, and the order in which they were used.
-#[repr(C)]
+#[repr(transparent)]
 pub(crate) struct Slab<K, V> {
-    /// At least as long as the list has slots; initialised where the list says live.
-    entries: Box<[MaybeUninit<Entry<K, V>>]>,
-    list: List,
+    list: List<MaybeUninit<Entry<K, V>>>,
 }
 
 /// The next capacity of arrays that are full at `current`: doubling up to `hint`, then an eighth
@@ -44,7 +46,7 @@ fn next_capacity(current: usize, hint: usize) -> usize {
 
 impl<K, V> Slab<K, V> {
     pub(crate) fn new() -> Self {
-        Self { entries: empty(), list: List::new() }
+        Self { list: List::new() }
     }
 
     #[inline]
@@ -71,61 +73,41 @@ impl<K, V> Slab<K, V> {
 
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<&Entry<K, V>> {
-        if !self.list.is_live(slot) {
-            return None;
-        }
-        // SAFETY: the slot is live, so its entry is within the array and initialised.
-        Some(unsafe { self.entries.get_unchecked(slot.index()).assume_init_ref() })
+        // SAFETY: the slot is live, so its entry is initialised.
+        self.list.load(slot).map(|entry| unsafe { entry.assume_init_ref() })
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry<K, V>> {
-        if !self.list.is_live(slot) {
-            return None;
-        }
-        // SAFETY: the slot is live, so its entry is within the array and initialised.
-        Some(unsafe { self.entries.get_unchecked_mut(slot.index()).assume_init_mut() })
+        // SAFETY: the slot is live, so its entry is initialised.
+        self.list.load_mut(slot).map(|entry| unsafe { entry.assume_init_mut() })
     }
 
     /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected
     /// number of entries.
     #[inline]
     pub(crate) fn reserve_one(&mut self, hint: usize) {
-        if self.list.vacant().index() >= self.list.capacity() {
+        if !self.list.has_vacancy() {
             self.grow(hint);
         }
     }
 
     #[cold]
     fn grow(&mut self, hint: usize) {
-        let capacity = next_capacity(self.list.capacity(), hint);
-        self.entries = grown(core::mem::take(&mut self.entries), capacity, MaybeUninit::uninit);
-        self.list.reserve_to(capacity);
+        self.list.reserve_to(next_capacity(self.list.capacity(), hint));
     }
 
     /// Stores an entry as the most recently used.
     #[inline]
     pub(crate) fn insert(&mut self, key: K, value: V) -> Slot {
-        let slot = self.list.vacant();
-        if slot.index() >= self.entries.len() {
-            self.grow(0);
-        }
-        self.entries[slot.index()] = MaybeUninit::new(Entry { key, value });
-        // The slot is live only now that its entry is there: `occupy` takes the slot that `vacant`
-        // named.
-        self.list.occupy()
+        self.list.occupy(MaybeUninit::new(Entry { key, value }))
     }
 
     /// Takes the entry out; the slot is free then.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entry<K, V>> {
-        if !self.list.is_live(slot) {
-            return None;
-        }
-        self.list.release(slot);
-        // SAFETY: the slot was live, so its entry was within the array and initialised; it is free
-        // now, so nobody reads the entry again.
-        Some(unsafe { self.entries.get_unchecked(slot.index()).assume_init_read() })
+        // SAFETY: the slot was live, so its entry was initialised; the list has forgotten it.
+        self.list.release(slot).map(|entry| unsafe { entry.assume_init() })
     }
 
     /// Makes a live slot the most recently used.
@@ -146,35 +128,32 @@ impl<K, V> Slab<K, V> {
         self.list.newer(slot)
     }
 
-    /// Starts loading what a hit on `slot` will touch.
+    /// Starts loading what a hit on `slot` will touch. Of an entry of many lines, the first and the last.
     #[inline]
     pub(crate) fn prefetch(&self, slot: Slot) {
-        if let Some(link) = self.list.address(slot) {
-            prefetch(link);
-        }
-        if let Some(entry) = self.entries.get(slot.index()) {
-            prefetch(entry);
-        }
+        let (begin, end) = self.list.addresses(slot);
+        prefetch_address(begin);
+        prefetch_address(end);
     }
 
     /// Starts loading what promoting a live `slot` will touch.
     #[inline]
     pub(crate) fn prefetch_neighbours(&self, slot: Slot) {
-        for link in self.list.neighbours(slot).into_iter().flatten() {
-            prefetch(link);
+        if let Some((newer, older)) = self.list.neighbours(slot) {
+            prefetch_address(newer);
+            prefetch_address(older);
         }
     }
 
     /// Bytes allocated beside the entries themselves, and for the entries.
     pub(crate) fn bytes(&self) -> (usize, usize) {
-        (self.list.bytes(), self.entries.len() * size_of::<Entry<K, V>>())
+        self.list.bytes()
     }
 
-    /// Asserts the list's invariants, and that each live slot has an entry.
+    /// Asserts the list's invariants, and with them which entries are initialised.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         self.list.validate();
-        assert!(self.entries.len() >= self.list.slots(), "slab: fewer entries than slots");
     }
 }
 
@@ -207,24 +186,28 @@ impl<K, V> Drop for Slab<K, V> {
 }
 
 /// Asks the processor to load `place`; does nothing where there is no way to ask.
-#[inline]
+#[inline(always)]
 pub(crate) fn prefetch<T>(place: &T) {
+    prefetch_address(core::ptr::from_ref(place).addr());
+}
+
+/// Asks the processor to load what is at `address`, whatever that is, if anything.
+#[inline(always)]
+pub(crate) fn prefetch_address(address: usize) {
     #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes
-        // from a reference.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(place).cast()) };
+        // SAFETY: a prefetch reads nothing into the program and faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address)) };
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
     {
-        // SAFETY: a prefetch reads nothing into the program and never faults; the address comes
-        // from a reference.
+        // SAFETY: a prefetch reads nothing into the program and faults at no address.
         unsafe {
-            core::arch::asm!("prfm pldl1keep, [{}]", in(reg) core::ptr::from_ref(place), options(nostack, readonly, preserves_flags));
+            core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
         }
     }
-    let _ = place;
+    let _ = address;
 }
 
 #[cfg(test)]

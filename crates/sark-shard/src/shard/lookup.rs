@@ -7,6 +7,7 @@ use equivalent::Equivalent;
 
 use super::{EntryRef, Shard};
 use crate::index::ShortHash;
+use crate::probe::ProbeHint;
 use crate::removed::{RemovalCause, Removals};
 use crate::slab::Entry;
 use crate::slot::Slot;
@@ -104,6 +105,24 @@ impl<K, V> Shard<K, V> {
                 number += 1;
             }
         }
+    }
+
+    /// Where look-ups begin, as of the last insertion, for who wants to [`prefetch`](ProbeHint::prefetch) that before the
+    /// shard is his.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// shard.insert(hash(1), 1, 10, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed);
+    /// let hint = shard.probe_hint();
+    /// // Now or later, here or elsewhere, whatever became of the shard:
+    /// hint.prefetch(hash(1));
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn probe_hint(&self) -> ProbeHint {
+        self.hint
     }
 
     /// Asks the index about a look-up that is to follow, and starts loading the entry that is probably meant. Leaves no

@@ -29,6 +29,7 @@ use crate::column::Column;
 use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::index::{Index, ShortHash};
+use crate::probe::ProbeHint;
 use crate::promotions::Promotions;
 use crate::removed::{RemovalCause, Removals, Removed};
 use crate::room::Room;
@@ -107,6 +108,8 @@ pub struct Shard<K, V> {
     weight: u64,
     budget: Room,
     capacity_hint: usize,
+    /// Where the index was at the last insertion.
+    hint: ProbeHint,
     decide: decide::Decide,
     /// All but the hits, which `promotions` counts.
     counters: Counters,
@@ -134,6 +137,7 @@ impl<K, V> Shard<K, V> {
             weight: 0,
             budget: config.budget,
             capacity_hint: config.capacity_hint,
+            hint: ProbeHint::default(),
             decide: decide::Decide::new(),
             counters: Counters::default(),
         }
@@ -215,7 +219,7 @@ impl<K, V> Shard<K, V> {
         self.slab.reserve_one(self.capacity_hint);
         let slot = self.slab.insert(key, value);
         let capacity = self.slab.capacity();
-        self.index.insert(hash, slot, capacity);
+        self.hint = self.index.insert(hash, slot, capacity);
         self.deadlines.start(slot, fixed, now, capacity);
         self.weights.set(slot, weight, capacity);
         self.weight += u64::from(weight);

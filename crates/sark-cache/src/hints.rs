@@ -1,0 +1,31 @@
+//! Where each shard's index is, for callers that don't have the shard yet.
+//!
+//! Written by whoever runs the shard when its index has moved, read by everybody before they try for the shard: then the
+//! first two cache lines of a look-up are on their way while ownership is taken, which orders all loads after it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sark_shard::ProbeHint;
+
+/// A [`ProbeHint`] to be shared. Relaxed: two words that don't belong together make a useless hint, and no wrong result.
+#[derive(Debug, Default)]
+pub(crate) struct SharedHint {
+    base: AtomicUsize,
+    mask: AtomicUsize,
+}
+
+impl SharedHint {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> ProbeHint {
+        ProbeHint { base: self.base.load(Ordering::Relaxed), mask: self.mask.load(Ordering::Relaxed) }
+    }
+
+    /// Stores it if it is another one: as a rule it isn't, and the line stays with all who read it.
+    #[inline]
+    pub(crate) fn update(&self, hint: ProbeHint) {
+        if self.get() != hint {
+            self.base.store(hint.base, Ordering::Relaxed);
+            self.mask.store(hint.mask, Ordering::Relaxed);
+        }
+    }
+}
