@@ -42,7 +42,10 @@ class Stats:
 # At run time `Cache` is registered as a MutableMapping, which `isinstance` sees but a type checker can't.
 @disjoint_base
 class Cache(MutableMapping[_K, _V]):
-    """A bounded cache of any objects under any hashable keys: least recently used out first, with time-to-live."""
+    """A bounded cache of any objects under any hashable keys: least recently used out first, with time-to-live.
+
+    ``shards`` is the most that it may have. Every build uses one today, which keeps the order of eviction exact.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Cache(MutableMapping[_K, _V]):
         getsizeof: Callable[[_V], int] | None = None,
         on_evict: Callable[[_K, _V, str], object] | None = None,
         timer: Callable[[], float] | None = None,
+        shards: int | None = None,
         name: str | None = None,
     ) -> None: ...
     @property
@@ -63,6 +67,8 @@ class Cache(MutableMapping[_K, _V]):
     def ttl(self) -> float | None: ...
     @property
     def tti(self) -> float | None: ...
+    @property
+    def shards(self) -> int | None: ...
     @property
     def name(self) -> str | None: ...
     @overload

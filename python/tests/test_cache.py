@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import math
 import sys
 from collections.abc import Callable, MutableMapping
@@ -38,6 +39,22 @@ class TestConstruction:
         with pytest.raises(TypeError, match=name):
             Cache(10, **arguments)
 
+    @pytest.mark.parametrize("shards", [0, -1, -(10**30)])
+    def test_less_than_one_shard_is_refused_with_the_value_and_what_is_allowed(self, shards: int) -> None:
+        with pytest.raises(ValueError, match=rf"shards must be an int of at least 1, or None, not {shards}"):
+            Cache(10, shards=shards)
+
+    @pytest.mark.parametrize("shards", [True, False, 1.0, "2"])
+    def test_a_number_of_shards_that_is_no_int_is_a_type_error(self, shards: Any) -> None:
+        with pytest.raises(TypeError, match=f"shards must be an int of at least 1, or None, not {shards!r}"):
+            Cache(10, shards=shards)
+
+    @pytest.mark.parametrize("shards", [None, 1, 16, 10**40])
+    def test_the_order_of_eviction_is_exact_whatever_number_of_shards_is_allowed(self, shards: int | None) -> None:
+        cache: Cache[int, int] = Cache(100, shards=shards)
+        cache.set_many((number, number) for number in range(150))
+        assert list(cache) == list(range(50, 150))
+
     def test_an_option_nobody_knows_is_a_type_error(self) -> None:
         with pytest.raises(TypeError, match="maximum"):
             Cache(10, maximum=3)  # type: ignore[call-arg]
@@ -47,10 +64,14 @@ class TestConstruction:
             Cache(10, 60)  # type: ignore[misc]
 
     def test_what_it_was_made_with_can_be_read(self) -> None:
-        cache: Cache[str, int] = Cache(10, ttl=60, tti=1.5, name="users")
-        assert (cache.maxsize, cache.ttl, cache.tti, cache.name) == (10, 60.0, 1.5, "users")
+        cache: Cache[str, int] = Cache(10, ttl=60, tti=1.5, shards=4, name="users")
+        assert (cache.maxsize, cache.ttl, cache.tti, cache.shards, cache.name) == (10, 60.0, 1.5, 4, "users")
         plain: Cache[str, int] = Cache(10)
-        assert (plain.ttl, plain.tti, plain.name) == (None, None, None)
+        assert (plain.ttl, plain.tti, plain.shards, plain.name) == (None, None, None, None)
+
+    def test_its_signature_has_every_option(self) -> None:
+        options = ["maxsize", "ttl", "tti", "getsizeof", "on_evict", "timer", "shards", "name"]
+        assert list(inspect.signature(Cache).parameters) == options
 
     def test_absurdly_large_saturates(self) -> None:
         cache: Cache[str, int] = Cache(10**40, ttl=10**40, tti=math.inf)

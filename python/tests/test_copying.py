@@ -55,11 +55,11 @@ class TestDuplicates:
         assert ("b", 2) not in twin
 
     def test_so_do_settings_and_what_is_left_of_each_lifetime(self, duplicate: Callable[[Any], Any]) -> None:
-        cache: Cache[str, int] = Cache(10, ttl=100, tti=1000, timer=Clock(), getsizeof=abs)
+        cache: Cache[str, int] = Cache(10, ttl=100, tti=1000, timer=Clock(), shards=2, getsizeof=abs)
         cache["default"] = 1
         cache.set("short", 2, ttl=5)
         twin = duplicate(cache)
-        assert (twin.ttl, twin.tti, twin.currsize) == (100, 1000, 3)
+        assert (twin.ttl, twin.tti, twin.shards, twin.currsize) == (100, 1000, 2, 3)
         assert twin.expires_in("default") == 100
         assert twin.expires_in("short") == 5
         twin["new"] = 8

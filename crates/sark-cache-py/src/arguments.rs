@@ -1,4 +1,4 @@
-//! What callers pass, checked: sizes and durations.
+//! What callers pass, checked: sizes, counts and durations.
 //!
 //! Every refusal names the argument, the value and what is allowed. Too large is never an error: it saturates. This
 //! room knows no cache.
@@ -8,13 +8,27 @@ use std::time::Duration;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
 
 /// A size of at least one; what is more than fits means "no bound".
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     match whole(name, value)? {
         Some(size) if size > 0 => Ok(size),
         _ => Err(PyValueError::new_err(format!("{name} must be at least 1, not {}", shown(value)))),
+    }
+}
+
+/// At most so many shards, or as many as are best for `None`. A bool is no count, although Python says that it is an int.
+pub(crate) fn shards(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+    const NAME: &str = "shards";
+    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(None) };
+    let refusal = || format!("{NAME} must be an int of at least 1, or None, not {}", shown(value));
+    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+        return Err(PyTypeError::new_err(refusal()));
+    }
+    match whole(NAME, value)? {
+        Some(shards) if shards > 0 => Ok(Some(shards)),
+        _ => Err(PyValueError::new_err(refusal())),
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) use fast::install;
 /// maxsize: how many entries; with getsizeof, the sum of their sizes. ttl: seconds that an entry is kept, for ever if
 /// None. tti: seconds that it is kept after its last use. getsizeof(value): its size, an int. on_evict(key, value,
 /// cause): told of each entry that leaves, cause being "size", "expired", "replaced" or "explicit". timer(): the time
-/// in seconds, instead of a monotonic clock. name: for repr and statistics.
+/// in seconds, instead of a monotonic clock. shards: at most so many parts that threads can work on at once; every
+/// build uses one today, which keeps the order of eviction exact. name: for repr and statistics.
 ///
 /// >>> cache = Cache(1000, ttl=60)
 /// >>> cache["user:1"] = "allow"
@@ -73,14 +74,17 @@ impl Cache {
     #[new]
     #[pyo3(
         signature = (*_args, **_kwargs),
-        text_signature = "(maxsize, *, ttl=None, tti=None, getsizeof=None, on_evict=None, timer=None, name=None)",
+        text_signature = "(maxsize, *, ttl=None, tti=None, getsizeof=None, on_evict=None, timer=None, shards=None, \
+                          name=None)",
     )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::uninitialised()
     }
 
     #[expect(clippy::too_many_arguments, reason = "the settings")]
-    #[pyo3(signature = (maxsize, *, ttl=None, tti=None, getsizeof=None, on_evict=None, timer=None, name=None))]
+    #[pyo3(
+        signature = (maxsize, *, ttl=None, tti=None, getsizeof=None, on_evict=None, timer=None, shards=None, name=None)
+    )]
     fn __init__(
         &self,
         maxsize: &Bound<'_, PyAny>,
@@ -89,13 +93,15 @@ impl Cache {
         getsizeof: Option<&Bound<'_, PyAny>>,
         on_evict: Option<&Bound<'_, PyAny>>,
         timer: Option<&Bound<'_, PyAny>>,
+        shards: Option<&Bound<'_, PyAny>>,
         name: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let maxsize = arguments::size("maxsize", maxsize)?;
         let ttl = arguments::lifetime("ttl", ttl)?;
         let tti = arguments::lifetime("tti", tti)?;
         let name = name.map(|name| arguments::text("name", name).map(str::to_owned)).transpose()?;
-        let store = Store::new(maxsize, ttl, tti, Hooks::new(getsizeof, on_evict, timer)?, name);
+        let shards = arguments::shards(shards)?;
+        let store = Store::new(maxsize, ttl, tti, Hooks::new(getsizeof, on_evict, timer)?, shards, name);
         self.store.set(store).map_err(|_| PyRuntimeError::new_err("Cache.__init__() was called twice"))
     }
 
@@ -306,6 +312,12 @@ impl Cache {
         Ok(self.store()?.tti.map(|tti| tti.as_secs_f64()))
     }
 
+    /// The most shards it may have, None for as many as are best. Not how many it has: see the class.
+    #[getter]
+    fn shards(&self) -> PyResult<Option<u64>> {
+        Ok(self.store()?.shards)
+    }
+
     /// What it was named.
     #[getter]
     fn name(&self) -> PyResult<Option<&str>> {
@@ -366,6 +378,7 @@ impl Cache {
         settings.set_item("maxsize", store.maxsize())?;
         settings.set_item("ttl", self.ttl()?)?;
         settings.set_item("tti", self.tti()?)?;
+        settings.set_item("shards", store.shards)?;
         settings.set_item("name", &store.name)?;
         for (name, hook) in [("getsizeof", Hook::GetSizeOf), ("on_evict", Hook::OnEvict), ("timer", Hook::Timer)] {
             settings.set_item(name, store.hooks.function(py, hook)?)?;

@@ -33,6 +33,9 @@ pub(crate) struct Store {
     pub(super) maxsize: AtomicU64,
     pub(super) ttl: Option<Duration>,
     pub(super) tti: Option<Duration>,
+    /// What the caller allows, kept for copies. There is one shard, whatever it says: under a GIL two threads are never
+    /// in the cache at once, and with several shards each would evict its own oldest entry, not the oldest of all.
+    pub(super) shards: Option<u64>,
     pub(super) name: Option<String>,
 }
 
@@ -50,6 +53,7 @@ impl Store {
         ttl: Option<Duration>,
         tti: Option<Duration>,
         hooks: Hooks,
+        shards: Option<u64>,
         name: Option<String>,
     ) -> Self {
         let weighted = hooks.has(Hook::GetSizeOf);
@@ -64,7 +68,7 @@ impl Store {
             clock.prepare_for(lifetime, &hooks);
         }
         let (shard, flights) = (Owned::new(Shard::new(config)), Owned::new(None));
-        Self { shard, clock, hooks, flights, maxsize: AtomicU64::new(maxsize), ttl, tti, name }
+        Self { shard, clock, hooks, flights, maxsize: AtomicU64::new(maxsize), ttl, tti, shards, name }
     }
 
     pub(super) fn maxsize(&self) -> u64 {
