@@ -111,7 +111,8 @@ def _make_sync(function, cache, flights, ttl, key, typed, shared):
 
 
 def _make_async(function, cache, flights, ttl, key, typed, shared):
-    async def fill(args, kwargs):
+    async def fill(first, others, kwargs):
+        args = others if first is ABSENT else (first, *others)
         made_key = make_key(*args, **kwargs)
         return await flights.run_async(
             made_key,
@@ -120,10 +121,13 @@ def _make_async(function, cache, flights, ttl, key, typed, shared):
             lambda value: cache._keep(made_key, value, ttl),
         )
 
-    # Apart from `fill`, so that a hit doesn't pay for what its lambdas capture.
-    async def wrapper(*args, **kwargs):
-        value = find(args, kwargs, ABSENT)
-        return await fill(args, kwargs) if value is ABSENT else value
+    # What a hit runs. Apart from `fill`, so that it doesn't pay for what those lambdas capture; and with a name for the
+    # first argument, so that no tuple is made for a lone one.
+    async def wrapper(first=ABSENT, /, *others, **kwargs):
+        value = find(first, others, kwargs, ABSENT)
+        if value is ABSENT:
+            return await fill(first, others, kwargs)
+        return value
 
     native = CachedFunction(cache, None, flights.forget, key, typed, shared)
     find, make_key = native.find, native.cache_key

@@ -172,7 +172,7 @@ def test_people_get_a_table_and_a_picture(capsys: pytest.CaptureFixture[str], tm
     ]
     assert program.main([*arguments, "--plot", str(picture)]) == 0
     shown = capsys.readouterr().out
-    for text in ("op=get-hit keys=1000 key=repeated ttl=off", "dict", "lru-dict", "it is a decorator only"):
+    for text in ("op=get-hit keys=1000 key=repeated ttl=off", "dict", "lru-dict", "it is for functions only"):
         assert text in shown
     assert picture.read_bytes().startswith(b"\x89PNG")
 

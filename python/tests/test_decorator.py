@@ -353,6 +353,60 @@ class TestCoroutines:
 
         asyncio.run(main())
 
+    @pytest.mark.parametrize("typed", [False, True])
+    def test_arguments_arrive_as_they_were_passed(self, typed: bool) -> None:
+        called: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        @cached(100, typed=typed)
+        async def collect(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            called.append((args, kwargs))
+            return args, kwargs
+
+        # Names that somebody who wraps functions may use are names like any other.
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+            ((), {}),
+            ((None,), {}),
+            (("a",), {}),
+            ((("a",),), {}),
+            (("a", "b"), {}),
+            ((), {"first": "a"}),
+            (("a",), {"first": "b", "others": "c", "self": "d"}),
+        ]
+
+        async def main() -> None:
+            for _ in range(2):
+                for args, kwargs in calls:
+                    assert await collect(*args, **kwargs) == (args, kwargs)
+
+        asyncio.run(main())
+        assert called == calls
+        assert collect.cache_info()[:2] == (len(calls), len(calls))
+
+    def test_it_is_a_method_of_the_instance_it_is_called_on(self) -> None:
+        class Service:
+            @cached(10)
+            async def doubled(self, number: int) -> tuple[Service, int]:
+                return self, 2 * number
+
+        async def main() -> None:
+            one, other = Service(), Service()
+            assert await one.doubled(1) == await one.doubled(1) == (one, 2)
+            assert await other.doubled(1) == (other, 2)
+            assert Service.doubled.cache_info()[:2] == (1, 2)
+
+        asyncio.run(main())
+
+    def test_a_call_that_the_function_refuses_is_refused_in_its_words(self) -> None:
+        @cached(10)
+        async def fetch(key: str) -> str:
+            return key
+
+        with pytest.raises(TypeError, match=r"fetch\(\) missing 1 required positional argument: 'key'"):
+            asyncio.run(fetch())  # type: ignore[call-arg, arg-type]
+        with pytest.raises(TypeError, match=r"fetch\(\) takes 1 positional argument but 2 were given"):
+            asyncio.run(fetch("a", "b"))  # type: ignore[call-arg, arg-type]
+        assert len(fetch.cache) == 0
+
     def test_cancelling_the_leader_does_not_cancel_the_rest(self) -> None:
         calls = []
 

@@ -213,21 +213,30 @@ fn call_with_any(slf: &Bound<'_, CachedFunction>, arguments: Arguments<'_, '_>) 
     }
 }
 
-/// For coroutine functions: what they return can't be made here, only found.
+/// For coroutine functions: what they return can't be made here, only found. The first argument comes apart from the
+/// others, as `absent` if there is none, so that a call with one makes no tuple of it.
 fn find(slf: Borrowed<'_, '_, CachedFunction>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
-    let [Some(args), Some(kwargs), Some(default)] = arguments.parse("find", &["args", "kwargs", "default"], 3)? else {
+    let [Some(first), Some(others), Some(kwargs), Some(absent)] =
+        arguments.parse("find", &["first", "others", "kwargs", "absent"], 4)?
+    else {
         unreachable!("they are required")
     };
-    let (args, kwargs) = (args.cast::<PyTuple>()?, kwargs.cast::<PyDict>()?);
+    let (others, kwargs) = (others.cast::<PyTuple>()?, kwargs.cast::<PyDict>()?);
     let this = slf.get();
-    let look = |key: &Bound<'_, PyAny>| this.cache.get().store()?.get(&Sought::new(key.as_borrowed())?);
-    let value = match args.as_slice() {
-        [argument] if this.keys_are_arguments() && kwargs.is_empty() && builtins::is_simple(argument.as_borrowed()) => {
-            look(argument)?
-        }
-        args => look(&this.make_key(&slf, args, &by_name(Some(&kwargs))?)?)?,
+    let look = |key: Borrowed<'_, '_, PyAny>| this.cache.get().store()?.get(&Sought::new(key)?);
+    let value = if this.keys_are_arguments()
+        && others.is_empty()
+        && kwargs.is_empty()
+        && !first.is(absent)
+        && builtins::is_simple(first)
+    {
+        look(first)?
+    } else {
+        let first = (!first.is(absent)).then(|| Bound::clone(&first));
+        let args: SmallVec<[_; 8]> = first.into_iter().chain(others.iter()).collect();
+        look(this.make_key(&slf, &args, &by_name(Some(&kwargs))?)?.as_borrowed())?
     };
-    Ok(value.unwrap_or_else(|| Object::new(default)))
+    Ok(value.unwrap_or_else(|| Object::new(absent)))
 }
 method!(raw_find, CachedFunction, find);
 
@@ -252,7 +261,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         &sample.get_type(),
         c"find",
         raw_find,
-        c"find($self, /, args, kwargs, default)\n--\n\n\
-          The value that is kept for a call with these arguments, or `default`.",
+        c"find($self, /, first, others, kwargs, absent)\n--\n\n\
+          The value that is kept for a call with these arguments, or `absent`, which is also what `first` is if there \
+          are none by position.",
     )
 }

@@ -74,7 +74,7 @@ class Contestant:
 
     def store(self, capacity: int, ttl: float | None) -> Store:
         """A cache of at most ``capacity`` entries that live ``ttl`` seconds, or for ever."""
-        raise Absent("it is a decorator only")
+        raise Absent("it is for functions only")
 
     def evicting_store(self, capacity: int, ttl: float | None) -> Store:
         """The same for a test that stores more than fits."""
@@ -135,6 +135,20 @@ class Dict(Contestant):
 
     def evicting_store(self, capacity: int, ttl: float | None) -> Store:
         raise Absent("it never evicts")
+
+
+class NoCache(Contestant):
+    """The function itself, which does nothing but return: the floor of decorators, not a cache."""
+
+    name = "undecorated"
+
+    def decorate(self, function: Function, capacity: int, ttl: float | None) -> Function:
+        _no_ttl(ttl)
+        return function
+
+    def decorate_async(self, function: AsyncFunction, capacity: int, ttl: float | None) -> AsyncFunction:
+        _no_ttl(ttl)
+        return function
 
 
 class LruCache(Contestant):
@@ -269,6 +283,7 @@ CONTESTANTS: dict[str, type[Contestant]] = {
         SarkCache,
         SarkRustCache,
         Dict,
+        NoCache,
         LruCache,
         Cachebox,
         Cachetools,
