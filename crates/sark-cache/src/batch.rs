@@ -1,4 +1,5 @@
-//! Many keys at once: each shard gets its part in one message and serves it at one moment; the whole is not atomic.
+//! Many keys at once, so that what they have in common is done once and the memory they need is fetched at the same time.
+//! A message serves a shard's part of a batch at one moment; the whole is not atomic.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -8,13 +9,26 @@ use sark_shard::{Expected, Lifetime, Nanos};
 use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Expired, Outgoing};
 use crate::resident::Cell;
 
 /// Batches of up to so many keys are routed without allocating, and so many are looked up together at most.
 const INLINE: usize = 64;
 /// So many shards are held together at most.
 const MOST_ENTERED: usize = Delegates::<Cell<(), ()>>::MOST_ENTERED;
+
+/// A cache of about so many bytes is near the processor: a fraction of a core's own cache, as they are built today.
+const NEAR_BYTES: u64 = 1 << 20;
+/// What an entry takes beside its key and value, as far as a look-up reads it: link, bucket and control byte.
+const BYTES_PER_ENTRY: u64 = 16;
+
+/// What a batch looks up: keys with their hashes and shards, and the time.
+struct Lookups<'b, Q: ?Sized> {
+    keys: &'b [&'b Q],
+    hashes: &'b [u64],
+    shards: &'b [usize],
+    now: Nanos,
+}
 
 /// Positions of a batch, sorted by shard, stable within one.
 struct Routing {
@@ -34,11 +48,11 @@ struct Part {
 }
 
 impl Routing {
-    /// A counting sort: `shard_of` gives a number below `shards` for each position.
-    fn new(shard_of: impl Iterator<Item = usize> + Clone, shards: usize) -> Self {
+    /// A counting sort: `items` are positions with their shards, each of which is below `shards`.
+    fn new(items: impl Iterator<Item = (usize, usize)> + Clone, shards: usize) -> Self {
         let mut ends: SmallVec<[usize; INLINE + 1]> = smallvec![0; shards + 1];
         let mut length = 0;
-        for shard in shard_of.clone() {
+        for (_, shard) in items.clone() {
             ends[shard + 1] += 1;
             length += 1;
         }
@@ -53,7 +67,7 @@ impl Routing {
         }
         let mut order = smallvec![0; length];
         // `ends[shard]` is where the part of the shard begins, and moves to its end as it fills.
-        for (position, shard) in shard_of.enumerate() {
+        for (position, shard) in items {
             order[ends[shard]] = position;
             ends[shard] += 1;
         }
@@ -80,7 +94,8 @@ where
 {
     /// The values of many keys, in the order of the keys, as [`get`](Self::get) gives them one by one.
     ///
-    /// Cheaper than single look-ups: one request per shard, and the memory of many entries is fetched at once.
+    /// Cheaper than single look-ups where entries don't fit in the processor's caches: the memory of many is fetched at once.
+    /// Shards that are busy, or run by threads of their own, get one message each. The batch as a whole is not atomic.
     ///
     /// ```
     /// let cache = sark_cache::Cache::new(100);
@@ -93,12 +108,50 @@ where
         V: Clone,
     {
         let inner = self.inner();
-        let now = inner.common.time.for_reading();
         let keys: SmallVec<[&Q; INLINE]> = keys.into_iter().collect();
         let hashes: SmallVec<[u64; INLINE]> = keys.iter().map(|key| inner.hash(*key)).collect();
         let shards: SmallVec<[usize; INLINE]> = hashes.iter().map(|&hash| inner.approach(hash)).collect();
-        let routing = Routing::new(shards.iter().copied(), inner.delegates.len());
+        let batch = Lookups { keys: &keys, hashes: &hashes, shards: &shards, now: inner.common.time.for_reading() };
+        let bytes = inner.common.ledger.used().entries.saturating_mul(size_of::<(K, V)>() as u64 + BYTES_PER_ENTRY);
+        if bytes <= NEAR_BYTES { self.get_one_by_one(&batch) } else { self.get_together(&batch) }
+    }
 
+    /// Each key by itself: where memory is near, sorting keys by shard costs more than it saves.
+    fn get_one_by_one<Q>(&self, batch: &Lookups<'_, Q>) -> Vec<Option<V>>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        V: Clone,
+    {
+        let delegates = &self.inner().delegates;
+        let mut values = Vec::with_capacity(batch.keys.len());
+        let mut busy: SmallVec<[usize; INLINE]> = SmallVec::new();
+        for (position, ((&key, &hash), &shard)) in batch.keys.iter().zip(batch.hashes).zip(batch.shards).enumerate() {
+            let mut expired = Expired::new();
+            values.push(match delegates.enter(shard) {
+                Some(entered) => entered.run(|cell| cell.get(hash, key, batch.now, &mut expired, V::clone)),
+                None => {
+                    busy.push(position);
+                    None
+                }
+            });
+        }
+        if !busy.is_empty() {
+            let routing =
+                Routing::new(busy.iter().map(|&position| (position, batch.shards[position])), delegates.len());
+            self.get_by_messages(&routing.parts, &routing, batch, &mut values);
+        }
+        values
+    }
+
+    /// Keys of several shards at once, so that the memory of many entries is on its way at the same time.
+    fn get_together<Q>(&self, batch: &Lookups<'_, Q>) -> Vec<Option<V>>
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        V: Clone,
+    {
+        let delegates = &self.inner().delegates;
+        let &Lookups { keys, hashes, now, .. } = batch;
+        let routing = Routing::new(batch.shards.iter().copied().enumerate(), delegates.len());
         let mut values: Vec<Option<V>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
         let mut left: SmallVec<[Part; INLINE]> = SmallVec::new();
         let mut out = Outgoing::new();
@@ -114,7 +167,7 @@ where
             let (parts, others) = rest.split_at(count);
             rest = others;
             let mut expected = [Expected::default(); INLINE];
-            let mut entered = inner.delegates.enter_several(parts.iter().map(|part| part.shard));
+            let mut entered = delegates.enter_several(parts.iter().map(|part| part.shard));
             // First the memory that all of them need is asked for, then the look-ups are finished: their misses overlap.
             for (place, part) in parts.iter().enumerate() {
                 let expected = &mut expected[part.begin - first.begin..];
@@ -142,24 +195,18 @@ where
             }
         }
         if !left.is_empty() {
-            self.get_by_messages(&left, &routing, &keys, &hashes, now, &mut values);
+            self.get_by_messages(&left, &routing, batch, &mut values);
         }
         values
     }
 
     /// The parts of a batch whose shards are busy or run by threads of their own, and large ones.
-    fn get_by_messages<Q>(
-        &self,
-        parts: &[Part],
-        routing: &Routing,
-        keys: &[&Q],
-        hashes: &[u64],
-        now: Nanos,
-        values: &mut [Option<V>],
-    ) where
+    fn get_by_messages<Q>(&self, parts: &[Part], routing: &Routing, batch: &Lookups<'_, Q>, values: &mut [Option<V>])
+    where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
         V: Clone,
     {
+        let &Lookups { keys, hashes, now, .. } = batch;
         let requests = parts.iter().map(|part| {
             let positions = routing.of(part);
             let request = move |cell: &mut Cell<K, V>| {
@@ -190,7 +237,8 @@ where
         let now = inner.common.time.for_storing();
         let arrivals: Vec<_> =
             entries.into_iter().map(|(key, value)| inner.arrival(key, value, Lifetime::Default)).collect();
-        let routing = Routing::new(arrivals.iter().map(|arrival| inner.route(arrival.hash)), inner.delegates.len());
+        let routed = arrivals.iter().map(|arrival| inner.route(arrival.hash));
+        let routing = Routing::new(routed.enumerate(), inner.delegates.len());
 
         let ledger = &inner.common.ledger;
         let mut arrivals: Vec<_> = arrivals.into_iter().map(Some).collect();

@@ -263,7 +263,8 @@ where
             budget: common.ledger.budget_for(Room::NONE),
             time_to_live,
             time_to_idle,
-            capacity_hint: usize::try_from(entries.unwrap_or(0).div_ceil(shards as u64)).unwrap_or(0),
+            capacity_hint: usize::try_from(entries.map_or(0, |entries| expected_most(entries, shards as u64)))
+                .unwrap_or(0),
         };
         let cells = (0..shards).map(|index| Cell::new(Shard::new(config), index, Arc::clone(&common)));
         let delegates = Delegates::new(
@@ -307,6 +308,13 @@ where
         };
         Ok(usize::try_from(shards.min(useful).max(1)).unwrap_or(1).min(most))
     }
+}
+
+/// How many of `entries` one of so many shards will hardly ever have more of. Hashes spread them like dice: the mean, and
+/// three times the standard deviation of that. A shard grows beyond it, but then in steps that are larger than this.
+fn expected_most(entries: u64, shards: u64) -> u64 {
+    let mean = entries.div_ceil(shards);
+    if shards == 1 { entries } else { mean.saturating_add(3 * mean.isqrt()).min(entries) }
 }
 
 impl<K, V, H> std::fmt::Debug for Builder<K, V, H> {

@@ -138,6 +138,27 @@ under_both_dispatches! {
         }
     }
 
+    fn a_batch_of_a_cache_that_is_far_from_the_processor_is_what_single_look_ups_give(dispatch) {
+        for shards in [1, 3, 20] {
+            let (clock, hands) = sark_cache::Clock::manual();
+            let cache = builder(dispatch).max_capacity(1000).shards(shards).clock(clock).build().unwrap();
+            // Two megabytes of values; every fifth entry dies.
+            for key in 0..500_u64 {
+                let life = Duration::from_secs(if key % 5 == 0 { 1 } else { 100 });
+                cache.insert_with_ttl(key, [key; 512], life);
+            }
+            hands.advance(Duration::from_secs(10));
+            for size in [1, 7, 63, 64, 65, 200, 700] {
+                let keys: Vec<u64> = (0..size).map(|n| if n % 3 == 0 { 10_000 + n } else { n * 7 % 400 }).collect();
+                let live = |&key: &u64| (key < 500 && key % 5 != 0).then_some([key; 512]);
+                assert!(cache.get_many(&keys).into_iter().eq(keys.iter().map(live)), "{size} keys, {shards} shards");
+            }
+            cache.run_pending_tasks();
+            assert_eq!(cache.entry_count(), 400);
+            assert_eq!(cache.get_many(&[1, 2, 3]).len(), 3);
+        }
+    }
+
     fn within_a_batch_the_later_value_of_a_key_stays(dispatch) {
         let cache: Cache<u64, u64> = builder(dispatch).max_capacity(1000).shards(3).build().unwrap();
         cache.insert_many([(1, 1), (2, 2), (1, 3)]);
