@@ -101,27 +101,38 @@ def test_every_contestant_does_every_case_or_says_why_not(name: str, case: Case)
     try:
         ran = work.run(250)
         assert ran.operations >= 250
-        expected = {"get-hit": 1.0, "get-miss": 0.0, "get-many": 1.0}
+        assert (ran.p95_ns is not None) == (case.operation == "get-busy")
+        expected = {"get-hit": 1.0, "get-miss": 0.0, "get-busy": 1.0, "get-many": 1.0}
         assert work.hit_ratio() == expected.get(case.operation)
     finally:
         work.close()
 
 
 def test_json_is_one_object_with_a_row_or_a_reason_for_everyone(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "op=get-hit|get-many|async-decorator,keys=1000,key=repeated,ttl=on"
+    words = "op=get-hit|get-busy|get-many|async-decorator,keys=1000,key=repeated,ttl=on"
     assert program.main([*QUICK, "--json", "--case", words]) == 0
     printed = capsys.readouterr()
     report = json.loads(printed.out)
     assert printed.err == ""
     assert report["scenario"] == "caches"
     assert report["machine"]["cores"] >= 1
-    operations = ("get-hit", "get-many", "async-decorator")
+    operations = ("get-hit", "get-busy", "get-many", "async-decorator")
     chosen = {str(Case(operation, HOT, fresh=False, ttl=True)) for operation in operations}
     told = {(row["case"], row["contestant"]) for row in report["rows"] + report["absent"]}
     assert told == {(case, name) for case in chosen for name in CONTESTANTS}
     for row in report["rows"]:
         assert row["ns_per_op"]["min"] <= row["ns_per_op"]["median"] <= row["ns_per_op"]["max"]
         assert set(row) >= {"ops_per_s", "ours_ahead", "hit_ratio", "threads_owned"}
+        assert (row["p95_ns"] is not None) == ("op=get-busy" in row["case"])
+
+
+def test_an_import_is_one_fresh_interpreter_in_each_round(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["sark-cache", "cachetools", "dict"]
+    assert program.main([*QUICK, "--json", "--case", "op=import", "--contestants", ",".join(names)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["contestant"] for row in report["rows"]] == names[:2]
+    assert all(row["operations"] == 1 and row["ns_per_op"]["min"] > 0 for row in report["rows"])
+    assert [missing["contestant"] for missing in report["absent"]] == ["dict"]
 
 
 def test_what_is_not_installed_is_absent_with_the_reason(

@@ -6,6 +6,7 @@
 ``contestants``    the caches, each behind the few calls that are timed
 ``scenarios``      what is done with them, case by case
 ``keys``           the keys, the same for all and made before any clock starts
+``neighbours``     who else is at work meanwhile
 ``measure``        laps, rounds, medians, ratios
 ``report``         the figures as one JSON object
 ``table``/``plot`` the same figures for people

@@ -73,7 +73,7 @@ def _run(
                 except Absent as why:
                     report.miss(str(case), name, str(why))
             for entrant in entrants:
-                entrant.calibrate(effort)
+                entrant.calibrate(case.effort(effort))
             measure.interleave(entrants, effort.rounds)
             report.take(str(case), entrants, OURS)
         finally:

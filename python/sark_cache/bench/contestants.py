@@ -71,6 +71,11 @@ class Contestant:
     name: str
     distribution: str | None = None
     """What it is called on the package index; None if it comes with Python."""
+    module: str | None = None
+    """What a program imports to use it; None if there is nothing to import."""
+
+    def __init__(self) -> None:
+        self._module: Any = None if self.module is None else _module(self.module)
 
     def store(self, capacity: int, ttl: float | None) -> Store:
         """A cache of at most ``capacity`` entries that live ``ttl`` seconds, or for ever."""
@@ -90,9 +95,10 @@ class Contestant:
 
 
 class SarkCache(Contestant):
-    name, distribution = OURS, "sark-cache"
+    name, distribution, module = OURS, "sark-cache", "sark_cache"
 
     def __init__(self) -> None:
+        # Without its native part the package can be imported, but has no caches.
         self._module = _module("sark_cache", "Cache")
 
     def store(self, capacity: int, ttl: float | None) -> Store:
@@ -100,11 +106,11 @@ class SarkCache(Contestant):
         return Store(cache.get, cache.set, cache, cache.get_many)
 
     def decorate(self, function: Function, capacity: int, ttl: float | None) -> Function:
-        decorated: Function = _module("sark_cache", "cached").cached(capacity, ttl=ttl)(function)
+        decorated: Function = self._module.cached(capacity, ttl=ttl)(function)
         return decorated
 
     def decorate_async(self, function: AsyncFunction, capacity: int, ttl: float | None) -> AsyncFunction:
-        decorated: AsyncFunction = _module("sark_cache", "cached").cached(capacity, ttl=ttl)(function)
+        decorated: AsyncFunction = self._module.cached(capacity, ttl=ttl)(function)
         return decorated
 
 
@@ -152,7 +158,7 @@ class NoCache(Contestant):
 
 
 class LruCache(Contestant):
-    name = "functools.lru_cache"
+    name, module = "functools.lru_cache", "functools"
 
     def decorate(self, function: Function, capacity: int, ttl: float | None) -> Function:
         _no_ttl(ttl)
@@ -162,10 +168,7 @@ class LruCache(Contestant):
 class Cachebox(Contestant):
     """Its LRU cache; with a time-to-live its TTL cache, which evicts the oldest instead."""
 
-    name = distribution = "cachebox"
-
-    def __init__(self) -> None:
-        self._module = _module("cachebox")
+    name = distribution = module = "cachebox"
 
     def _cache(self, capacity: int, ttl: float | None) -> Any:
         return self._module.LRUCache(capacity) if ttl is None else self._module.TTLCache(capacity, ttl)
@@ -184,10 +187,7 @@ class Cachebox(Contestant):
 
 
 class Cachetools(Contestant):
-    name = distribution = "cachetools"
-
-    def __init__(self) -> None:
-        self._module = _module("cachetools")
+    name = distribution = module = "cachetools"
 
     def _cache(self, capacity: int, ttl: float | None) -> Any:
         return self._module.LRUCache(capacity) if ttl is None else self._module.TTLCache(capacity, ttl)
@@ -203,9 +203,7 @@ class Cachetools(Contestant):
 
 class LruDict(Contestant):
     name = distribution = "lru-dict"
-
-    def __init__(self) -> None:
-        self._module = _module("lru")
+    module = "lru"
 
     def store(self, capacity: int, ttl: float | None) -> Store:
         _no_ttl(ttl)
@@ -217,9 +215,7 @@ class MokaPy(Contestant):
     """With its LRU policy: the default one refuses new entries, and setting would be another thing."""
 
     name = distribution = "moka-py"
-
-    def __init__(self) -> None:
-        self._module = _module("moka_py")
+    module = "moka_py"
 
     def store(self, capacity: int, ttl: float | None) -> Store:
         cache = self._module.Moka(capacity, ttl=ttl, policy="lru")
@@ -235,10 +231,7 @@ class MokaPy(Contestant):
 
 
 class Theine(Contestant):
-    name = distribution = "theine"
-
-    def __init__(self) -> None:
-        self._module = _module("theine")
+    name = distribution = module = "theine"
 
     def store(self, capacity: int, ttl: float | None) -> Store:
         cache = self._module.Cache(capacity)
@@ -255,10 +248,7 @@ class Theine(Contestant):
 class Redis(Contestant):
     """Another process, over the loopback interface, through redis-py: what an in-process cache saves."""
 
-    name, distribution = "redis", "redis"
-
-    def __init__(self) -> None:
-        self._module = _module("redis")
+    name = distribution = module = "redis"
 
     def store(self, capacity: int, ttl: float | None) -> Store:
         with ExitStack() as stack:

@@ -40,6 +40,9 @@ class Lap:
     """All of it, the loop around the operations included."""
     loop_ns: int
     """The same loop over the same keys with nothing in it."""
+    p95_ns: float | None = None
+    """What 95 of 100 operations were done in, where each was timed by itself. Then ``elapsed_ns`` is the median one
+    times their number, and ``loop_ns`` what looking at the clock takes."""
 
     @property
     def ns_per_op(self) -> float:

@@ -15,10 +15,9 @@ import argparse
 import asyncio
 import json
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import cycle, islice
@@ -28,6 +27,7 @@ from sark_cache.policy import RustPolicyCache
 
 from . import machine
 from .measure import Spread
+from .neighbours import busy_thread, nobody
 from .redis_server import HOST, RedisServer, ServerUnavailable
 
 OURS, REDIS, FACT = "sark-cache", "redis", "python"
@@ -119,7 +119,7 @@ async def _measure(arguments: list[str], *, quick: bool) -> PolicyReport:
             contestants += await _redis(stack, report)
         except ServerUnavailable as why:
             report.absent.append(f"{REDIS}: {why}")
-        for beside, neighbour in ((QUIET, _nobody), (BUSY, _busy_thread)):
+        for beside, neighbour in ((QUIET, nobody), (BUSY, busy_thread)):
             with neighbour():
                 await _take(report, contestants, beside, rounds, calls)
     return report
@@ -181,29 +181,6 @@ def _clock() -> int:
 async def _affordable(contestant: Contestant, most: int) -> int:
     """How many calls fit into a tenth of a second, at most ``most``. Warms up, too."""
     return max(20, min(most, int(1e8 / (await _lap(contestant, 50) * contestant.per_call))))
-
-
-@contextmanager
-def _nobody() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _busy_thread() -> Iterator[None]:
-    """A thread of Python code that never waits for anything."""
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.is_set():
-            sum(range(1000))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _facts() -> list[Contestant]:

@@ -17,6 +17,8 @@ class Row:
     contestant: str
     ns_per_op: Spread
     """Of the operation alone; the loop around it is ``loop_ns``."""
+    p95_ns: Spread | None
+    """Where each operation was timed by itself; then ``ns_per_op`` is their p50."""
     loop_ns: float
     ops_per_s: float | None
     """From the median; None if the operation took no time that could be told from the loop."""
@@ -59,11 +61,13 @@ class Report:
         our_laps = next((entrant.laps for entrant in entrants if entrant.name == ours), None)
         for entrant in entrants:
             spread = Spread.of(lap.ns_per_op for lap in entrant.laps)
+            p95 = [lap.p95_ns for lap in entrant.laps if lap.p95_ns is not None]
             self.rows.append(
                 Row(
                     case=case,
                     contestant=entrant.name,
                     ns_per_op=spread,
+                    p95_ns=Spread.of(p95) if p95 else None,
                     loop_ns=Spread.of(lap.loop_ns / lap.operations for lap in entrant.laps).median,
                     ops_per_s=1e9 / spread.median if spread.median else None,
                     ours_ahead=None if our_laps is None or entrant.name == ours else ratios(entrant.laps, our_laps),

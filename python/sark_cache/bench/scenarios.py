@@ -6,14 +6,18 @@ Every loop that is timed stands here. Each is measured against the same loop wit
 from __future__ import annotations
 
 import asyncio
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Any
 
 from . import keys
 from .contestants import Absent, AsyncFunction, Contestant, Function, Store
-from .measure import Lap, Work
+from .measure import Effort, Lap, Work
+from .neighbours import busy_thread
 
 HOT = 1_000
 """Entries that fit the processor's cache: what counts is the work of the cache itself."""
@@ -26,7 +30,18 @@ TTL = 3600.0
 """Seconds, where there is a time-to-live: none ends while we measure."""
 VALUE = "v" * 100
 
-OPERATIONS = ("get-hit", "get-miss", "set", "set-method", "set-evict", "get-many", "decorator", "async-decorator")
+OPERATIONS = (
+    "get-hit",
+    "get-miss",
+    "get-busy",
+    "set",
+    "set-method",
+    "set-evict",
+    "get-many",
+    "decorator",
+    "async-decorator",
+    "import",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class Case:
 
     def words(self) -> dict[str, str]:
         """The case as names and values."""
+        if self.operation == "import":
+            return {"op": self.operation}
         size = "capacity" if self.operation == "set-evict" else "keys"
         words = {"op": self.operation, size: str(self.entries)}
         if self.operation == "get-many":
@@ -53,6 +70,10 @@ class Case:
         """The contestant's work. Raises `Absent` if it can't take part."""
         return _PREPARE[self.operation](contestant, self)
 
+    def effort(self, effort: Effort) -> Effort:
+        """What of it this case takes: one interpreter in each round is enough."""
+        return replace(effort, operations=1) if self.operation == "import" else effort
+
     @property
     def seconds(self) -> float | None:
         """The time-to-live of its entries."""
@@ -61,10 +82,14 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """All cases, in the order of the report."""
+    both = (False, True)
     for operation in OPERATIONS:
+        if operation == "import":
+            yield Case(operation, 0, fresh=False, ttl=False)
+            continue
         for entries in (HOT, LARGE) if operation == "get-hit" else (HOT,):
-            for ttl in (False, True):
-                for fresh in (False, True):
+            for ttl in both:
+                for fresh in both if operation != "get-busy" else (False,):
                     yield Case(operation, entries, fresh, ttl)
 
 
@@ -155,6 +180,45 @@ class _BatchLoop(_Loop):
         return _lap(done, elapsed, min(loops))
 
 
+class _BusyLoop(_Loop):
+    """Keys one by one, each with a clock of its own, beside a thread that wants the interpreter all the time."""
+
+    def run(self, operations: int) -> Lap:
+        times, clocks = [], []
+        with busy_thread():
+            for chunk in self.supply.chunks(operations):
+                times += [self.timed([key]) for key in chunk]
+                clocks.append(statistics.median(_empty([key]) for key in chunk))
+        times.sort()
+        # As with loops: what the clock takes is what it takes at its quickest.
+        clock = min(clocks)
+        p95 = max(times[len(times) * 95 // 100] - clock, 0)
+        return Lap(operations, round(statistics.median(times) * operations), round(clock * operations), p95)
+
+
+class _Import:
+    """An import in a fresh interpreter, its files compiled by an earlier one. An operation is an interpreter."""
+
+    def __init__(self, module: str) -> None:
+        self.program = f"""
+from time import perf_counter_ns
+begun = perf_counter_ns()
+import {module}
+print(perf_counter_ns() - begun)
+"""
+
+    def run(self, operations: int) -> Lap:
+        command = [sys.executable, "-c", self.program]
+        times = [int(subprocess.check_output(command)) for _ in range(operations)]
+        return _lap(operations, sum(times), 0.0)
+
+    def hit_ratio(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
 class _AsyncLoop:
     """Work that awaits in a loop, inside a running event loop that started before the clock."""
 
@@ -189,6 +253,11 @@ def _get_miss(contestant: Contestant, case: Case) -> Work:
     store, _ = _filled(contestant, case)
     unknown = keys.texts(case.entries, "unknown")
     return _Loop(lambda chunk: _calls(store.get, chunk), keys.Supply(unknown, fresh=case.fresh), store, unknown)
+
+
+def _get_busy(contestant: Contestant, case: Case) -> Work:
+    store, stored = _filled(contestant, case)
+    return _BusyLoop(lambda chunk: _calls(store.get, chunk), keys.Supply(stored, fresh=case.fresh), store, stored)
 
 
 def _set(contestant: Contestant, case: Case) -> Work:
@@ -251,6 +320,12 @@ def _async_decorator(contestant: Contestant, case: Case) -> Work:
     return _AsyncLoop(decorated, keys.Supply(called, fresh=case.fresh))
 
 
+def _import(contestant: Contestant, case: Case) -> Work:
+    if contestant.module is None:
+        raise Absent("nothing is imported for it alone")
+    return _Import(contestant.module)
+
+
 def _computed(key: str) -> str:
     return VALUE
 
@@ -262,10 +337,12 @@ async def _computed_later(key: str) -> str:
 _PREPARE: dict[str, Callable[[Contestant, Case], Work]] = {
     "get-hit": _get_hit,
     "get-miss": _get_miss,
+    "get-busy": _get_busy,
     "set": _set,
     "set-method": _set_method,
     "set-evict": _set_evict,
     "get-many": _get_many,
     "decorator": _decorator,
     "async-decorator": _async_decorator,
+    "import": _import,
 }

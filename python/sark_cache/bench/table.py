@@ -42,7 +42,7 @@ def show(report: Report) -> None:
     )
 
     table = Table("case", "contestant", pad_edge=False)
-    for heading in ("ns/op", "min..max", "ahead", "hit ratio", "own threads"):
+    for heading in ("ns/op", "min..max", "p95", "ahead", "hit ratio", "own threads"):
         table.add_column(heading, justify="right")
     last = None
     for row in report.rows:
@@ -64,10 +64,11 @@ def show(report: Report) -> None:
 
 
 def _figures(row: Row) -> tuple[str, ...]:
-    time, ahead = row.ns_per_op, row.ours_ahead
+    time, p95, ahead = row.ns_per_op, row.p95_ns, row.ours_ahead
     return (
         f"{time.median:,.1f}",
         f"{time.min:,.1f}..{time.max:,.1f}",
+        "" if p95 is None else f"{p95.median:,.0f}",
         "" if ahead is None else f"{ahead.median:.2f} ({ahead.min:.2f}..{ahead.max:.2f})",
         "" if row.hit_ratio is None else f"{row.hit_ratio:.3f}",
         "" if row.threads_owned is None else str(row.threads_owned),
