@@ -16,6 +16,7 @@ use crate::scenarios::{
     self, Settings, all, churn, expiry, gateway, get, get_many, hot, idle, latency, memory, mixed, percore, replay,
     scale,
 };
+use crate::summary;
 use crate::table;
 use crate::trace::{Columns, Format, Reading, TimeUnit};
 
@@ -185,7 +186,7 @@ impl Arguments {
         Ok(table::render(&report))
     }
 
-    /// Writes the page; what is printed is where it is, or with `--json` all the rows.
+    /// Writes the page; printed are its summary and where it is, or with `--json` all the rows.
     fn report(&self, settings: &Settings, Page { output }: &Page) -> Result<String> {
         ensure!(settings.wishes.is_empty(), "a report shows cases of its own choice: leave --case out");
         // Before anything is measured: minutes would be lost.
@@ -195,7 +196,9 @@ impl Arguments {
         if self.common.json {
             return Ok(serde_json::to_string_pretty(&json!({"scenario": "report", "reports": reports}))? + "\n");
         }
-        Ok(format!("{}\n", output.display()))
+        let lines: Vec<summary::Line> = reports.iter().flat_map(summary::of).collect();
+        let sentences: String = reports.iter().flat_map(table::verdicts).map(|sentence| sentence + "\n").collect();
+        Ok(format!("{}\n{sentences}\n{}\n", summary::markdown(&lines), output.display()))
     }
 
     fn settings(&self) -> Settings {

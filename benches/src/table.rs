@@ -9,6 +9,8 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use crate::measure::Spread;
 use crate::page::escape;
 use crate::report::{Report, Row};
+use crate::scenarios::percore;
+use crate::summary;
 
 /// A column: its heading, and what a row has to say there, if anything.
 type Column = (&'static str, fn(&Row) -> Option<String>);
@@ -58,7 +60,7 @@ pub fn render(report: &Report) -> String {
         let _ = writeln!(text, "{case}");
     }
     let _ = writeln!(text, "{}", table(report, cases.len() > 1));
-    for line in sentences(report, &cases) {
+    for line in verdicts(report).into_iter().chain(notes(report)) {
         let _ = writeln!(text, "{line}");
     }
     text
@@ -145,22 +147,32 @@ pub(crate) fn contestants(report: &Report) -> Vec<&str> {
     names
 }
 
-/// What the rows show, in words.
-pub(crate) fn sentences(report: &Report, cases: &[&str]) -> Vec<String> {
-    let mut lines = vec![comparison(report, cases)];
-    lines.push(
-        "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
-         round, then the median."
-            .into(),
-    );
+/// Who wins and who loses, in words.
+pub(crate) fn verdicts(report: &Report) -> Vec<String> {
+    if report.scenario == percore::NAME {
+        return percore::verdicts(report);
+    }
+    summary::of(report).iter().map(summary::sentence).collect()
+}
+
+/// What has to be known to read the rows.
+pub(crate) fn notes(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.rows.iter().any(|row| row.ns_per_op.is_some()) {
+        lines.push(
+            "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
+             round, then the median."
+                .into(),
+        );
+    }
     if report.rows.iter().any(|row| count(row, "expired").is_some_and(|expired| expired != "0")) {
         let ways = contestants(report).into_iter().filter_map(|name| {
             let row = report.rows.iter().find(|row| row.contestant == name)?;
-            Some(format!("{name}: {}", row.fields.get("expiry")?.as_str()?))
+            Some((row.fields.get("expiry")?.as_str()?.to_owned(), name))
         });
-        let ways: Vec<String> = ways.collect();
+        let ways = together(ways);
         if !ways.is_empty() {
-            lines.push(format!("How entries expire. {}.", ways.join("; ")));
+            lines.push(format!("How entries expire. {ways}."));
         }
     }
     let slow: Vec<&str> =
@@ -172,61 +184,33 @@ pub(crate) fn sentences(report: &Report, cases: &[&str]) -> Vec<String> {
             slow.join(", ")
         ));
     }
-    let mut absent: Vec<(&str, &str, usize)> = Vec::new();
+    let mut absent: Vec<(String, &str)> = Vec::new();
     for missing in &report.absent {
-        match absent.iter_mut().find(|(name, why, _)| (*name, *why) == (&missing.contestant, &missing.why)) {
-            Some((.., cases)) => *cases += 1,
-            None => absent.push((&missing.contestant, &missing.why, 1)),
+        if !absent.contains(&(missing.why.clone(), &missing.contestant)) {
+            absent.push((missing.why.clone(), &missing.contestant));
         }
     }
-    lines.extend(absent.iter().map(|(name, why, cases)| format!("Absent in {cases} case(s): {name}, since {why}.")));
+    if !absent.is_empty() {
+        lines.push(format!("Absent. {}.", together(absent.into_iter())));
+    }
     lines
+}
+
+/// Names with what is said of them, those of whom the same is said together.
+fn together<'a>(said: impl Iterator<Item = (String, &'a str)>) -> String {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for (what, name) in said {
+        match groups.iter_mut().find(|(other, _)| *other == what) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((what, vec![name])),
+        }
+    }
+    let groups: Vec<String> = groups.iter().map(|(what, names)| format!("{}: {what}", names.join(", "))).collect();
+    groups.join("; ")
 }
 
 fn of<'a>(report: &'a Report, contestant: &'a str) -> impl Iterator<Item = &'a Row> {
     report.rows.iter().filter(move |row| row.contestant == contestant)
-}
-
-/// Who is ahead of whom, and by how much.
-fn comparison(report: &Report, cases: &[&str]) -> String {
-    // Where our usual row isn't, ratios are taken to the other of ours.
-    let names = contestants(report);
-    let ours = names.iter().find(|name| **name == OURS).or_else(|| names.first()).copied().unwrap_or(OURS);
-    let others: Vec<String> = names
-        .into_iter()
-        .filter(|name| *name != ours)
-        .filter_map(|name| {
-            let ratios: Vec<f64> = of(report, name).filter_map(|row| Some(row.ours_ahead?.median)).collect();
-            let spread = Spread::of(ratios.iter().copied())?;
-            let ahead = ratios.iter().filter(|ratio| **ratio > 1.0).count();
-            Some(match ratios[..] {
-                [ratio] => format!("{name} took {ratio:.2} times our time"),
-                _ => format!(
-                    "{name} took {:.2} to {:.2} times our time, we were ahead in {ahead} of {}",
-                    spread.min,
-                    spread.max,
-                    ratios.len()
-                ),
-            })
-        })
-        .collect();
-    if !others.is_empty() {
-        return format!("Beside {ours}: {}.", others.join("; "));
-    }
-    let fastest = cases.iter().filter_map(|case| {
-        let rows = report.rows.iter().filter(|row| row.case == **case);
-        let timed = rows.filter_map(|row| Some((row.ns_per_op?.median, row.contestant.as_str())));
-        timed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, contestant)| contestant)
-    });
-    let fastest: Vec<&str> = fastest.collect();
-    if fastest.is_empty() {
-        return "No operation is timed here.".into();
-    }
-    let counted = contestants(report).into_iter().filter_map(|name| {
-        let wins = fastest.iter().filter(|fastest| **fastest == name).count();
-        (wins > 0).then(|| format!("{name} in {wins}"))
-    });
-    format!("Fastest of {} case(s): {}.", cases.len(), counted.collect::<Vec<_>>().join(", "))
 }
 
 /// The contestant whose time the others' is compared with.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use serde_json::json;
 
 use super::{Builder, Scenario};
 use crate::case::Case;
@@ -109,6 +110,7 @@ impl EnterReclaiming<u64, Tracked> for Build {
             alive: Box::leak(Box::new(AtomicI64::new(0))),
             reclaimed_after: Vec::new(),
             first_after: Vec::new(),
+            timeline: Vec::new(),
             still_there: 0,
             waits: histogram(),
             longest: Vec::new(),
@@ -125,6 +127,8 @@ struct Together<C> {
     reclaimed_after: Vec<f64>,
     /// The same of the first.
     first_after: Vec<f64>,
+    /// How many values were still there so many milliseconds after the deadline, in the last round.
+    timeline: Vec<(f64, i64)>,
     /// Values that a round gave up waiting for, at most.
     still_there: i64,
     waits: Histogram<u64>,
@@ -165,8 +169,11 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
     }
 
     /// Watches the values go, without a call to the cache. Gives when the first and the last went.
-    fn watch(&self, due: Instant) -> (Instant, Instant) {
+    fn watch(&mut self, due: Instant) -> (Instant, Instant) {
         let full = self.alive();
+        // A point for each hundredth that went, and for the end.
+        let step = (full / 100).max(1);
+        self.timeline = vec![(0.0, full)];
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let (mut first, mut last, mut before) = (None, Instant::now(), full);
         loop {
@@ -174,6 +181,9 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
             if alive != before {
                 (before, last) = (alive, now);
                 first = first.or(Some(now));
+                if alive <= 0 || self.timeline.last().is_some_and(|(_, shown)| shown - alive >= step) {
+                    self.timeline.push((now.saturating_duration_since(due).as_secs_f64() * 1e3, alive));
+                }
             }
             if alive <= 0 || now.max(due) - last.max(due) > PATIENCE {
                 return (first.unwrap_or(last), last);
@@ -232,6 +242,7 @@ impl<C: Reclaiming<u64, Tracked>> Run for Together<C> {
         fields.insert("reclaimed_after_ms".into(), median(&self.reclaimed_after).into());
         fields.insert("first_dropped_after_ms".into(), median(&self.first_after).into());
         fields.insert("reclaimed_after_ms_rounds".into(), self.reclaimed_after.clone().into());
+        fields.insert("timeline".into(), json!(self.timeline));
         fields.insert("still_there".into(), self.still_there.into());
         fields.insert("longest_stall_us".into(), median(&self.longest).into());
         fields.insert("longest_stall_us_before".into(), median(&self.longest_before).into());

@@ -28,6 +28,10 @@ use crate::workload::threads::together;
 
 /// The scenario's name.
 pub const NAME: &str = "percore";
+/// What stands beside it.
+const BARE: &str = "bare-shard";
+const PING_PONG: &str = "ping-pong";
+const KEYS: [u32; 2] = [10_000, 1_000_000];
 const FULL_RUN: (u64, Duration) = (1 << 20, Duration::from_secs(2));
 
 /// Requests in flight, and keys in a message.
@@ -155,9 +159,11 @@ fn sit(seat: Option<CoreId>) {
     }
 }
 
-fn seat_fields(worker: bool) -> Fields {
+/// What a row goes through, and who sits where.
+fn row_fields(through: &str, worker: bool) -> Fields {
     let (caller, last) = seats();
     let mut fields = Fields::new();
+    fields.insert("through".into(), through.into());
     fields.insert("caller_on_cpu".into(), caller.map(|core| core.id).into());
     if worker {
         fields.insert("worker_on_cpu".into(), last.map(|core| core.id).into());
@@ -267,7 +273,7 @@ impl Run for ByMessage {
     }
 
     fn finish(&mut self) -> Fields {
-        seat_fields(true)
+        row_fields("sark-delegate to one shard, no cache around it", true)
     }
 }
 
@@ -289,7 +295,7 @@ impl Run for Bare {
     }
 
     fn finish(&mut self) -> Fields {
-        seat_fields(false)
+        row_fields("a call to a shard of the caller's own", false)
     }
 }
 
@@ -341,7 +347,7 @@ impl Run for PingPong {
     }
 
     fn finish(&mut self) -> Fields {
-        seat_fields(true)
+        row_fields("two words of memory, and nothing behind them", true)
     }
 }
 
@@ -350,7 +356,7 @@ impl Run for PingPong {
 /// # Errors
 /// When no case is wanted, or the system starts no worker.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let all = [10_000, 1_000_000].into_iter().flat_map(|keys| Asked::ALL.map(|asked| (keys, asked))).collect();
+    let all = KEYS.into_iter().flat_map(|keys| Asked::ALL.map(|asked| (keys, asked))).collect();
     let cases = choose(all, &settings.wishes, |(keys, asked)| asked.words(*keys))?;
     let effort = settings.effort(FULL_RUN);
     let mut report = Report::new(NAME, settings.rounds, &[Name::SarkPerCore]);
@@ -365,6 +371,39 @@ pub fn run(settings: &Settings) -> Result<Report> {
     }
     progress.end();
     Ok(report)
+}
+
+/// What messages cost, as multiples of what they can be compared with.
+pub fn verdicts(report: &Report) -> Vec<String> {
+    let time = |keys: u32, asked: Asked, contestant: &str| {
+        let case = asked.words(keys).to_string();
+        let row = report.rows.iter().find(|row| row.case == case && row.contestant == contestant)?;
+        Some(row.ns_per_op?.median)
+    };
+    let ours = Name::SarkPerCore.as_str();
+    let sentence = |keys: u32| {
+        let over = |asked, other: &str| Some(time(keys, asked, ours)? / time(keys, asked, other)?);
+        Some(format!(
+            "With {keys} keys a request that waits takes {:.1} times what a cache line takes to the other processor and back; \
+             {WINDOW} in flight have {:.1} times its rate; a key of a batch of {BATCH} takes {:.1} times what it takes on a bare \
+             shard; an insertion that nobody waits for takes {:.0} ns, {:.0} ns in batches of {BATCH}.",
+            over(Asked::Sync, PING_PONG)?,
+            time(keys, Asked::Sync, ours)? / time(keys, Asked::Windowed, ours)?,
+            over(Asked::Batched, BARE)?,
+            time(keys, Asked::Posted, ours)?,
+            time(keys, Asked::PostedBatches, ours)?,
+        ))
+    };
+    let (caller, worker) = seats();
+    let mut sentences: Vec<String> = KEYS.into_iter().filter_map(sentence).collect();
+    if let (Some(caller), Some(worker)) = (caller, worker) {
+        let (caller, worker) = (caller.id, worker.id);
+        sentences.push(format!(
+            "{ours} is one shard behind sark-delegate here, without the cache around it: its worker sits on CPU {worker}, the \
+             caller on CPU {caller}."
+        ));
+    }
+    sentences
 }
 
 fn entrants(count: u32, asked: Asked, effort: &Effort) -> Result<Vec<Entrant>> {
@@ -385,7 +424,7 @@ fn entrants(count: u32, asked: Asked, effort: &Effort) -> Result<Vec<Entrant>> {
         Ok(Box::new(Bare { owned, hasher: hasher.clone(), keys: keys.clone(), asked, caller }))
     };
     let ours = Entrant::called(Name::SarkPerCore.as_str(), true, effort.operations, by_message)?;
-    let bare = Entrant::called("bare-shard", false, effort.operations, bare)?;
+    let bare = Entrant::called(BARE, false, effort.operations, bare)?;
     let ping_pong = || -> Result<Box<dyn Run>> { Ok(Box::new(PingPong)) };
-    Ok(vec![ours, bare, Entrant::called("ping-pong", false, effort.operations, ping_pong)?])
+    Ok(vec![ours, bare, Entrant::called(PING_PONG, false, effort.operations, ping_pong)?])
 }
