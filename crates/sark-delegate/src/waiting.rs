@@ -14,8 +14,9 @@ use crate::task::Header;
 
 /// About what it costs to put a thread to sleep and to wake it again.
 const SPIN_FOR_CALLERS: Duration = Duration::from_micros(5);
-/// How often a caller gives way to others before it sleeps.
-const TIMES_TO_GIVE_WAY: u32 = if cfg!(loom) { 0 } else { 8 };
+/// How often a caller gives way to others before it sleeps. Once: some systems (Linux since 6.18) take the rest of its share
+/// from a thread that does.
+const TIMES_TO_GIVE_WAY: u32 = if cfg!(loom) { 0 } else { 1 };
 /// A worker answers from another core, which takes longer than a runner's release.
 pub(crate) const SPIN_FOR_WORKER: Duration = Duration::from_micros(20);
 /// How long a sleep may last where the barrier that makes unlimited sleep safe was refused.
@@ -23,8 +24,12 @@ const SLEEP_WITHOUT_BARRIER: Duration = Duration::from_millis(1);
 /// After so long, one who waits for a worker sees whether that is held up by other people's code (dropping what it was
 /// left with, say), which might be waiting for the one who waits.
 const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(50);
+/// An owner is looked at once in so many turns, at least.
+const MOST_TURNS_PER_LOOK: u32 = 16;
 /// Others are let run once in so many turns.
 const TURNS_PER_YIELD: u32 = 16;
+/// So many turns are spent before a permit to spin is asked for, if there seem to be some.
+const TURNS_WITHOUT_PERMIT: u32 = 16;
 /// The clock is looked at once in so many turns.
 const TURNS_PER_CLOCK_READ: u32 = 8;
 
@@ -51,17 +56,25 @@ impl<S> Pending<'_, S> {
 pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) -> bool {
     let among_callers = pending.iter().any(Pending::among_callers);
     let limit = if among_callers { SPIN_FOR_CALLERS } else { SPIN_FOR_WORKER };
+    // Looking at an owner's word takes the line away from it, so that is done ever more rarely: as a rule it sees our
+    // message when it releases, and at the latest when it comes again.
+    let (mut turn, mut next_look) = (0_u32, 1);
     let mut answered = || {
+        turn += 1;
+        let look = turn == next_look;
+        if look {
+            next_look += turn.min(MOST_TURNS_PER_LOOK);
+        }
         let mut done = true;
         for one in pending {
-            if one.among_callers() && !one.task.is_done() && group.delegates[one.index].owner.looks_free() {
+            if look && one.among_callers() && !one.task.is_done() && group.delegates[one.index].owner.looks_free() {
                 group.serve_if_free(one.index);
             }
             done &= one.task.is_done();
         }
         done
     };
-    if spin(group.shared.processors, limit, &mut answered) || give_way(&mut answered) {
+    if spin(group.shared.processors, limit, !among_callers, &mut answered) || give_way(&mut answered) {
         for one in pending {
             if one.answers_for_others(group) {
                 group.serve_after_barrier(one.index);
@@ -107,17 +120,26 @@ fn sleep<S: Resident>(group: &Group<S>, one: &Pending<'_, S>, seen: bool) -> boo
     true
 }
 
-/// Turns until `done` says so or the time is over; not at all where spinning would keep others from running.
+/// Turns until `done` says so or the time is over; not at all where spinning would keep others from running. `yields`: who
+/// is waited for may need this very processor, as a worker that is pinned to it.
 /// Returns what `done` said last.
-pub(crate) fn spin(processors: usize, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+pub(crate) fn spin(processors: usize, limit: Duration, yields: bool, mut done: impl FnMut() -> bool) -> bool {
     if done() {
         return true;
+    }
+    if Permit::to_be_had(processors) {
+        // Most answers come soon. Until then neither the clock nor the permits' line is touched, which all who spin write.
+        for _ in 0..TURNS_WITHOUT_PERMIT {
+            spin_loop();
+            if done() {
+                return true;
+            }
+        }
     }
     let Some(_permit) = Permit::get(processors) else { return false };
     let began = Instant::now();
     for turn in 1_u32.. {
-        // The one who is waited for may need this very processor.
-        if turn.is_multiple_of(TURNS_PER_YIELD) {
+        if yields && turn.is_multiple_of(TURNS_PER_YIELD) {
             yield_now()
         } else {
             spin_loop()
@@ -154,8 +176,12 @@ static SPINNING: AtomicUsize = AtomicUsize::new(0);
 struct Permit;
 
 impl Permit {
+    fn to_be_had(processors: usize) -> bool {
+        processors >= 2 && !cfg!(loom) && SPINNING.load(Ordering::Relaxed) < processors
+    }
+
     fn get(processors: usize) -> Option<Self> {
-        if processors < 2 || cfg!(loom) {
+        if !Self::to_be_had(processors) {
             return None;
         }
         let permit = Self;

@@ -234,7 +234,7 @@ impl Crew {
                 break;
             }
             let message = || self.own_delegates(group, number).any(|index| group.delegates[index].has_messages());
-            if self.spins && spin(self.processors, SPIN_FOR_WORKER, message) {
+            if self.spins && spin(self.processors, SPIN_FOR_WORKER, true, message) {
                 continue;
             }
             let until = self.next_alarm(group, number);
