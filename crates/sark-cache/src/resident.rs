@@ -17,8 +17,9 @@ use crate::outgoing::{Expired, Outgoing};
 
 /// An insertion reclaims up to so many dead entries first; the rest is for later ones and for workers.
 const RECLAIM_PER_INSERT: usize = 16;
-/// A worker reclaims so many entries before it lets callers have the shard.
-const RECLAIM_PER_TEND: usize = 256;
+/// A worker reclaims so many entries before it lets callers have the shard: some ten microseconds' work where entries are far
+/// from the processor.
+const RECLAIM_PER_TEND: usize = 32;
 
 /// What the shards of a cache share.
 #[derive(Debug)]

@@ -335,8 +335,13 @@ impl Crew {
         delegate.alarm.store(NO_ALARM, Ordering::Release);
         owned.drain(aftermath);
         let next = owned.tend(aftermath);
-        // What it finds announced, the next round serves: the bell says AWAKE.
-        owned.release(group.barrier);
+        // Who came meanwhile waits for this very release. What is only announced, the next round serves: the bell says AWAKE.
+        if owned.release(group.barrier).messages
+            && delegate.has_messages()
+            && let Some(owned) = delegate.try_take()
+        {
+            group.serve(owned, aftermath);
+        }
         if let Some(delay) = next {
             let slack = if delay.is_zero() { delay } else { delay.max(ALARM_SLACK) };
             let at = self.now().saturating_add(u64::try_from(slack.as_nanos()).unwrap_or(NO_ALARM));
