@@ -43,6 +43,10 @@ pub enum Name {
     KoraEmbedded,
 }
 
+/// Clocks: the machine's, or one that the workload moves.
+const WALL: bool = false;
+const HAND: bool = true;
+
 /// What to do with a cache, once its type is known.
 pub trait Enter<K: Key, V: Value> {
     /// What comes of it.
@@ -127,31 +131,45 @@ impl Name {
         self == Self::SarkCache
     }
 
-    /// Calls `what` with the type of this cache, its clock being the machine's.
-    pub fn with<K: Key, V: Value, E: Enter<K, V>>(self, plan: &Plan, what: E) -> E::Output {
-        const WALL: bool = false;
-        let expires = plan.time_to_live.is_some();
-        match (self, plan.capacity) {
-            (Self::SarkCache, _) => what.enter::<Sark<K, V, false, WALL>>(),
-            (Self::SarkPerCore, _) => what.enter::<Sark<K, V, true, WALL>>(),
-            (Self::DashmapDesign, _) => what.enter::<DashmapDesign<K, V, WALL>>(),
-            (Self::MutexLru, _) if expires => what.enter::<DeadlineInValue<MutexLru<K, Timed<V>>, V, WALL>>(),
-            (Self::MutexLru, _) => what.enter::<MutexLru<K, V>>(),
-            (Self::QuickCache, Capacity::Entries(_)) if expires => {
-                what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, false>, V, WALL>>()
-            }
-            (Self::QuickCache, Capacity::Bytes(_)) if expires => {
-                what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, true>, V, WALL>>()
-            }
-            (Self::QuickCache, Capacity::Entries(_)) => what.enter::<QuickCache<K, V, false>>(),
-            (Self::QuickCache, Capacity::Bytes(_)) => what.enter::<QuickCache<K, V, true>>(),
-            (Self::Moka, _) => what.enter::<Moka<K, V>>(),
-            (Self::TinyUfo, _) if expires => what.enter::<DeadlineInValue<TinyUfoCache<K, Timed<V>>, V, WALL>>(),
-            (Self::TinyUfo, _) => what.enter::<TinyUfoCache<K, V>>(),
-            (Self::Foyer, _) if expires => what.enter::<DeadlineInValue<Foyer<K, Timed<V>>, V, WALL>>(),
-            (Self::Foyer, _) => what.enter::<Foyer<K, V>>(),
-            (Self::FibreCache, _) => what.enter::<Fibre<K, V>>(),
-            (Self::KoraEmbedded, _) => what.enter::<Kora>(),
+    /// Calls `what` with the type of this cache, bounded in entries, none of which expires.
+    ///
+    /// This and the next two are apart so that a scenario is compiled only for the types it can meet.
+    pub fn with<K: Key, V: Value, E: Enter<K, V>>(self, what: E) -> E::Output {
+        match self {
+            Self::SarkCache => what.enter::<Sark<K, V, false, WALL>>(),
+            Self::SarkPerCore => what.enter::<Sark<K, V, true, WALL>>(),
+            Self::DashmapDesign => what.enter::<DashmapDesign<K, V, WALL>>(),
+            Self::MutexLru => what.enter::<MutexLru<K, V>>(),
+            Self::QuickCache => what.enter::<QuickCache<K, V, false>>(),
+            Self::Moka => what.enter::<Moka<K, V>>(),
+            Self::TinyUfo => what.enter::<TinyUfoCache<K, V>>(),
+            Self::Foyer => what.enter::<Foyer<K, V>>(),
+            Self::FibreCache => what.enter::<Fibre<K, V>>(),
+            Self::KoraEmbedded => what.enter::<Kora>(),
+        }
+    }
+
+    /// The same, bounded in bytes.
+    pub fn with_bytes<K: Key, V: Value, E: Enter<K, V>>(self, what: E) -> E::Output {
+        match self {
+            Self::QuickCache => what.enter::<QuickCache<K, V, true>>(),
+            other => other.with(what),
+        }
+    }
+
+    /// Calls `what` with the type of this cache, bounded in entries, which expire on the machine's clock.
+    pub fn with_time_to_live<K: Key, V: Value, E: Enter<K, V>>(self, what: E) -> E::Output {
+        match self {
+            Self::SarkCache => what.enter::<Sark<K, V, false, WALL>>(),
+            Self::SarkPerCore => what.enter::<Sark<K, V, true, WALL>>(),
+            Self::DashmapDesign => what.enter::<DashmapDesign<K, V, WALL>>(),
+            Self::MutexLru => what.enter::<DeadlineInValue<MutexLru<K, Timed<V>>, V, WALL>>(),
+            Self::QuickCache => what.enter::<DeadlineInValue<QuickCache<K, Timed<V>, false>, V, WALL>>(),
+            Self::Moka => what.enter::<Moka<K, V>>(),
+            Self::TinyUfo => what.enter::<DeadlineInValue<TinyUfoCache<K, Timed<V>>, V, WALL>>(),
+            Self::Foyer => what.enter::<DeadlineInValue<Foyer<K, Timed<V>>, V, WALL>>(),
+            Self::FibreCache => what.enter::<Fibre<K, V>>(),
+            Self::KoraEmbedded => what.enter::<Kora>(),
         }
     }
 
@@ -160,7 +178,6 @@ impl Name {
     /// # Errors
     /// Says why it can't.
     pub fn with_updates<K: Key, V: Value, E: EnterUpdating<K, V>>(self, what: E) -> Result<E::Output, Absent> {
-        const WALL: bool = false;
         Ok(match self {
             Self::SarkCache => what.enter::<Sark<K, V, false, WALL>>(),
             Self::SarkPerCore => what.enter::<Sark<K, V, true, WALL>>(),
@@ -183,7 +200,6 @@ impl Name {
     /// # Errors
     /// Says why it doesn't.
     pub fn with_reclaim<K: Key, V: Value, E: EnterReclaiming<K, V>>(self, what: E) -> Result<E::Output, Absent> {
-        const WALL: bool = false;
         let why = match self {
             Self::SarkCache => return Ok(what.enter::<Sark<K, V, false, WALL>>()),
             Self::SarkPerCore => return Ok(what.enter::<Sark<K, V, true, WALL>>()),
@@ -198,7 +214,6 @@ impl Name {
 
     /// Calls `what` with the type of this cache, its entries expiring on a clock that the workload moves.
     pub fn with_workload_clock<K: Key, V: Value, E: EnterExpiring<K, V>>(self, plan: &Plan, what: E) -> E::Output {
-        const HAND: bool = true;
         match (self, plan.capacity) {
             (Self::SarkCache, _) if plan.reclaim == Reclaim::Lazy => what.enter::<BareShard<K, V>>(),
             (Self::SarkCache, _) => what.enter::<Sark<K, V, false, HAND>>(),

@@ -40,7 +40,7 @@ impl Scenario for Churn {
     fn prepare(&self, case: ChurnCase, _: &Effort) -> Builder {
         Box::new(move |name| {
             let plan = Plan::entries(case.capacity);
-            name.with::<u64, u64, _>(&plan, Build { plan: &plan, case })
+            name.with::<u64, u64, _>(Build { plan: &plan, case })
         })
     }
 }
@@ -73,7 +73,7 @@ struct Inserts<C> {
 impl<C: Contestant<u64, u64>> Run for Inserts<C> {
     fn run(&mut self, lap: u32, operations: u64) -> Lap {
         let keys = never_seen(lap, operations as usize);
-        let (elapsed, _) = together(self.threads, |thread| {
+        let (elapsed, _) = together(self.threads, &|thread| {
             for &key in share(&keys, thread, self.threads) {
                 self.cache.insert(key, key);
             }

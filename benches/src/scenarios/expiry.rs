@@ -143,7 +143,7 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
     }
 
     fn insert(&self, keys: &[u64], due: Instant) {
-        together(FILLERS, |filler| {
+        together(FILLERS, &|filler| {
             for &key in share(keys, filler, FILLERS) {
                 self.cache.insert_until(key, Tracked::new(self.alive), due);
             }
@@ -222,7 +222,7 @@ impl<C: Reclaiming<u64, Tracked>> Run for Together<C> {
         }
 
         let due = self.fill();
-        let (elapsed, mut waits) = together(1, |_| self.ask(due));
+        let (elapsed, mut waits) = together(1, &|_| self.ask(due));
         let mut lap = Lap { elapsed, ..Lap::default() };
         if let Some((before, after)) = waits.pop() {
             self.longest_before.push(before.max() as f64 / 1e3);

@@ -172,7 +172,7 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
         let chunks = AtomicUsize::new(0);
         let clock = Mutex::new(0);
         let begun = Instant::now();
-        let (elapsed, tallies) = together(self.threads, |_| {
+        let (elapsed, tallies) = together(self.threads, &|_| {
             let mut tally = Tally::new();
             while begun.elapsed() < self.budget {
                 let start = chunks.fetch_add(CHUNK, Ordering::Relaxed);

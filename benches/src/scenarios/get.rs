@@ -61,7 +61,8 @@ impl Scenario for Get {
             let time_to_live = case.expires.then_some(TIME_TO_LIVE);
             let plan = Plan { time_to_live, ..Plan::entries(roomy(case.keys)) };
             let (fill, asked) = (Arc::clone(&fill), Arc::clone(&asked));
-            name.with::<u64, u64, _>(&plan, Build { plan: &plan, fill, asked, threads: case.threads })
+            let build = Build { plan: &plan, fill, asked, threads: case.threads };
+            if case.expires { name.with_time_to_live::<u64, u64, _>(build) } else { name.with::<u64, u64, _>(build) }
         })
     }
 }
@@ -105,7 +106,7 @@ struct Hits<C> {
 impl<C: Contestant<u64, u64>> Run for Hits<C> {
     fn run(&mut self, lap: u32, operations: u64) -> Lap {
         let asked = &self.asked[window(lap, operations, self.asked.len())];
-        let (elapsed, hits) = together(self.threads, |thread| {
+        let (elapsed, hits) = together(self.threads, &|thread| {
             let mut hits = 0;
             for &key in share(asked, thread, self.threads) {
                 if let Some(value) = self.cache.get(&u64::from(key)) {

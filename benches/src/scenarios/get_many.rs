@@ -48,7 +48,7 @@ impl Scenario for GetMany {
         Box::new(move |name| {
             let plan = Plan::entries(roomy(case.keys));
             let asked = Arc::clone(&asked);
-            name.with::<u64, u64, _>(&plan, Build { plan: &plan, fill: &fill, asked, batch: case.batch })
+            name.with::<u64, u64, _>(Build { plan: &plan, fill: &fill, asked, batch: case.batch })
         })
     }
 }
@@ -78,7 +78,7 @@ struct Batches<C> {
 impl<C: Contestant<u64, u64>> Run for Batches<C> {
     fn run(&mut self, lap: u32, operations: u64) -> Lap {
         let asked = &self.asked[window(lap, operations, self.asked.len())];
-        let (elapsed, hits) = together(1, |_| {
+        let (elapsed, hits) = together(1, &|_| {
             let mut hits = 0;
             for batch in asked.chunks(self.batch) {
                 self.cache.get_many(batch, |value| {

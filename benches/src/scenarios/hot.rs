@@ -81,7 +81,7 @@ impl<C: Updating<u64, u64>> Run for Counter<C> {
     fn run(&mut self, _: u32, _: u64) -> Lap {
         // Whoever sees the time gone ends it for all, so that nobody's share is counted over a longer time.
         let over = AtomicBool::new(false);
-        let (elapsed, counts) = together(self.threads, |_| {
+        let (elapsed, counts) = together(self.threads, &|_| {
             let begun = Instant::now();
             let mut updates = 0;
             while !over.load(Ordering::Relaxed) {

@@ -45,7 +45,7 @@ impl Scenario for Idle {
         let time = effort.budget.max(Duration::from_secs(1));
         Box::new(move |name| {
             let plan = Plan { time_to_live: Some(TIME_TO_LIVE), ..Plan::entries(ENTRIES * 5 / 4) };
-            name.with::<u64, u64, _>(&plan, Build { plan: &plan, time })
+            name.with_time_to_live::<u64, u64, _>(Build { plan: &plan, time })
         })
     }
 }
@@ -87,7 +87,7 @@ fn rest<C: Contestant<u64, u64>>(plan: &Plan, time: Duration) -> Option<Seen> {
     let threads_before = machine::threads_of_others();
     let cache = C::build(plan).ok()?;
     cache.insert_many((0..ENTRIES).map(|key| (key, key)));
-    together(USERS, |user| (0..20_000).filter(|key| cache.get(&(key * USERS as u64 + user as u64)).is_some()).count());
+    together(USERS, &|user| (0..20_000).filter(|key| cache.get(&(key * USERS as u64 + user as u64)).is_some()).count());
     std::thread::sleep(SETTLING);
     let before = processor_time();
     std::thread::sleep(time);

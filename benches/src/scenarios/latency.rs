@@ -63,7 +63,8 @@ impl Scenario for Latency {
         Box::new(move |name| {
             let time_to_live = case.expires.then_some(TIME_TO_LIVE);
             let plan = Plan { time_to_live, ..Plan::entries(CAPACITY) };
-            name.with::<u64, u64, _>(&plan, Build { plan: &plan, case, asked: Arc::clone(&asked), time })
+            let build = Build { plan: &plan, case, asked: Arc::clone(&asked), time };
+            if case.expires { name.with_time_to_live::<u64, u64, _>(build) } else { name.with::<u64, u64, _>(build) }
         })
     }
 }
@@ -148,7 +149,7 @@ impl<C: Contestant<u64, u64>> Run for Churn<C> {
             self.fill(lap);
             std::thread::sleep(TIME_TO_LIVE.saturating_sub(begun.elapsed()));
         }
-        let (elapsed, seen) = together(self.threads, |thread| {
+        let (elapsed, seen) = together(self.threads, &|thread| {
             self.churn(share(&self.asked, thread, self.threads), share(&new, thread, self.threads))
         });
         let mut lap = Lap { elapsed, ..Lap::default() };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Builder, Scenario};
 use crate::allocation::Count;
 use crate::case::Case;
-use crate::contestants::{Absent, Contestant, Enter, Key, Plan, Value};
+use crate::contestants::{Absent, Contestant, Enter, Key, Name, Plan, Value};
 use crate::measure::{Effort, Fields, Lap, Run};
 
 /// Long enough that nothing expires while it is measured.
@@ -59,13 +59,23 @@ impl Scenario for Memory {
             if case.strings {
                 // 32 bytes to 100.
                 let make: fn(u64) -> (String, Arc<str>) = |number| (format!("{number:032}"), "v".repeat(100).into());
-                name.with::<String, Arc<str>, _>(&plan, Build { plan: &plan, entries: case.entries, make })
+                fills(name, &plan, case, make)
             } else {
                 let make: fn(u64) -> (u64, u64) = |number| (number, number);
-                name.with::<u64, u64, _>(&plan, Build { plan: &plan, entries: case.entries, make })
+                fills(name, &plan, case, make)
             }
         })
     }
+}
+
+fn fills<K: Key, V: Value>(
+    name: Name,
+    plan: &Plan,
+    MemoryCase { entries, expires, .. }: MemoryCase,
+    make: Make<K, V>,
+) -> Result<Box<dyn Run>, Absent> {
+    let build = Build { plan, entries, make };
+    if expires { name.with_time_to_live(build) } else { name.with(build) }
 }
 
 /// Makes the entry of a number.

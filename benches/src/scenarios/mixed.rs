@@ -63,7 +63,7 @@ impl Scenario for Mixed {
         Box::new(move |name| {
             let plan = Plan::entries(CAPACITY);
             let (warm_up, asked) = (Arc::clone(&warm_up), Arc::clone(&asked));
-            name.with::<u64, u64, _>(&plan, Build { plan: &plan, warm_up, asked, rounds, threads: case.threads })
+            name.with::<u64, u64, _>(Build { plan: &plan, warm_up, asked, rounds, threads: case.threads })
         })
     }
 }
@@ -125,7 +125,7 @@ impl<C: Contestant<u64, u64>> Run for ReadThrough<C> {
         // Runs beyond the rounds are there to calibrate.
         let keys = if lap < self.rounds { &self.asked } else { &self.warm_up };
         let asked = &keys[window(lap, operations, keys.len())];
-        let (elapsed, hits) = together(self.threads, |thread| hits(&self.cache, share(asked, thread, self.threads)));
+        let (elapsed, hits) = together(self.threads, &|thread| hits(&self.cache, share(asked, thread, self.threads)));
         let gets = asked.len() as u64;
         Lap { elapsed, operations: gets, gets, hits: hits.iter().sum() }
     }

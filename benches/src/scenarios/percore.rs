@@ -262,7 +262,7 @@ fn lap(asked: Asked, (elapsed, hits): (Duration, u64), operations: u64) -> Lap {
 impl Run for ByMessage {
     fn run(&mut self, number: u32, operations: u64) -> Lap {
         let keys = &self.keys[window(number, operations, self.keys.len())];
-        let (elapsed, hits) = together(1, |_| {
+        let (elapsed, hits) = together(1, &|_| {
             sit(self.caller);
             timed(|| self.ask(keys))
         })
@@ -285,7 +285,7 @@ impl Run for Bare {
         let caller = self.caller;
         // On a thread of the load's, as the other is, so that both sit alike.
         let this = parking_lot::Mutex::new(self);
-        let mut ran = together(1, |_| {
+        let mut ran = together(1, &|_| {
             sit(caller);
             let mut this = this.lock();
             timed(|| this.ask(&keys))
@@ -327,7 +327,7 @@ impl Run for PingPong {
                 spin_loop();
             }
         };
-        let (_, times) = together(2, |side| {
+        let (_, times) = together(2, &|side| {
             sit(if side == 0 { first } else { last });
             timed(|| {
                 for number in 1..=operations {

@@ -134,7 +134,8 @@ fn with_keys<K: TraceKey>(
     let plan = Plan { capacity, shards: question.shards, time_to_live: None, reclaim: question.reclaim };
     let build = Build { plan: &plan, trace: &question.trace, budget };
     match question.ttl {
-        TimeToLive::Off => name.with::<K, u64, _>(&plan, build),
+        TimeToLive::Off if question.bytes => name.with_bytes::<K, u64, _>(build),
+        TimeToLive::Off => name.with::<K, u64, _>(build),
         TimeToLive::Recorded => name.with_workload_clock::<K, u64, _>(&plan, build),
     }
 }
@@ -255,7 +256,10 @@ where
         if done > self.most {
             self.most = done;
             self.threads_owned = machine::threads_since(threads_before);
-            self.outcome = counts.fields(&cache, self.expires);
+            self.outcome = counts.fields(cache.departures(), cache.entries());
+            if self.expires {
+                self.outcome.insert("expiry".into(), cache.expiry().into());
+            }
             self.outcome.append(&mut cache.remarks());
         }
         Lap { elapsed, operations: done, gets: counts.hits + counts.misses(), hits: counts.hits }
@@ -335,9 +339,7 @@ impl Counts {
 
     /// The row's counts. What the cache counts itself is taken from there, the rest is worked out: what was stored and
     /// is neither there nor otherwise gone was evicted.
-    fn fields<K: Key, C: Contestant<K, u64>>(&self, cache: &C, expires: bool) -> Fields {
-        let departures = cache.departures();
-        let entries = cache.entries();
+    fn fields(&self, departures: Option<Departures>, entries: u64) -> Fields {
         let worked_out = self.stored.saturating_sub(self.deleted + self.dead + entries);
         let evicted = match departures {
             Some(Departures { evicted, .. }) => Some(evicted),
@@ -350,9 +352,6 @@ impl Counts {
         fields.insert("reclaimed".into(), departures.map(|gone| gone.reclaimed).into());
         fields.insert("evicted".into(), evicted.into());
         fields.insert("entries".into(), entries.into());
-        if expires {
-            fields.insert("expiry".into(), cache.expiry().into());
-        }
         fields
     }
 }
