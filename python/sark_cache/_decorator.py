@@ -6,8 +6,6 @@ A hit is found by the native ``CachedFunction``. What happens after a miss is he
 
 from __future__ import annotations
 
-from types import FunctionType, MethodType
-
 from sark_cache._core import Cache, CachedFunction
 from sark_cache._singleflight import ABSENT, Flights
 
@@ -83,18 +81,18 @@ def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
 
 
 def _is_async(function):
-    """Whether calls make coroutines: also for methods, partials and objects with an ``async def __call__``."""
-    while not isinstance(function, FunctionType):
-        if isinstance(function, MethodType):
-            function = function.__func__
-        elif hasattr(function, "func"):  # a functools.partial
-            function = function.func
-        else:
-            call = getattr(type(function), "__call__", None)
-            if not isinstance(call, FunctionType):
-                return False
-            function = call
-    return bool(function.__code__.co_flags & _IS_COROUTINE)
+    """Whether calls make coroutines: also for methods, partials, objects with an ``async def __call__``, and whatever has
+    code that says so, as an ``AsyncMock`` does."""
+    from functools import partial
+
+    # Only these: other objects may answer to any name, and for ever.
+    while isinstance(function, partial):
+        function = function.func
+    for called in (function, getattr(type(function), "__call__", None)):
+        flags = getattr(getattr(called, "__code__", None), "co_flags", None)
+        if isinstance(flags, int):
+            return bool(flags & _IS_COROUTINE)
+    return False
 
 
 def _make_sync(function, cache, flights, ttl, key, typed, shared):

@@ -241,5 +241,9 @@ class Flights:
         try:
             if self._by_key.get(key) is flight:
                 del self._by_key[key]
+        except BaseException:
+            # The key raised when it was hashed or compared. Left there, this flight would be the answer for ever.
+            self.forget()
+            raise
         finally:
             flight.land(value, error)

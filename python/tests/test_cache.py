@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import itertools
 import math
 import sys
 from collections.abc import Callable, MutableMapping
@@ -77,6 +78,47 @@ class TestConstruction:
         cache: Cache[str, int] = Cache(10**40, ttl=10**40, tti=math.inf)
         cache["key"] = 1
         assert cache["key"] == 1
+
+
+class WithKeys:
+    """As little of a mapping as `dict` takes for one."""
+
+    def keys(self) -> list[str]:
+        return ["a", "b"]
+
+    def __getitem__(self, key: str) -> str:
+        return key.upper()
+
+
+class TestPairs:
+    @pytest.mark.parametrize(
+        "pairs", [{"a": "A", "b": "B"}, WithKeys(), [("a", "A"), ["b", "B"]], iter(["aA", iter("bB")])]
+    )
+    def test_what_a_dict_takes_for_pairs_is_taken(self, pairs: Any) -> None:
+        cache: Cache[str, str] = Cache(10)
+        cache.update(pairs)
+        assert dict(cache) == {"a": "A", "b": "B"}
+
+    @pytest.mark.parametrize("pairs", [5, None])
+    def test_what_holds_no_pairs_is_a_type_error(self, pairs: Any) -> None:
+        cache: Cache[str, str] = Cache(10)
+        with pytest.raises(TypeError, match=f"pairs must be a mapping or an iterable of pairs, not {type(pairs).__name__}"):
+            cache.set_many(pairs)
+
+    @pytest.mark.parametrize(
+        ("item", "error", "told"),
+        [
+            (5, TypeError, "each of pairs must be a key and a value, not int"),
+            ((1,), ValueError, "must have 2 elements, a key and a value, not 1"),
+            ((1, 2, 3), ValueError, "must have 2 elements, a key and a value, not more"),
+            (itertools.count(), ValueError, "must have 2 elements, a key and a value, not more"),
+        ],
+    )
+    def test_what_is_no_pair_is_refused_and_nothing_stored(self, item: Any, error: type[Exception], told: str) -> None:
+        cache: Cache[Any, Any] = Cache(10)
+        with pytest.raises(error, match=told):
+            cache.update([("a", 1), item])
+        assert len(cache) == 0
 
 
 class TestMapping:

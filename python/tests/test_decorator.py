@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from conftest import wait_until
@@ -334,6 +335,36 @@ class TestSingleFlight:
             thread.join(30)
 
 
+def test_an_object_that_answers_to_any_name_can_be_decorated() -> None:
+    function = Mock(return_value="value")
+    decorated = cached(10)(function)
+    assert decorated("key") == decorated("key") == "value"
+    function.assert_called_once_with("key")
+
+
+def test_a_key_that_raised_when_a_computation_ended_gets_another_one() -> None:
+    class Fickle:
+        broken = False
+
+        def __hash__(self) -> int:
+            if self.broken:
+                raise LookupError("no")
+            return 1
+
+    key = Fickle()
+    breaks = [True, False]
+
+    @cached(10)
+    def measure(key: Fickle) -> str:
+        key.broken = breaks.pop(0)
+        return "value"
+
+    with pytest.raises(LookupError, match="no"):
+        measure(key)
+    key.broken = False
+    assert measure(key) == "value"
+
+
 class TestCoroutines:
     def test_it_is_a_coroutine_function(self) -> None:
         @cached(10)
@@ -395,6 +426,15 @@ class TestCoroutines:
             assert Service.doubled.cache_info()[:2] == (1, 2)
 
         asyncio.run(main())
+
+    def test_a_mock_of_a_coroutine_function_is_one(self) -> None:
+        fetch = cached(10)(AsyncMock(return_value="value"))
+
+        async def main() -> None:
+            assert await fetch("key") == await fetch("key") == "value"
+
+        asyncio.run(main())
+        assert fetch.cache_info()[:2] == (1, 1)
 
     def test_a_call_that_the_function_refuses_is_refused_in_its_words(self) -> None:
         @cached(10)

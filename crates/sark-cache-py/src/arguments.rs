@@ -8,7 +8,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 
 /// A size of at least one; what is more than fits means "no bound".
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -95,9 +95,51 @@ pub(crate) fn lifetime(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult
     }
 }
 
-/// All of a mapping, or of an iterable of pairs, before anything is done with it.
-pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    let items = intern!(pairs.py(), "items");
-    let pairs = if pairs.hasattr(items)? { pairs.call_method0(items)? } else { pairs.clone() };
-    pairs.try_iter()?.map(|pair| pair?.extract()).collect()
+/// A key and a value.
+type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// All of a mapping, or of an iterable of pairs, before anything is done with it. What is a mapping and what is a pair
+/// is as with `dict`.
+pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
+    let py = pairs.py();
+    let (items, keys) = (intern!(py, "items"), intern!(py, "keys"));
+    if pairs.hasattr(items)? {
+        return pairs.call_method0(items)?.try_iter()?.map(|item| pair(&item?)).collect();
+    }
+    if pairs.hasattr(keys)? {
+        let keys = pairs.call_method0(keys)?.try_iter()?;
+        return keys.map(|key| key.and_then(|key| Ok((key.clone(), pairs.get_item(key)?)))).collect();
+    }
+    match pairs.try_iter() {
+        Ok(items) => items.map(|item| pair(&item?)).collect(),
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            Err(wrong_type("pairs", "a mapping or an iterable of pairs", pairs))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// One element of an iterable of pairs: any two things that can be iterated over.
+fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<Pair<'py>> {
+    if let Ok(tuple) = item.cast_exact::<PyTuple>()
+        && let [key, value] = tuple.as_slice()
+    {
+        return Ok((key.clone(), value.clone()));
+    }
+    let elements = match item.try_iter() {
+        Ok(elements) => elements,
+        Err(error) if error.is_instance_of::<PyTypeError>(item.py()) => {
+            return Err(wrong_type("each of pairs", "a key and a value", item));
+        }
+        Err(error) => return Err(error),
+    };
+    // A third is enough to know that there are too many, and there may be no end to them.
+    let elements = elements.take(3).collect::<PyResult<Vec<_>>>()?;
+    match <[_; 2]>::try_from(elements) {
+        Ok([key, value]) => Ok((key, value)),
+        Err(elements) => {
+            let count = if elements.len() < 3 { elements.len().to_string() } else { "more".to_owned() };
+            Err(PyValueError::new_err(format!("each of pairs must have 2 elements, a key and a value, not {count}")))
+        }
+    }
 }
