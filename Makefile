@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help run test test-rust test-python check loom bench bench-python fuzz deep docs clean
+.PHONY: help run test test-rust test-python check loom bench counts bench-python fuzz deep docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ loom: ## the models of the hand-over
 
 bench: ## criterion benches of the hot paths (compare with `-- --baseline NAME`)
 	$(CARGO) bench -p sark-shard -p sark-delegate
+
+counts: ## instructions of the hot paths, against their limits (where valgrind is installed)
+	$(CARGO) bench -q -p sark-cache --bench counts
 
 bench-python: ## the Python package beside other caches one can import
 	scripts/python.sh python -m sark_cache.bench
