@@ -15,8 +15,9 @@ use crate::hints::SharedHint;
 use crate::ledger::Ledger;
 use crate::outgoing::{Expired, Outgoing};
 
-/// An insertion reclaims up to so many dead entries first; the rest is for later ones and for workers.
-const RECLAIM_PER_INSERT: usize = 16;
+/// An insertion reclaims up to so many dead entries first: more than come, so that insertions alone get to the end of them,
+/// and few, since others may be waiting for the shard. The rest is for later ones and for workers.
+const RECLAIM_PER_INSERT: usize = 4;
 /// A worker reclaims so many entries before it lets callers have the shard: some ten microseconds' work where entries are far
 /// from the processor.
 const RECLAIM_PER_TEND: usize = 32;

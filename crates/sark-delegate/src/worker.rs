@@ -21,7 +21,9 @@ use crate::Resident;
 use crate::delegate::{AbortOnUnwind, Aftermath, NO_ALARM};
 use crate::group::Group;
 use crate::inside;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, JoinHandle, Mutex, Ordering, fence, lock, park, park_timeout};
+use crate::sync::{
+    AtomicBool, AtomicU32, AtomicU64, JoinHandle, Mutex, Ordering, fence, lock, park, park_timeout, yield_now,
+};
 use crate::waiting::{SPIN_FOR_WORKER, spin};
 
 /// Not started yet.
@@ -68,6 +70,18 @@ pub(crate) enum Rung {
     Elsewhere,
     /// There is no worker.
     Nobody,
+}
+
+/// What a worker found to do in a round.
+struct Found {
+    messages: bool,
+    alarms: bool,
+}
+
+impl Found {
+    fn anything(&self) -> bool {
+        self.messages || self.alarms
+    }
 }
 
 /// The worker threads of a group.
@@ -279,8 +293,17 @@ impl Crew {
         let mut aftermath = Aftermath::new();
         let mut rounds = 0;
         loop {
-            while rounds < limit && self.round(group, number, &mut aftermath) {
+            while rounds < limit {
+                let found = self.round(group, number, &mut aftermath);
+                if !found.anything() {
+                    break;
+                }
                 rounds += 1;
+                if found.alarms && group.callers_run {
+                    // Maintenance is for when nobody needs the processor. Given up between delegates, it isn't taken away while
+                    // one is held, with callers waiting for it.
+                    yield_now();
+                }
             }
             if aftermath.is_empty() && !inside::has_deferred() {
                 return rounds != 0;
@@ -300,14 +323,14 @@ impl Crew {
         }
     }
 
-    /// Looks once at every delegate of the worker's. True if there was anything to do.
-    fn round<S: Resident>(&self, group: &Group<S>, number: usize, aftermath: &mut Aftermath<S>) -> bool {
-        let mut busy = false;
+    /// Looks once at every delegate of the worker's, and says what there was to do.
+    fn round<S: Resident>(&self, group: &Group<S>, number: usize, aftermath: &mut Aftermath<S>) -> Found {
+        let mut found = Found { messages: false, alarms: false };
         let mut now = None;
         for index in self.own_delegates(group, number) {
             let delegate = &group.delegates[index];
             if delegate.has_messages() {
-                busy = true;
+                found.messages = true;
                 match delegate.try_take() {
                     Some(owned) => {
                         group.serve(owned, aftermath);
@@ -317,11 +340,11 @@ impl Crew {
             }
             let alarm = delegate.alarm.load(Ordering::Relaxed);
             if alarm != NO_ALARM && alarm <= *now.get_or_insert_with(|| self.now()) {
-                busy = true;
+                found.alarms = true;
                 self.tend(group, index, aftermath);
             }
         }
-        busy
+        found
     }
 
     /// Runs a delegate's maintenance, if nobody is running the delegate.
