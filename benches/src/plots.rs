@@ -190,6 +190,7 @@ fn ticks(least: f64, most: f64) -> Vec<f64> {
 pub fn lines(across: &Across, upwards: &Upwards, lines: &[Line]) -> Result<String> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let Some((least, most)) = bounds(points().map(|point| point.1)) else { return Ok(String::new()) };
+    let highest = points().map(|point| point.1).fold(0.0, f64::max) * 1.05;
     let up = (least..most).log_scale().with_key_points(ticks(least, most));
     match across {
         Across::Places(places) => {
@@ -203,7 +204,7 @@ pub fn lines(across: &Across, upwards: &Upwards, lines: &[Line]) -> Result<Strin
             if upwards.log {
                 drawn(at, "", &name, up, upwards, lines)
             } else {
-                drawn(at, "", &name, 0.0..most, upwards, lines)
+                drawn(at, "", &name, 0.0..highest, upwards, lines)
             }
         }
         Across::Numbers(what) => {
@@ -213,7 +214,7 @@ pub fn lines(across: &Across, upwards: &Upwards, lines: &[Line]) -> Result<Strin
             if upwards.log {
                 drawn(at, what, &number, up, upwards, lines)
             } else {
-                drawn(at, what, &number, 0.0..most, upwards, lines)
+                drawn(at, what, &number, 0.0..highest, upwards, lines)
             }
         }
     }
@@ -244,9 +245,9 @@ where
             .build_cartesian_2d(across, upwards)
             .map_err(failed)?;
         let mut mesh = chart.configure_mesh();
-        // Places need no ticks, and enough names to be among them.
+        // So many that the places are among them.
         if across_is.is_empty() {
-            mesh.x_labels(MANY).set_tick_mark_size(LabelAreaPosition::Bottom, 0);
+            mesh.x_labels(MANY);
         }
         mesh.disable_x_mesh().x_desc(across_is).x_label_formatter(across_name).label_style(FONT);
         let up_name = |value: &f64| format(*value);
@@ -307,7 +308,7 @@ pub fn duration(nanoseconds: f64) -> String {
     match nanoseconds {
         long if long >= 1e9 => format!("{} s", rounded(long / 1e9)),
         long if long >= 1e6 => format!("{} ms", rounded(long / 1e6)),
-        long if long >= 1e4 => format!("{} us", rounded(long / 1e3)),
+        long if long >= 1e3 => format!("{} us", rounded(long / 1e3)),
         short => format!("{} ns", rounded(short)),
     }
 }

@@ -8,6 +8,9 @@ use std::fmt::Write;
 use crate::report::{Report, Row};
 use crate::table::{self, OURS};
 
+/// Ours in its other form: shown, but nobody to win against.
+const OUR_OTHER: &str = "sark-cache-percore";
+
 /// A figure that caches are judged by.
 pub struct Judged {
     /// What it is called.
@@ -107,7 +110,7 @@ pub fn of(report: &Report) -> Vec<Line> {
 /// Where we win and where we lose, in one sentence.
 pub fn sentence(line: &Line) -> String {
     let (mut losing, mut winning): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
-    for beside in &line.beside {
+    for beside in line.beside.iter().filter(|beside| beside.contestant != OUR_OTHER) {
         let (least, most) = beside.ends();
         let (ahead, cases) = (beside.ahead_of_us(), beside.ratios.len());
         let name = &beside.contestant;
@@ -126,11 +129,12 @@ pub fn sentence(line: &Line) -> String {
     format!("By {by}, as a multiple of ours: we lose {losing}; we beat {winning}.")
 }
 
-/// A ratio with two digits that say something.
+/// A ratio with the digits that say something.
 pub fn figure(ratio: f64) -> String {
     match ratio {
         great if great >= 9.95 => format!("{great:.0}"),
         middle if middle >= 2.0 => format!("{middle:.1}"),
+        tiny if tiny < 0.1 => format!("{tiny:.3}"),
         small => format!("{small:.2}"),
     }
 }
@@ -158,9 +162,9 @@ pub fn columns(lines: &[Line]) -> Vec<&str> {
     names
 }
 
-/// Of all ratios, how many are above one, and how many there are. Our own other dispatch is nobody to win against.
+/// Of all ratios, how many are above one, and how many there are.
 pub fn score(lines: &[Line]) -> (usize, usize) {
-    let others = lines.iter().flat_map(|line| &line.beside).filter(|beside| beside.contestant != "sark-cache-percore");
+    let others = lines.iter().flat_map(|line| &line.beside).filter(|beside| beside.contestant != OUR_OTHER);
     others.fold((0, 0), |(ahead, all), beside| {
         (ahead + beside.ratios.len() - beside.ahead_of_us(), all + beside.ratios.len())
     })
