@@ -9,7 +9,7 @@ pub const LOAD_THREAD: &str = "load";
 /// Runs `work(0)` to `work(threads - 1)` on a thread each; gives what they return and the time they took together.
 ///
 /// `work` is called through its vtable, once per thread: starting threads is then compiled once for each result, and not for
-/// each contestant in each scenario, which took longer than anything else to compile.
+/// each contestant in each scenario.
 pub fn together<R: Send>(threads: usize, work: &(dyn Fn(usize) -> R + Sync)) -> (Duration, Vec<R>) {
     let barrier = &Barrier::new(threads);
     let ran: Vec<(Instant, Instant, R)> = std::thread::scope(|scope| {
