@@ -311,7 +311,7 @@ where
 }
 
 /// How many of `entries` one of so many shards will hardly ever have more of. Hashes spread them like dice: the mean, and
-/// three times the standard deviation of that. A shard grows beyond it, but then in steps that are larger than this.
+/// three times the standard deviation of that. A shard with more grows by an eighth.
 fn expected_most(entries: u64, shards: u64) -> u64 {
     let mean = entries.div_ceil(shards);
     if shards == 1 { entries } else { mean.saturating_add(3 * mean.isqrt()).min(entries) }
@@ -330,5 +330,19 @@ impl<K, V, H> std::fmt::Debug for Builder<K, V, H> {
             .field("workers", &self.workers)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_expects_no_more_than_there_is_and_a_little_more_than_its_share() {
+        assert_eq!(expected_most(1000, 1), 1000);
+        assert_eq!(expected_most(32, 32), 4);
+        assert_eq!(expected_most(2, 2), 2);
+        assert_eq!(expected_most(1_000_000, 32), 31_250 + 3 * 176);
+        assert!(expected_most(u64::MAX, 3) > u64::MAX / 3);
     }
 }

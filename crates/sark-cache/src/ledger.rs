@@ -98,6 +98,14 @@ impl Ledger {
         Room { entries: self.entries.limit.load(Ordering::Relaxed), weight: self.weight.limit.load(Ordering::Relaxed) }
     }
 
+    /// Whether an entry more means that another one leaves: exactly where entries are bounded; where weights are, an
+    /// average entry more.
+    pub(crate) fn is_full(&self) -> bool {
+        let (used, limit) = (self.used(), self.limit());
+        let average = if self.weighted { used.weight / used.entries.max(1) } else { 0 };
+        used.entries >= limit.entries || self.weighted && used.weight.saturating_add(average) >= limit.weight
+    }
+
     pub(crate) fn is_weighted(&self) -> bool {
         self.weighted
     }

@@ -15,9 +15,11 @@ use crate::hints::SharedHint;
 use crate::ledger::Ledger;
 use crate::outgoing::{Expired, Outgoing};
 
-/// An insertion reclaims up to so many dead entries first: more than come, so that insertions alone get to the end of them,
-/// and few, since others may be waiting for the shard. The rest is for later ones and for workers.
+/// An insertion reclaims about so many dead entries first: few, since others may be waiting for the shard. The rest is for
+/// later ones and for workers.
 const RECLAIM_PER_INSERT: usize = 4;
+/// The same where the cache is full, and a live entry would have to leave although dead ones are there.
+const RECLAIM_BEFORE_EVICTION: usize = 32;
 /// A worker reclaims so many entries before it lets callers have the shard: some ten microseconds' work where entries are far
 /// from the processor.
 const RECLAIM_PER_TEND: usize = 32;
@@ -142,7 +144,8 @@ impl<K, V> Cell<K, V> {
         K: Eq,
     {
         if self.shard.has_deadlines() && self.shard.next_deadline().is_some_and(|due| due <= now) {
-            self.shard.advance(now, RECLAIM_PER_INSERT, out);
+            let full = self.common.ledger.is_full();
+            self.shard.advance(now, if full { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT }, out);
         }
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let insertion = self.shard.insert(hash, key, value, weight, lifetime, now, pool, out);

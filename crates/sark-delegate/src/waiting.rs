@@ -52,19 +52,36 @@ impl<S> Pending<'_, S> {
     }
 }
 
+/// When one who waits looks whether the delegate is free. That takes the line away from who is working on it, so it is done
+/// ever more rarely: as a rule an owner sees our message when it releases, and at the latest when it comes again.
+struct Looks {
+    turn: u32,
+    next: u32,
+}
+
+impl Looks {
+    const fn new() -> Self {
+        Self { turn: 0, next: 1 }
+    }
+
+    /// Whether this turn has a look in it. To be asked once in each turn.
+    fn is_due(&mut self) -> bool {
+        self.turn += 1;
+        let due = self.turn == self.next;
+        if due {
+            self.next += self.turn.min(MOST_TURNS_PER_LOOK);
+        }
+        due
+    }
+}
+
 /// Waits until all of them are done. False, with some that never will be, only in a forked child.
 pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) -> bool {
     let among_callers = pending.iter().any(Pending::among_callers);
     let limit = if among_callers { SPIN_FOR_CALLERS } else { SPIN_FOR_WORKER };
-    // Looking at an owner's word takes the line away from it, so that is done ever more rarely: as a rule it sees our
-    // message when it releases, and at the latest when it comes again.
-    let (mut turn, mut next_look) = (0_u32, 1);
-    let mut answered = || {
-        turn += 1;
-        let look = turn == next_look;
-        if look {
-            next_look += turn.min(MOST_TURNS_PER_LOOK);
-        }
+    let mut looks = Looks::new();
+    let mut answered = |gave_way: bool| {
+        let look = looks.is_due() || gave_way;
         let mut done = true;
         for one in pending {
             if look && one.among_callers() && !one.task.is_done() && group.delegates[one.index].owner.looks_free() {
@@ -74,7 +91,7 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
         }
         done
     };
-    if spin(group.shared.processors, limit, !among_callers, &mut answered) || give_way(&mut answered) {
+    if spin(group.shared.processors, limit, !among_callers, || answered(false)) || give_way(|| answered(true)) {
         for one in pending {
             if one.answers_for_others(group) {
                 group.serve_after_barrier(one.index);
@@ -128,7 +145,7 @@ pub(crate) fn spin(processors: usize, limit: Duration, yields: bool, mut done: i
         return true;
     }
     if Permit::to_be_had(processors) {
-        // Most answers come soon. Until then neither the clock nor the permits' line is touched, which all who spin write.
+        // Most answers come soon. Until then the clock isn't read, nor the permits' line written, which all who spin share.
         for _ in 0..TURNS_WITHOUT_PERMIT {
             spin_loop();
             if done() {
@@ -193,5 +210,17 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         SPINNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_ever_further_apart_and_never_end() {
+        let mut looks = Looks::new();
+        let turns: Vec<u32> = (1..=100).filter(|_| looks.is_due()).collect();
+        assert_eq!(turns, [1, 2, 4, 8, 16, 32, 48, 64, 80, 96]);
     }
 }

@@ -299,9 +299,9 @@ impl Crew {
                     break;
                 }
                 rounds += 1;
-                if found.alarms && group.callers_run {
-                    // Maintenance is for when nobody needs the processor. Given up between delegates, it isn't taken away while
-                    // one is held, with callers waiting for it.
+                if found.alarms && !found.messages && group.callers_run {
+                    // Maintenance is for when nobody needs the processor. Given up after each round, it is hardly ever taken
+                    // away while a delegate is held, with callers waiting for it.
                     yield_now();
                 }
             }

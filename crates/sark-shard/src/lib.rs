@@ -41,8 +41,8 @@
 //!
 //! # What an entry costs
 //!
-//! Beside its key and value: 8 bytes of links, 4 of hash and some 6 to 11 in the index. A deadline
-//! costs 16 more, time-to-idle another 16, a weight other than one 4, and [deciding equality
+//! Beside its key and value: 8 bytes of links (padded to the alignment of both), 4 of hash and some 6
+//! to 11 in the index. A deadline costs 16 more, time-to-idle another 16, a weight other than one 4, and [deciding equality
 //! outside](Shard::find_by) 8; each only from the first entry that needs it. [`Shard::memory`]
 //! tells.
 //!

@@ -3,11 +3,11 @@
 //!
 //! The slab owns it and is its only caller. Eight bytes an entry, which lie beside the entry
 //! itself: what looks an entry up reads its link too, and has it in the same cache line. What lies
-//! beside a link is none of the list's business.
+//! beside a link is none of the list's business, but it gives nothing out twice: the slab's unsafe
+//! code relies on *live* meaning occupied and not released since.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use crate::column::{empty, grown};
 use crate::slot::Slot;
 
 /// `prev` leads to more recently used entries and `next` to less recently used ones, both as
@@ -24,9 +24,6 @@ struct Link {
 const SENTINEL: u32 = 0;
 const FREE: u32 = u32::MAX;
 
-/// What a link is before its slot is used for the first time: free, but not among those that `free` leads to.
-const UNUSED: Link = Link { prev: FREE, next: SENTINEL };
-
 /// What a node carries beside its link.
 pub(crate) trait Load {
     /// What is there when there is nothing.
@@ -42,15 +39,13 @@ struct Node<L> {
 /// The node of slot `s` is at position `s + 1`.
 #[repr(C)]
 pub(crate) struct List<L> {
-    /// Empty before the first entry; then the sentinel, one node per slot ever used, and as many unused ones as there is
-    /// memory for.
-    nodes: Box<[Node<L>]>,
+    /// Empty before the first entry; then the sentinel, and one node per slot ever used. Memory for more of them isn't
+    /// touched before they are.
+    nodes: Vec<Node<L>>,
     /// Position of the free node to use next, `SENTINEL` if none is free.
     free: u32,
     /// Number of live slots.
     len: u32,
-    /// Number of slots that have ever been live.
-    slots: u32,
 }
 
 #[inline]
@@ -60,7 +55,7 @@ fn position(slot: Slot) -> u32 {
 
 impl<L: Load> List<L> {
     pub(crate) fn new() -> Self {
-        Self { nodes: empty(), free: SENTINEL, len: 0, slots: 0 }
+        Self { nodes: Vec::new(), free: SENTINEL, len: 0 }
     }
 
     #[inline]
@@ -71,7 +66,7 @@ impl<L: Load> List<L> {
     /// Slots that have ever been live.
     #[inline]
     pub(crate) fn slots(&self) -> usize {
-        self.slots as usize
+        self.nodes.len().saturating_sub(1)
     }
 
     /// Whether `slot` is live: linked and not free.
@@ -95,60 +90,57 @@ impl<L: Load> List<L> {
     /// Slots that there is memory for.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
-        self.nodes.len().saturating_sub(1)
+        self.nodes.capacity().saturating_sub(1)
     }
 
     pub(crate) fn reserve_to(&mut self, slots: usize) {
-        let wanted = slots + 1;
-        if self.nodes.len() < wanted {
-            let unused = || Node { link: UNUSED, load: L::none() };
-            self.nodes = grown(core::mem::take(&mut self.nodes), wanted, unused);
-            if self.slots == 0 {
-                *self.link(SENTINEL) = Link { prev: SENTINEL, next: SENTINEL };
-            }
+        self.nodes.reserve_exact((slots + 1).saturating_sub(self.nodes.len()));
+        if self.nodes.is_empty() {
+            self.nodes.push(Node { link: Link { prev: SENTINEL, next: SENTINEL }, load: L::none() });
         }
     }
 
     /// Whether there is memory for a slot more.
     #[inline]
     pub(crate) fn has_vacancy(&self) -> bool {
-        self.vacant().index() < self.capacity()
-    }
-
-    /// The slot that [`Self::occupy`] will use.
-    #[inline]
-    fn vacant(&self) -> Slot {
-        if self.free == SENTINEL { Slot(self.slots) } else { Slot(self.free - 1) }
+        self.free != SENTINEL || self.slots() < self.capacity()
     }
 
     /// Makes a free slot live, as the most recently used. The slot freed last is used first.
     #[inline]
     pub(crate) fn occupy(&mut self, load: L) -> Slot {
-        let slot = self.vacant();
-        if self.free == SENTINEL {
-            if slot.index() >= self.capacity() {
-                self.reserve_to((slot.index() * 2).max(8));
+        let mut at = self.free;
+        if at == SENTINEL {
+            if self.slots() >= self.capacity() {
+                self.reserve_to((self.slots() * 2).max(8));
             }
-            self.slots += 1;
+            at = self.nodes.len() as u32;
+            self.nodes.push(Node { link: Link { prev: FREE, next: SENTINEL }, load });
         } else {
-            self.free = self.link(self.free).next;
+            let node = &mut self.nodes[at as usize];
+            node.load = load;
+            self.free = node.link.next;
         }
-        self.nodes[slot.index() + 1].load = load;
-        self.link_newest(position(slot));
+        // Live only now, with its load in its place.
+        self.link_newest(at);
         self.len += 1;
-        slot
+        Slot(at - 1)
     }
 
     /// Takes a live slot out of the order, frees it, and gives what it carried.
     #[inline]
     pub(crate) fn release(&mut self, slot: Slot) -> Option<L> {
-        let load = core::mem::replace(self.load_mut(slot)?, L::none());
+        if !self.is_live(slot) {
+            return None;
+        }
         let at = position(slot);
         self.unlink(at);
-        *self.link(at) = Link { prev: FREE, next: self.free };
-        self.free = at;
+        // Free first, and only then without its load.
+        let free = core::mem::replace(&mut self.free, at);
         self.len -= 1;
-        Some(load)
+        let node = &mut self.nodes[at as usize];
+        node.link = Link { prev: FREE, next: free };
+        Some(core::mem::replace(&mut node.load, L::none()))
     }
 
     /// Makes a live slot the most recently used.
@@ -197,7 +189,7 @@ impl<L: Load> List<L> {
     /// Bytes allocated for the order, and for what lies beside it.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let loads = self.capacity() * size_of::<L>();
-        (self.nodes.len() * size_of::<Node<L>>() - loads, loads)
+        (self.nodes.capacity() * size_of::<Node<L>>() - loads, loads)
     }
 
     #[inline]
@@ -228,7 +220,7 @@ impl<L: Load> List<L> {
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         let Some(Node { link: sentinel, .. }) = self.nodes.first() else {
-            assert_eq!((self.len, self.free, self.slots), (0, SENTINEL, 0), "list: entries without links");
+            assert_eq!((self.len, self.free), (0, SENTINEL), "list: entries without links");
             return;
         };
         let mut seen = alloc::vec![false; self.nodes.len()];
@@ -250,8 +242,6 @@ impl<L: Load> List<L> {
             (at, free) = (link.next, free + 1);
         }
         assert_eq!(live as usize + free, self.slots(), "list: a slot is neither live nor free");
-        let unused = self.nodes.iter().skip(self.slots() + 1);
-        assert!(unused.map(|node| node.link).all(|link| link.prev == FREE), "list: a slot is live that was never used");
     }
 }
 
@@ -295,7 +285,6 @@ mod tests {
         list.release(slots[0]);
         list.release(slots[2]);
         assert!(!list.is_live(slots[2]));
-        assert_eq!(list.vacant(), slots[2]);
         assert_eq!((list.occupy(()), list.occupy(()), list.occupy(())), (slots[2], slots[0], Slot(3)));
         list.validate();
     }

@@ -27,6 +27,20 @@ impl ProbeHint {
         const BEHIND: usize = 2;
         let position = ShortHash::of(hash).probe_start(self.mask);
         prefetch_address(self.base.wrapping_add(position));
-        prefetch_address(self.base.wrapping_sub((position + BEHIND) * size_of::<Slot>()));
+        prefetch_address(self.base.wrapping_sub(position.wrapping_add(BEHIND).wrapping_mul(size_of::<Slot>())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_two_words_make_a_hint() {
+        for (base, mask) in [(0, usize::MAX), (usize::MAX, usize::MAX), (usize::MAX, 0), (0, 0)] {
+            for hash in [0, 1, u64::MAX] {
+                ProbeHint { base, mask }.prefetch(hash);
+            }
+        }
     }
 }
