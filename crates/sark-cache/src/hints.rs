@@ -29,3 +29,26 @@ impl SharedHint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Cache, Dispatch};
+
+    #[test]
+    fn callers_know_where_each_index_is_however_it_grew() {
+        for (dispatch, hinted) in [(Dispatch::Adaptive, 3), (Dispatch::PerCore, 0)] {
+            let cache: Cache<u64, u64> =
+                Cache::builder().max_capacity(10_000).shards(3).dispatch(dispatch).pin(false).build().unwrap();
+            let hints = &cache.inner().common.hints;
+            assert_eq!(hints.len(), hinted);
+            for key in 0..5000 {
+                cache.insert(key, key);
+            }
+            for (index, hint) in hints.iter().enumerate() {
+                let told = cache.inner().delegates.run(index, |cell| cell.shard.probe_hint());
+                assert_eq!(hint.get(), told);
+                assert!(told.mask >= 1024, "{told:?} of a thousand entries and more");
+            }
+        }
+    }
+}

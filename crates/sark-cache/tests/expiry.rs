@@ -115,6 +115,25 @@ under_both_dispatches! {
         assert!((0..5).all(|key| cache.contains_key(&key)));
     }
 
+    fn a_full_cache_gives_up_dead_entries_first_though_the_wheel_has_them_beside_live_ones(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).shards(1).max_capacity(28).clock(clock).build().unwrap();
+        // About a minute, and about a minute and a half: one slot of the wheel, as long as both are far away.
+        let (soon, later) = (Duration::from_nanos((1 << 36) + 1000), Duration::from_nanos((1 << 36) + (1 << 35)));
+        for key in 0..14_u64 {
+            cache.insert_with_ttl(key, key, later);
+        }
+        for key in 14..28 {
+            cache.insert_with_ttl(key, key, soon);
+        }
+        hands.advance(soon);
+        for key in 28..42 {
+            cache.insert_with_ttl(key, key, later);
+        }
+        assert_eq!(cache.stats().evicted, 0);
+        assert!((0..14).all(|key| cache.contains_key(&key)), "the live ones were used least recently");
+    }
+
     fn workers_reclaim_with_nobody_calling(dispatch) {
         let census = Census::default();
         let cache = builder(dispatch).build().unwrap();
