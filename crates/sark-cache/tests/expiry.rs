@@ -120,12 +120,13 @@ under_both_dispatches! {
         let cache = builder(dispatch).shards(1).max_capacity(28).clock(clock).build().unwrap();
         // About a minute, and about a minute and a half: one slot of the wheel, as long as both are far away.
         let (soon, later) = (Duration::from_nanos((1 << 36) + 1000), Duration::from_nanos((1 << 36) + (1 << 35)));
-        for key in 0..14_u64 {
-            cache.insert_with_ttl(key, key, later);
-        }
-        for key in 14..28 {
+        for key in 14..28_u64 {
             cache.insert_with_ttl(key, key, soon);
         }
+        for key in 0..14 {
+            cache.insert_with_ttl(key, key, later);
+        }
+        assert!((14..28).all(|key| cache.get(&key).is_some()), "so that they are not the least recently used");
         hands.advance(soon);
         for key in 28..42 {
             cache.insert_with_ttl(key, key, later);
