@@ -144,7 +144,7 @@ impl LruTtlCache {
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
         let mut expired = Expired::new();
-        inner.delegates.run(inner.route(hash), |cell| {
+        inner.delegates.run(inner.approach(hash), |cell| {
             let deadline = cell.shard.entry(hash, key, now).and_then(|entry| entry.deadline);
             cell.get(hash, key, now, &mut expired, |value| TimedText {
                 text: value.as_str().to_owned(),

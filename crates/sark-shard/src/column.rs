@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use crate::slot::Slot;
 
-/// The same array with `len` items, the new ones as `fill` says. Boxed slices instead of vectors everywhere in the shard:
-/// a word less each, which is what lets all that a hit reads of the shard itself share two cache lines.
+/// The same array with `len` items, the new ones as `fill` says. Boxed slices instead of vectors wherever all of them is
+/// in use at once: a word less each, which is what lets all that a hit reads of the shard itself share two cache lines.
 pub(crate) fn grown<T>(array: Box<[T]>, len: usize, fill: impl FnMut() -> T) -> Box<[T]> {
     let mut array = array.into_vec();
     array.reserve_exact(len.saturating_sub(array.len()));

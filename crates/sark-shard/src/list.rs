@@ -25,23 +25,23 @@ const SENTINEL: u32 = 0;
 const FREE: u32 = u32::MAX;
 
 /// What a node carries beside its link.
-pub(crate) trait Load {
+pub(crate) trait Payload {
     /// What is there when there is nothing.
     fn none() -> Self;
 }
 
 #[repr(C)]
-struct Node<L> {
+struct Node<P> {
     link: Link,
-    load: L,
+    payload: P,
 }
 
 /// The node of slot `s` is at position `s + 1`.
 #[repr(C)]
-pub(crate) struct List<L> {
+pub(crate) struct List<P> {
     /// Empty before the first entry; then the sentinel, and one node per slot ever used. Memory for more of them isn't
     /// touched before they are.
-    nodes: Vec<Node<L>>,
+    nodes: Vec<Node<P>>,
     /// Position of the free node to use next, `SENTINEL` if none is free.
     free: u32,
     /// Number of live slots.
@@ -53,7 +53,7 @@ fn position(slot: Slot) -> u32 {
     slot.0 + 1
 }
 
-impl<L: Load> List<L> {
+impl<P: Payload> List<P> {
     pub(crate) fn new() -> Self {
         Self { nodes: Vec::new(), free: SENTINEL, len: 0 }
     }
@@ -72,19 +72,19 @@ impl<L: Load> List<L> {
     /// Whether `slot` is live: linked and not free.
     #[inline]
     pub(crate) fn is_live(&self, slot: Slot) -> bool {
-        self.load(slot).is_some()
+        self.payload(slot).is_some()
     }
 
     /// What a live slot carries.
     #[inline]
-    pub(crate) fn load(&self, slot: Slot) -> Option<&L> {
-        self.nodes.get(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &node.load)
+    pub(crate) fn payload(&self, slot: Slot) -> Option<&P> {
+        self.nodes.get(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &node.payload)
     }
 
     /// What a live slot carries, to be changed.
     #[inline]
-    pub(crate) fn load_mut(&mut self, slot: Slot) -> Option<&mut L> {
-        self.nodes.get_mut(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &mut node.load)
+    pub(crate) fn payload_mut(&mut self, slot: Slot) -> Option<&mut P> {
+        self.nodes.get_mut(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &mut node.payload)
     }
 
     /// Slots that there is memory for.
@@ -96,7 +96,7 @@ impl<L: Load> List<L> {
     pub(crate) fn reserve_to(&mut self, slots: usize) {
         self.nodes.reserve_exact((slots + 1).saturating_sub(self.nodes.len()));
         if self.nodes.is_empty() {
-            self.nodes.push(Node { link: Link { prev: SENTINEL, next: SENTINEL }, load: L::none() });
+            self.nodes.push(Node { link: Link { prev: SENTINEL, next: SENTINEL }, payload: P::none() });
         }
     }
 
@@ -108,20 +108,20 @@ impl<L: Load> List<L> {
 
     /// Makes a free slot live, as the most recently used. The slot freed last is used first.
     #[inline]
-    pub(crate) fn occupy(&mut self, load: L) -> Slot {
+    pub(crate) fn occupy(&mut self, payload: P) -> Slot {
         let mut at = self.free;
         if at == SENTINEL {
             if self.slots() >= self.capacity() {
                 self.reserve_to((self.slots() * 2).max(8));
             }
             at = self.nodes.len() as u32;
-            self.nodes.push(Node { link: Link { prev: FREE, next: SENTINEL }, load });
+            self.nodes.push(Node { link: Link { prev: FREE, next: SENTINEL }, payload });
         } else {
             let node = &mut self.nodes[at as usize];
-            node.load = load;
+            node.payload = payload;
             self.free = node.link.next;
         }
-        // Live only now, with its load in its place.
+        // Live only now, with its payload in its place.
         self.link_newest(at);
         self.len += 1;
         Slot(at - 1)
@@ -129,18 +129,18 @@ impl<L: Load> List<L> {
 
     /// Takes a live slot out of the order, frees it, and gives what it carried.
     #[inline]
-    pub(crate) fn release(&mut self, slot: Slot) -> Option<L> {
+    pub(crate) fn release(&mut self, slot: Slot) -> Option<P> {
         if !self.is_live(slot) {
             return None;
         }
         let at = position(slot);
         self.unlink(at);
-        // Free first, and only then without its load.
+        // Free first, and only then without its payload.
         let free = core::mem::replace(&mut self.free, at);
         self.len -= 1;
         let node = &mut self.nodes[at as usize];
         node.link = Link { prev: FREE, next: free };
-        Some(core::mem::replace(&mut node.load, L::none()))
+        Some(core::mem::replace(&mut node.payload, P::none()))
     }
 
     /// Makes a live slot the most recently used.
@@ -171,7 +171,7 @@ impl<L: Load> List<L> {
     #[inline]
     pub(crate) fn addresses(&self, slot: Slot) -> (usize, usize) {
         let begin = self.address_at(position(slot));
-        (begin, begin + size_of::<Node<L>>() - 1)
+        (begin, begin + size_of::<Node<P>>() - 1)
     }
 
     /// Where the links beside that of a live slot are, to be prefetched.
@@ -183,13 +183,13 @@ impl<L: Load> List<L> {
 
     #[inline]
     fn address_at(&self, at: u32) -> usize {
-        self.nodes.as_ptr().addr().wrapping_add((at as usize).wrapping_mul(size_of::<Node<L>>()))
+        self.nodes.as_ptr().addr().wrapping_add((at as usize).wrapping_mul(size_of::<Node<P>>()))
     }
 
     /// Bytes allocated for the order, and for what lies beside it.
     pub(crate) fn bytes(&self) -> (usize, usize) {
-        let loads = self.capacity() * size_of::<L>();
-        (self.nodes.capacity() * size_of::<Node<L>>() - loads, loads)
+        let payloads = self.capacity() * size_of::<P>();
+        (self.nodes.capacity() * size_of::<Node<P>>() - payloads, payloads)
     }
 
     #[inline]
@@ -251,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    impl Load for () {
+    impl Payload for () {
         fn none() -> Self {}
     }
 

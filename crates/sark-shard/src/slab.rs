@@ -7,7 +7,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::list::{List, Load};
+use crate::list::{List, Payload};
 use crate::slot::Slot;
 
 /// A key with its value.
@@ -17,7 +17,7 @@ pub(crate) struct Entry<K, V> {
 }
 
 /// Initialised while its slot is live.
-impl<K, V> Load for MaybeUninit<Entry<K, V>> {
+impl<K, V> Payload for MaybeUninit<Entry<K, V>> {
     #[inline]
     fn none() -> Self {
         Self::uninit()
@@ -74,13 +74,13 @@ impl<K, V> Slab<K, V> {
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<&Entry<K, V>> {
         // SAFETY: the slot is live, so its entry is initialised.
-        self.list.load(slot).map(|entry| unsafe { entry.assume_init_ref() })
+        self.list.payload(slot).map(|entry| unsafe { entry.assume_init_ref() })
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry<K, V>> {
         // SAFETY: the slot is live, so its entry is initialised.
-        self.list.load_mut(slot).map(|entry| unsafe { entry.assume_init_mut() })
+        self.list.payload_mut(slot).map(|entry| unsafe { entry.assume_init_mut() })
     }
 
     /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected
