@@ -42,15 +42,15 @@
 //! # What an entry costs
 //!
 //! Beside its key and value: 8 bytes of links (padded to the alignment of both), 4 of hash and some 6
-//! to 11 in the index. A deadline costs 16 more, time-to-idle another 16, a weight other than one 4, and [deciding equality
+//! to 11 in the index. The uses that wait take four each, for at most as many as there are entries, and 4 KiB at most. A deadline costs 16 more, time-to-idle another 16, a weight other than one 4, and [deciding equality
 //! outside](Shard::find_by) 8; each only from the first entry that needs it. [`Shard::memory`]
 //! tells.
 //!
 //! # Rooms
 //!
 //! `slab` (entries, all unsafe code) over `list` (the order of use); `index` (hash to slot);
-//! `probe` (hints at where the index is); `deadlines` over `wheel` (timers); `promotions` (hits that
-//! wait); `shard` (the operations, by theme).
+//! `probe` (hints at where the index is); `deadlines` over `wheel` (timers); `promotions` (uses
+//! that wait); `shard` (the operations, by theme).
 
 #![no_std]
 

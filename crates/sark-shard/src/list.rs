@@ -12,17 +12,44 @@ use crate::slot::Slot;
 
 /// `prev` leads to more recently used entries and `next` to less recently used ones, both as
 /// positions in `nodes`. A free link has `prev == FREE`, and `next` is the position of the next
-/// free one, or `SENTINEL` at the end.
+/// free one, or `SENTINEL` at the end. The top bit of a live link's `prev` is its mark, [`WAITING`].
 #[derive(Clone, Copy)]
 struct Link {
     prev: u32,
     next: u32,
 }
 
+impl Link {
+    #[inline]
+    fn is_free(self) -> bool {
+        self.prev == FREE
+    }
+
+    #[inline]
+    fn is_waiting(self) -> bool {
+        self.prev & WAITING != 0
+    }
+
+    /// The position of the more recently used neighbour of a live link.
+    #[inline]
+    fn newer(self) -> u32 {
+        self.prev & !WAITING
+    }
+
+    /// Changes that, and leaves the mark.
+    #[inline]
+    fn set_newer(&mut self, position: u32) {
+        self.prev = self.prev & WAITING | position;
+    }
+}
+
 /// Position of the link that closes the circle: its `next` is the most recently used entry, its
 /// `prev` the least.
 const SENTINEL: u32 = 0;
 const FREE: u32 = u32::MAX;
+/// Marks an entry of which a use waits to be applied. No position reaches it, nor `FREE` with it.
+const WAITING: u32 = 1 << 31;
+const _: () = assert!(Slot::LIMIT < WAITING - 1);
 
 /// What a node carries beside its link.
 pub(crate) trait Payload {
@@ -78,13 +105,13 @@ impl<P: Payload> List<P> {
     /// What a live slot carries.
     #[inline]
     pub(crate) fn payload(&self, slot: Slot) -> Option<&P> {
-        self.nodes.get(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &node.payload)
+        self.nodes.get(slot.index() + 1).filter(|node| !node.link.is_free()).map(|node| &node.payload)
     }
 
     /// What a live slot carries, to be changed.
     #[inline]
     pub(crate) fn payload_mut(&mut self, slot: Slot) -> Option<&mut P> {
-        self.nodes.get_mut(slot.index() + 1).filter(|node| node.link.prev != FREE).map(|node| &mut node.payload)
+        self.nodes.get_mut(slot.index() + 1).filter(|node| !node.link.is_free()).map(|node| &mut node.payload)
     }
 
     /// Slots that there is memory for.
@@ -122,7 +149,7 @@ impl<P: Payload> List<P> {
             self.free = node.link.next;
         }
         // Live only now, with its payload in its place.
-        self.link_newest(at);
+        self.link_behind(SENTINEL, at);
         self.len += 1;
         Slot(at - 1)
     }
@@ -143,28 +170,56 @@ impl<P: Payload> List<P> {
         Some(core::mem::replace(&mut node.payload, P::none()))
     }
 
-    /// Makes a live slot the most recently used.
+    /// Marks a live slot: a use of it waits to be applied.
+    ///
+    /// Written only once, so that lines that other processors read stay with them; and without a branch, since whether an entry
+    /// was used lately is nothing that a processor could guess: what is not to be written goes to `elsewhere`.
     #[inline]
-    pub(crate) fn promote(&mut self, slot: Slot) {
-        debug_assert!(self.is_live(slot), "{slot:?} is promoted but not live");
-        let at = position(slot);
-        if self.link(SENTINEL).next != at {
+    pub(crate) fn mark_waiting(&mut self, slot: Slot, elsewhere: &mut u32) {
+        debug_assert!(self.is_live(slot), "{slot:?} is used but not live");
+        let link = self.link(position(slot));
+        let marked = link.prev | WAITING;
+        let place = if link.is_waiting() { elsewhere } else { &mut link.prev };
+        *place = marked;
+    }
+
+    /// Whether a live slot is marked.
+    #[inline]
+    pub(crate) fn is_waiting(&self, slot: Slot) -> bool {
+        self.nodes.get(slot.index() + 1).is_some_and(|node| node.link.is_waiting())
+    }
+
+    /// Takes the mark off a live slot, and says whether there was one.
+    #[inline]
+    pub(crate) fn unmark(&mut self, slot: Slot) -> bool {
+        debug_assert!(self.is_live(slot), "{slot:?} waits but is not live");
+        let link = self.link(position(slot));
+        let waiting = link.is_waiting();
+        link.prev &= !WAITING;
+        waiting
+    }
+
+    /// Moves a live slot next to `newer`, the one used after it, or to the newest end.
+    #[inline]
+    pub(crate) fn move_behind(&mut self, newer: Option<Slot>, slot: Slot) {
+        let (at, newer) = (position(slot), newer.map_or(SENTINEL, position));
+        if self.link(newer).next != at {
             self.unlink(at);
-            self.link_newest(at);
+            self.link_behind(newer, at);
         }
     }
 
     /// The least recently used slot.
     #[inline]
     pub(crate) fn oldest(&self) -> Option<Slot> {
-        self.slot_at(self.nodes.first()?.link.prev)
+        self.slot_at(self.nodes.first()?.link.newer())
     }
 
     /// The slot that was used next after this live one.
     #[inline]
     pub(crate) fn newer(&self, slot: Slot) -> Option<Slot> {
         debug_assert!(self.is_live(slot), "the neighbour of {slot:?} is asked for, which is not live");
-        self.slot_at(self.nodes[position(slot) as usize].link.prev)
+        self.slot_at(self.nodes[position(slot) as usize].link.newer())
     }
 
     /// Where the node of `slot` begins and ends, to be prefetched. An address, whether or not there is such a node.
@@ -177,8 +232,8 @@ impl<P: Payload> List<P> {
     /// Where the links beside that of a live slot are, to be prefetched.
     #[inline]
     pub(crate) fn neighbours(&self, slot: Slot) -> Option<(usize, usize)> {
-        let Link { prev, next } = self.nodes.get(slot.index() + 1)?.link;
-        Some((self.address_at(prev), self.address_at(next)))
+        let link = self.nodes.get(slot.index() + 1)?.link;
+        Some((self.address_at(link.newer()), self.address_at(link.next)))
     }
 
     #[inline]
@@ -204,16 +259,18 @@ impl<P: Payload> List<P> {
 
     #[inline]
     fn unlink(&mut self, at: u32) {
-        let Link { prev, next } = *self.link(at);
-        self.link(prev).next = next;
-        self.link(next).prev = prev;
+        let link = *self.link(at);
+        let (newer, older) = (link.newer(), link.next);
+        self.link(newer).next = older;
+        self.link(older).set_newer(newer);
     }
 
+    /// Puts a link that is in no order yet behind the one at `newer`, without a mark.
     #[inline]
-    fn link_newest(&mut self, at: u32) {
-        let second = core::mem::replace(&mut self.link(SENTINEL).next, at);
-        *self.link(at) = Link { prev: SENTINEL, next: second };
-        self.link(second).prev = at;
+    fn link_behind(&mut self, newer: u32, at: u32) {
+        let older = core::mem::replace(&mut self.link(newer).next, at);
+        *self.link(at) = Link { prev: newer, next: older };
+        self.link(older).set_newer(at);
     }
 
     /// Asserts that both directions agree and that every slot is either live or free, once.
@@ -227,8 +284,8 @@ impl<P: Payload> List<P> {
         let (mut at, mut newer, mut live) = (sentinel.next, SENTINEL, 0u32);
         while at != SENTINEL {
             let link = self.nodes[at as usize].link;
-            assert!(link.prev != FREE, "list: the free slot {} is in the order", at - 1);
-            assert_eq!(link.prev, newer, "list: slot {} doesn't know its newer neighbour", at - 1);
+            assert!(!link.is_free(), "list: the free slot {} is in the order", at - 1);
+            assert_eq!(link.newer(), newer, "list: slot {} doesn't know its newer neighbour", at - 1);
             assert!(!core::mem::replace(&mut seen[at as usize], true), "list: slot {} is in the order twice", at - 1);
             (newer, at, live) = (at, link.next, live + 1);
         }
@@ -237,7 +294,7 @@ impl<P: Payload> List<P> {
         let (mut at, mut free) = (self.free, 0);
         while at != SENTINEL {
             let link = self.nodes[at as usize].link;
-            assert_eq!(link.prev, FREE, "list: slot {} is in the free list but not marked", at - 1);
+            assert!(link.is_free(), "list: slot {} is in the free list but not marked", at - 1);
             assert!(!core::mem::replace(&mut seen[at as usize], true), "list: slot {} is free twice", at - 1);
             (at, free) = (link.next, free + 1);
         }
@@ -271,10 +328,27 @@ mod tests {
         let mut list = List::new();
         let slots: Vec<Slot> = (0..4).map(|_| list.occupy(())).collect();
         assert_eq!(order(&list), [0, 1, 2, 3]);
-        list.promote(slots[0]);
-        list.promote(slots[2]);
-        list.promote(slots[2]);
+        for slot in [slots[0], slots[2], slots[2]] {
+            list.mark_waiting(slot, &mut 0);
+        }
+        assert!(list.unmark(slots[2]) && !list.unmark(slots[2]) && list.is_waiting(slots[0]));
+        list.move_behind(None, slots[2]);
+        list.move_behind(Some(slots[2]), slots[0]);
+        list.move_behind(Some(slots[2]), slots[0]);
         assert_eq!(order(&list), [1, 3, 0, 2]);
+        list.validate();
+    }
+
+    #[test]
+    fn a_mark_stays_while_neighbours_come_and_go() {
+        let mut list = List::new();
+        let slots: Vec<Slot> = (0..3).map(|_| list.occupy(())).collect();
+        list.mark_waiting(slots[1], &mut 0);
+        list.release(slots[2]);
+        list.release(slots[0]);
+        list.occupy(());
+        assert!(list.is_waiting(slots[1]) && list.is_live(slots[1]));
+        assert_eq!((list.oldest(), list.release(slots[1])), (Some(slots[1]), Some(())));
         list.validate();
     }
 

@@ -1,85 +1,100 @@
-//! Hits that have not moved their entries yet.
+//! Uses that have not moved their entries yet.
 //!
-//! A hit only appends its slot here. Whatever links, unlinks, frees or reads the order applies the
-//! buffer first, in order, so the order is exact LRU to anyone who looks, and a buffered slot is
-//! always live. The shard calls it. It comes first in the shard, sized so that it shares one cache
-//! line with 16 bytes of the caller's: then a hit writes just that line.
+//! A hit only appends its slot to a list of uses and marks it. The order of entries matters to nobody but those who
+//! evict or look at it, and then only for marked entries: so the uses are applied when the entry that would have to leave is
+//! marked, when somebody wants to see the order, when a marked entry is removed, or when the list is full. Applied newest
+//! first, the last use of an entry is the one that counts and all older ones are skipped: however often an entry was hit
+//! meanwhile, it is moved once. The order is exact LRU to anyone who looks.
+//!
+//! The list of uses has two parts. [`Recent`] comes first in the shard, sized so that it shares one cache line with 16 bytes
+//! of the caller's: as a rule a hit writes that line alone. When it is full it is spilled to the [`Journal`].
+//!
+//! Everything in either is live and marked, and everything marked is in one of them. The shard calls both.
+
+use alloc::vec::Vec;
 
 use crate::slab::Slab;
 use crate::slot::Slot;
 
-/// Hits that can wait.
-pub(crate) const CAPACITY: usize = 9;
+/// Uses that wait on the line of the hits.
+const RECENT: usize = 8;
+/// Uses that wait in all, at most, in a shard of at most so many slots. The more, the more often an entry is hit before it is
+/// moved once: drawn alike from three hundred, a hit moves a third of an entry.
+const JOURNAL: usize = 1024;
+const JOURNAL_SERVES: usize = 8 * JOURNAL;
+/// The same in larger ones, where entries are rarely hit twice meanwhile, and moving one takes longer.
+const JOURNAL_OF_MANY: usize = 256;
 
-/// The buffer, and the count of all hits ever.
+/// How many turns before its own an entry's links are asked for, as uses are applied.
+const AHEAD: usize = 8;
+
+/// The newest uses, and the count of all hits ever.
 #[repr(C)]
-pub(crate) struct Promotions {
+pub(crate) struct Recent {
     hits: u64,
-    /// In range `0 ..= CAPACITY`.
+    /// In range `0 .. RECENT`.
     len: u32,
-    slots: [Slot; CAPACITY],
+    slots: [Slot; RECENT],
+    /// Where the mark of an entry is written that has one; never read.
+    elsewhere: u32,
 }
 
-const _: () = assert!(size_of::<Promotions>() == 48);
+const _: () = assert!(size_of::<Recent>() == 48);
 
-impl Promotions {
+/// The uses before those, oldest first. There is room for a whole [`Recent`], always.
+pub(crate) struct Journal {
+    uses: Vec<Slot>,
+}
+
+impl Recent {
     pub(crate) const fn new() -> Self {
-        Self { hits: 0, len: 0, slots: [Slot(0); CAPACITY] }
+        Self { hits: 0, len: 0, slots: [Slot(0); RECENT], elsewhere: 0 }
     }
 
     /// Counts a hit on a live slot and notes that it is now the most recently used.
     #[inline]
-    pub(crate) fn hit<K, V>(&mut self, slot: Slot, slab: &mut Slab<K, V>) {
+    pub(crate) fn hit<K, V>(&mut self, slot: Slot, slab: &mut Slab<K, V>, journal: &mut Journal) {
         self.hits += 1;
-        self.note(slot, slab);
+        self.note(slot, slab, journal);
     }
 
     /// Notes that a live slot is now the most recently used.
     #[inline]
-    pub(crate) fn note<K, V>(&mut self, slot: Slot, slab: &mut Slab<K, V>) {
-        let len = self.len as usize;
-        if self.waiting().last() == Some(&slot) {
-            return;
-        }
-        if let Some(place) = self.slots.get_mut(len) {
+    pub(crate) fn note<K, V>(&mut self, slot: Slot, slab: &mut Slab<K, V>, journal: &mut Journal) {
+        slab.mark_waiting(slot, &mut self.elsewhere);
+        if let Some(place) = self.slots.get_mut(self.len as usize) {
             *place = slot;
             self.len += 1;
-        } else {
-            self.apply_waiting(slab);
-            self.slots[0] = slot;
-            self.len = 1;
         }
-        // Their links are loaded by the time that this hit is applied. Measured: a sixth less per
-        // key of a batch of a million entries, and no loss where everything is in the caches.
-        slab.prefetch_neighbours(slot);
+        if self.len as usize == RECENT {
+            self.spill_full(slab, journal);
+        }
     }
 
-    /// Moves what has been hit, in order.
+    /// Notes that a live slot, already at the newest end of the order, is the most recently used: if no use waits, there is
+    /// nothing to note.
     #[inline]
-    pub(crate) fn apply<K, V>(&mut self, slab: &mut Slab<K, V>) {
-        if self.len > 0 {
-            self.apply_waiting(slab);
+    pub(crate) fn note_newest<K, V>(&mut self, slot: Slot, slab: &mut Slab<K, V>, journal: &mut Journal) {
+        if self.len != 0 || !journal.uses.is_empty() {
+            self.note(slot, slab, journal);
         }
     }
 
     /// Out of line, so that the many hits that only wait don't carry it.
     #[inline(never)]
-    fn apply_waiting<K, V>(&mut self, slab: &mut Slab<K, V>) {
-        for &slot in self.waiting() {
-            slab.promote(slot);
+    fn spill_full<K, V>(&mut self, slab: &mut Slab<K, V>, journal: &mut Journal) {
+        journal.uses.extend_from_slice(&self.slots);
+        self.len = 0;
+        if !journal.has_room() {
+            journal.apply(slab);
         }
-        self.len = 0;
     }
 
-    /// Forgets what has been hit: the entries are gone.
-    pub(crate) fn forget(&mut self) {
+    /// Applies all uses: the order is as they left it, and nothing waits.
+    pub(crate) fn apply<K, V>(&mut self, slab: &mut Slab<K, V>, journal: &mut Journal) {
+        journal.uses.extend_from_slice(self.slots());
         self.len = 0;
-    }
-
-    /// The slots that wait, oldest hit first.
-    #[inline]
-    pub(crate) fn waiting(&self) -> &[Slot] {
-        self.slots.get(..self.len as usize).unwrap_or(&self.slots)
+        journal.apply(slab);
     }
 
     /// Hits ever.
@@ -87,41 +102,152 @@ impl Promotions {
     pub(crate) fn hits(&self) -> u64 {
         self.hits
     }
+
+    /// Oldest use first.
+    #[inline]
+    fn slots(&self) -> &[Slot] {
+        self.slots.get(..self.len as usize).unwrap_or(&self.slots)
+    }
+
+    /// All slots of which uses wait, oldest use first.
+    #[cfg(any(test, fuzzing, feature = "validate"))]
+    pub(crate) fn waiting<'a>(&'a self, journal: &'a Journal) -> impl Iterator<Item = Slot> + 'a {
+        journal.uses.iter().chain(self.slots()).copied()
+    }
+}
+
+impl Journal {
+    pub(crate) const fn new() -> Self {
+        Self { uses: Vec::new() }
+    }
+
+    /// Makes room for the uses of a shard with memory for so many slots. To be called before the first of them is used, and
+    /// not by a hit: it allocates.
+    pub(crate) fn reserve_for(&mut self, slots: usize) {
+        let most = if slots <= JOURNAL_SERVES { JOURNAL } else { JOURNAL_OF_MANY };
+        let wanted = slots.clamp(RECENT, most);
+        self.uses.reserve_exact(wanted.saturating_sub(self.uses.len()));
+    }
+
+    /// Whether a whole [`Recent`] can be added.
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.uses.capacity() - self.uses.len() >= RECENT
+    }
+
+    fn apply<K, V>(&mut self, slab: &mut Slab<K, V>) {
+        let first = self.keep_last_uses(slab);
+        let uses = &self.uses[first..];
+        let mut newer = None;
+        for (turn, &slot) in uses.iter().enumerate().rev() {
+            if let Some(&soon) = uses.get(turn.wrapping_sub(AHEAD)) {
+                slab.prefetch_neighbours(soon);
+            }
+            slab.move_behind(newer, slot);
+            newer = Some(slot);
+        }
+        self.uses.clear();
+    }
+
+    /// Leaves the last use of each entry, which takes the marks off, in the order of the uses, from a place on that it returns.
+    fn keep_last_uses<K, V>(&mut self, slab: &mut Slab<K, V>) -> usize {
+        let uses = &mut self.uses[..];
+        let mut first = uses.len();
+        for turn in (0..uses.len()).rev() {
+            if let Some(&soon) = uses.get(turn.wrapping_sub(AHEAD)) {
+                slab.prefetch_link(soon);
+            }
+            // Without a branch: whether there was an earlier use is nothing that a processor could guess.
+            let slot = uses[turn];
+            uses[first - 1] = slot;
+            first -= usize::from(slab.unmark(slot));
+        }
+        first
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.uses.capacity() * size_of::<Slot>()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use super::*;
 
-    fn order(slab: &Slab<u32, ()>) -> Vec<u32> {
-        core::iter::successors(slab.oldest(), |&slot| slab.newer(slot)).map(|slot| slot.0).collect()
+    struct Room {
+        slab: Slab<u32, ()>,
+        recent: Recent,
+        journal: Journal,
+    }
+
+    impl Room {
+        fn with_entries(entries: u32) -> Self {
+            let (mut slab, mut journal) = (Slab::new(), Journal::new());
+            for key in 0..entries {
+                slab.insert(key, ());
+            }
+            journal.reserve_for(slab.capacity());
+            Self { slab, recent: Recent::new(), journal }
+        }
+
+        fn hit(&mut self, slots: impl IntoIterator<Item = u32>) {
+            for slot in slots {
+                self.recent.hit(Slot(slot), &mut self.slab, &mut self.journal);
+            }
+        }
+
+        fn waiting(&self) -> Vec<u32> {
+            self.recent.waiting(&self.journal).map(|slot| slot.0).collect()
+        }
+
+        /// The order as the list has it.
+        fn order(&self) -> Vec<u32> {
+            core::iter::successors(self.slab.oldest(), |&slot| self.slab.newer(slot)).map(|slot| slot.0).collect()
+        }
+
+        fn applied(&mut self) -> Vec<u32> {
+            self.recent.apply(&mut self.slab, &mut self.journal);
+            self.slab.validate();
+            self.order()
+        }
     }
 
     #[test]
-    fn hits_wait_until_they_are_applied_in_order() {
-        let mut slab = Slab::new();
-        let slots: Vec<Slot> = (0..4).map(|key| slab.insert(key, ())).collect();
-        let mut promotions = Promotions::new();
-        for hit in [0, 0, 2, 0] {
-            promotions.hit(slots[hit], &mut slab);
-        }
-        assert_eq!((promotions.hits(), promotions.waiting().len()), (4, 3));
-        assert_eq!(order(&slab), [0, 1, 2, 3]);
-        promotions.apply(&mut slab);
-        assert_eq!(order(&slab), [1, 3, 2, 0]);
+    fn uses_wait_until_they_are_applied_and_the_last_one_of_each_counts() {
+        let mut room = Room::with_entries(4);
+        room.hit([0, 0, 2, 0]);
+        assert_eq!((room.recent.hits(), room.waiting()), (4, Vec::from([0, 0, 2, 0])));
+        assert_eq!(room.order(), [0, 1, 2, 3]);
+        assert_eq!(room.applied(), [1, 3, 2, 0]);
+        assert!(room.waiting().is_empty() && (0..4).all(|slot| !room.slab.is_waiting(Slot(slot))));
     }
 
     #[test]
-    fn a_full_buffer_applies_itself() {
-        let mut slab = Slab::new();
-        let slots: Vec<Slot> = (0..20).map(|key| slab.insert(key, ())).collect();
-        let mut promotions = Promotions::new();
-        for &slot in slots.iter().rev() {
-            promotions.hit(slot, &mut slab);
-        }
-        promotions.apply(&mut slab);
-        assert_eq!(order(&slab), (0..20).rev().collect::<Vec<_>>());
+    fn uses_spilled_to_the_journal_stay_in_order() {
+        let mut room = Room::with_entries(100);
+        room.hit((0..50).rev());
+        assert_eq!(room.waiting(), (0..50).rev().collect::<Vec<_>>());
+        assert_eq!(room.applied(), (50..100).chain((0..50).rev()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_full_journal_applies_itself_and_never_grows() {
+        let mut room = Room::with_entries(30);
+        let bytes = room.journal.bytes();
+        room.hit((0..30).cycle().take(1000));
+        assert_eq!(room.journal.bytes(), bytes);
+        assert!(room.waiting().len() < 60);
+        assert_eq!(room.applied().last(), Some(&(999 % 30)));
+    }
+
+    #[test]
+    fn an_entry_that_came_between_uses_is_between_them() {
+        let mut room = Room::with_entries(3);
+        room.hit([0]);
+        let new = room.slab.insert(9, ());
+        room.recent.note_newest(new, &mut room.slab, &mut room.journal);
+        room.hit([1]);
+        assert_eq!(room.applied(), [2, 0, 3, 1]);
     }
 }

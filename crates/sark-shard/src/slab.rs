@@ -83,13 +83,15 @@ impl<K, V> Slab<K, V> {
         self.list.payload_mut(slot).map(|entry| unsafe { entry.assume_init_mut() })
     }
 
-    /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected
-    /// number of entries.
+    /// Makes sure that one more entry can be inserted without allocating, and says whether the capacity changed; `hint` is
+    /// the expected number of entries.
     #[inline]
-    pub(crate) fn reserve_one(&mut self, hint: usize) {
-        if !self.list.has_vacancy() {
+    pub(crate) fn reserve_one(&mut self, hint: usize) -> bool {
+        let full = !self.list.has_vacancy();
+        if full {
             self.grow(hint);
         }
+        full
     }
 
     #[cold]
@@ -110,10 +112,28 @@ impl<K, V> Slab<K, V> {
         self.list.release(slot).map(|entry| unsafe { entry.assume_init() })
     }
 
-    /// Makes a live slot the most recently used.
+    /// Marks a live slot: a use of it waits to be applied. See [`List::mark_waiting`].
     #[inline]
-    pub(crate) fn promote(&mut self, slot: Slot) {
-        self.list.promote(slot);
+    pub(crate) fn mark_waiting(&mut self, slot: Slot, elsewhere: &mut u32) {
+        self.list.mark_waiting(slot, elsewhere);
+    }
+
+    /// Whether a live slot is marked.
+    #[inline]
+    pub(crate) fn is_waiting(&self, slot: Slot) -> bool {
+        self.list.is_waiting(slot)
+    }
+
+    /// Takes the mark off a live slot, and says whether there was one.
+    #[inline]
+    pub(crate) fn unmark(&mut self, slot: Slot) -> bool {
+        self.list.unmark(slot)
+    }
+
+    /// Moves a live slot next to `newer`, the one used after it, or to the newest end.
+    #[inline]
+    pub(crate) fn move_behind(&mut self, newer: Option<Slot>, slot: Slot) {
+        self.list.move_behind(newer, slot);
     }
 
     /// The least recently used slot.
@@ -136,7 +156,13 @@ impl<K, V> Slab<K, V> {
         prefetch_address(end);
     }
 
-    /// Starts loading what promoting a live `slot` will touch.
+    /// Starts loading the link of `slot`.
+    #[inline]
+    pub(crate) fn prefetch_link(&self, slot: Slot) {
+        prefetch_address(self.list.addresses(slot).0);
+    }
+
+    /// Starts loading the links beside that of a live slot.
     #[inline]
     pub(crate) fn prefetch_neighbours(&self, slot: Slot) {
         if let Some((newer, older)) = self.list.neighbours(slot) {

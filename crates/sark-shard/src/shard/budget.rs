@@ -47,9 +47,8 @@ impl<K, V> Shard<K, V> {
     /// O(entries evicted).
     pub fn evict(&mut self, wanted: Room, removed: &mut impl Removals<K, V>) -> Room {
         let before = self.used();
-        self.promotions.apply(&mut self.slab);
         while !wanted.fits_in(before.saturating_sub(self.used())) {
-            match self.slab.oldest() {
+            match self.oldest() {
                 Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
                 None => break,
             }
@@ -73,12 +72,11 @@ impl<K, V> Shard<K, V> {
     /// assert_eq!(shard.len(), 3);
     /// ```
     pub fn enforce_budget(&mut self, max: usize, removed: &mut impl Removals<K, V>) -> bool {
-        self.promotions.apply(&mut self.slab);
         for _ in 0..max {
             if self.used().fits_in(self.budget) {
                 return true;
             }
-            match self.slab.oldest() {
+            match self.oldest() {
                 Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
                 None => break,
             }

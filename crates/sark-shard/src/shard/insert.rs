@@ -159,7 +159,7 @@ impl<K, V> Shard<K, V> {
     /// caller's code.
     #[inline]
     pub(super) fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
-        self.promotions.note(slot, &mut self.slab);
+        self.recent.note(slot, &mut self.slab, &mut self.journal);
         let capacity = self.slab.capacity();
         let old = self.weights.get(slot);
         self.weights.set(slot, weight, capacity);
@@ -217,11 +217,10 @@ impl<K, V> Shard<K, V> {
         // The entry to be replaced is about to be the most recently used; so it is the last to be
         // evicted, and never is, since without all others there is room enough.
         if let Some(slot) = replaced {
-            self.promotions.note(slot, &mut self.slab);
+            self.recent.note(slot, &mut self.slab, &mut self.journal);
         }
-        self.promotions.apply(&mut self.slab);
         while !self.used().saturating_sub(old).saturating_add(new).fits_in(self.limit()) {
-            match self.slab.oldest() {
+            match self.oldest() {
                 Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
                 None => break,
             }

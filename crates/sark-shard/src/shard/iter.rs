@@ -60,7 +60,7 @@ impl<K, V> Shard<K, V> {
     /// assert_eq!(shard.iter().map(|entry| *entry.key).collect::<Vec<_>>(), [1, 2, 0]);
     /// ```
     pub fn iter(&mut self) -> Iter<'_, K, V> {
-        self.promotions.apply(&mut self.slab);
+        self.apply_uses();
         Iter { next: self.slab.oldest(), left: self.len(), shard: self }
     }
 

@@ -1,7 +1,7 @@
 //! Looking up: `get`, many at a time, without a trace, and in place.
 //!
-//! A hit writes the promotion buffer and nothing else. It never allocates; only an entry found dead
-//! changes the shard.
+//! A hit writes the newest uses, and the mark of an entry that had none lately; once in eight, the journal (see
+//! `promotions`). It never allocates; only an entry found dead changes the shard.
 
 use equivalent::Equivalent;
 

@@ -30,7 +30,7 @@ use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::index::{Index, ShortHash};
 use crate::probe::ProbeHint;
-use crate::promotions::Promotions;
+use crate::promotions::{Journal, Recent};
 use crate::removed::{RemovalCause, Removals, Removed};
 use crate::room::Room;
 use crate::slab::{Entry, Slab};
@@ -99,11 +99,12 @@ impl Memory {
 /// the time of access).
 #[repr(C)]
 pub struct Shard<K, V> {
-    promotions: Promotions,
+    recent: Recent,
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
     // From here on, what hits don't touch.
+    journal: Journal,
     weights: Column<u32>,
     weight: u64,
     budget: Room,
@@ -111,12 +112,12 @@ pub struct Shard<K, V> {
     /// Where the index was at the last insertion.
     hint: ProbeHint,
     decide: decide::Decide,
-    /// All but the hits, which `promotions` counts.
+    /// All but the hits, which `recent` counts.
     counters: Counters,
 }
 
 const _: () = {
-    assert!(offset_of!(Shard<u64, u64>, promotions) == 0);
+    assert!(offset_of!(Shard<u64, u64>, recent) == 0);
     // All that a hit without deadlines reads besides is in the next line ...
     assert!(offset_of!(Shard<u64, u64>, slab) == 48);
     assert!(offset_of!(Shard<u64, u64>, index) + Index::HOT_BYTES <= 48 + 64);
@@ -129,10 +130,11 @@ impl<K, V> Shard<K, V> {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            promotions: Promotions::new(),
+            recent: Recent::new(),
             slab: Slab::new(),
             index: Index::new(),
             deadlines: Deadlines::new(config.time_to_live, config.time_to_idle),
+            journal: Journal::new(),
             weights: Column::new(1),
             weight: 0,
             budget: config.budget,
@@ -161,7 +163,7 @@ impl<K, V> Shard<K, V> {
     /// What has happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { hits: self.promotions.hits(), ..self.counters }
+        Counters { hits: self.recent.hits(), ..self.counters }
     }
 
     /// Bytes allocated at this moment.
@@ -182,7 +184,7 @@ impl<K, V> Shard<K, V> {
         let (order, entries) = self.slab.bytes();
         Memory {
             entries,
-            order,
+            order: order + self.journal.bytes(),
             index: self.index.bytes(),
             deadlines: self.deadlines.bytes(),
             other: self.weights.bytes() + self.decide.bytes(),
@@ -203,10 +205,28 @@ impl<K, V> Shard<K, V> {
         Some((slot, found?))
     }
 
+    /// The least recently used entry. One that is marked was used since: then the order is brought up to date.
+    #[inline]
+    fn oldest(&mut self) -> Option<Slot> {
+        let slot = self.slab.oldest()?;
+        if !self.slab.is_waiting(slot) {
+            return Some(slot);
+        }
+        self.apply_uses();
+        self.slab.oldest()
+    }
+
+    /// Brings the order up to date: no use waits any more.
+    #[cold]
+    #[inline(never)]
+    fn apply_uses(&mut self) {
+        self.recent.apply(&mut self.slab, &mut self.journal);
+    }
+
     /// Counts a hit on a live entry and notes its use.
     #[inline]
     fn record_hit(&mut self, slot: Slot, now: Nanos) {
-        self.promotions.hit(slot, &mut self.slab);
+        self.recent.hit(slot, &mut self.slab, &mut self.journal);
         self.deadlines.touch(slot, now);
     }
 
@@ -214,10 +234,12 @@ impl<K, V> Shard<K, V> {
     /// code.
     #[inline]
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
-        self.promotions.apply(&mut self.slab);
         self.index.grow_ahead(self.capacity_hint);
-        self.slab.reserve_one(self.capacity_hint);
+        if self.slab.reserve_one(self.capacity_hint) {
+            self.journal.reserve_for(self.slab.capacity());
+        }
         let slot = self.slab.insert(key, value);
+        self.recent.note_newest(slot, &mut self.slab, &mut self.journal);
         let capacity = self.slab.capacity();
         self.hint = self.index.insert(hash, slot, capacity);
         self.deadlines.start(slot, fixed, now, capacity);
@@ -230,7 +252,9 @@ impl<K, V> Shard<K, V> {
     /// Takes a live entry out, for whatever reason. Runs none of the caller's code.
     #[inline]
     fn take_out(&mut self, slot: Slot) -> Option<(Entry<K, V>, u32)> {
-        self.promotions.apply(&mut self.slab);
+        if self.slab.is_waiting(slot) {
+            self.apply_uses();
+        }
         let entry = self.slab.remove(slot)?;
         self.index.remove(slot);
         self.deadlines.cancel(slot);

@@ -36,8 +36,7 @@ impl<K, V> Shard<K, V> {
     /// handed back as [`RemovalCause::Expired`]. O(1), plus those.
     pub fn remove_lru(&mut self, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
         loop {
-            self.promotions.apply(&mut self.slab);
-            let slot = self.slab.oldest()?;
+            let slot = self.oldest()?;
             if let Some(entry) = self.remove_found(slot, now, removed) {
                 return Some(entry);
             }
@@ -70,8 +69,7 @@ impl<K, V> Shard<K, V> {
     /// assert_eq!(contents.into_iter().map(|removed| removed.key).collect::<Vec<_>>(), [1]);
     /// ```
     pub fn clear(&mut self) -> Contents<K, V> {
-        self.promotions.apply(&mut self.slab);
-        self.promotions.forget();
+        self.apply_uses();
         self.index = Index::new();
         self.deadlines = self.deadlines.emptied();
         self.decide.forget_slots();

@@ -1,6 +1,7 @@
 //! Asserts what must always be so. For tests, fuzzing, and the tests of other crates (feature
 //! `validate`).
 
+use alloc::vec::Vec;
 use core::iter::successors;
 
 use super::Shard;
@@ -24,9 +25,15 @@ impl<K, V> Shard<K, V> {
         }
         let weight: u64 = self.slots().map(|slot| u64::from(self.weights.get(slot))).sum();
         assert_eq!(weight, self.weight, "weights: the entries weigh {weight}, {} is counted", self.weight);
-        for &slot in self.promotions.waiting() {
+        let mut waiting: Vec<Slot> = self.recent.waiting(&self.journal).collect();
+        for &slot in &waiting {
             assert!(self.slab.is_live(slot), "promotions: {slot:?} waits but is not live");
+            assert!(self.slab.is_waiting(slot), "promotions: {slot:?} waits but is not marked");
         }
+        waiting.sort_unstable();
+        waiting.dedup();
+        let marked = self.slots().filter(|&slot| self.slab.is_waiting(slot)).count();
+        assert_eq!(marked, waiting.len(), "promotions: {marked} are marked, {} wait", waiting.len());
         self.decide.validate(self.slots());
         self.validate_counters();
     }
