@@ -42,7 +42,8 @@
 //! # What an entry costs
 //!
 //! Beside its key and value: 8 bytes of links (padded to the alignment of both), 4 of hash and some 6
-//! to 11 in the index. The uses that wait take four each, for at most as many as there are entries, and 4 KiB at most. A deadline costs 16 more, time-to-idle another 16, a weight other than one 4, and [deciding equality
+//! to 11 in the index. The uses that wait take eight more in small shards, and 8 KiB a shard at most. A deadline costs 16
+//! more, time-to-idle another 16, a weight other than one 4, and [deciding equality
 //! outside](Shard::find_by) 8; each only from the first entry that needs it. [`Shard::memory`]
 //! tells.
 //!

@@ -18,11 +18,13 @@ use crate::slot::Slot;
 
 /// Uses that wait on the line of the hits.
 const RECENT: usize = 8;
-/// Uses that wait in all, at most, in a shard of at most so many slots. The more, the more often an entry is hit before it is
-/// moved once: drawn alike from three hundred, a hit moves a third of an entry.
-const JOURNAL: usize = 1024;
-const JOURNAL_SERVES: usize = 8 * JOURNAL;
-/// The same in larger ones, where entries are rarely hit twice meanwhile, and moving one takes longer.
+/// Uses that wait in the journal for each slot, and how many at most. The more, the more often an entry is hit before it is
+/// moved once: where keys are thrown by dice and all slots in use, two hits for each slot move less than half an entry each.
+const JOURNAL_PER_SLOT: usize = 2;
+const JOURNAL: usize = 2048;
+/// How many there are in a shard of more slots than this, where entries are rarely hit twice meanwhile, and moving one takes
+/// longer.
+const MANY_SLOTS: usize = 8192;
 const JOURNAL_OF_MANY: usize = 256;
 
 /// How many turns before its own an entry's links are asked for, as uses are applied.
@@ -124,8 +126,8 @@ impl Journal {
     /// Makes room for the uses of a shard with memory for so many slots. To be called before the first of them is used, and
     /// not by a hit: it allocates.
     pub(crate) fn reserve_for(&mut self, slots: usize) {
-        let most = if slots <= JOURNAL_SERVES { JOURNAL } else { JOURNAL_OF_MANY };
-        let wanted = slots.clamp(RECENT, most);
+        let wanted =
+            if slots <= MANY_SLOTS { (slots * JOURNAL_PER_SLOT).clamp(RECENT, JOURNAL) } else { JOURNAL_OF_MANY };
         self.uses.reserve_exact(wanted.saturating_sub(self.uses.len()));
     }
 
@@ -237,7 +239,7 @@ mod tests {
         let bytes = room.journal.bytes();
         room.hit((0..30).cycle().take(1000));
         assert_eq!(room.journal.bytes(), bytes);
-        assert!(room.waiting().len() < 60);
+        assert!(room.waiting().len() <= JOURNAL_PER_SLOT * room.slab.capacity());
         assert_eq!(room.applied().last(), Some(&(999 % 30)));
     }
 
