@@ -7,6 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::slab::prefetch;
 use crate::slot::Slot;
 
 /// The same array with `len` items, the new ones as `fill` says. Boxed slices instead of vectors wherever all of them is
@@ -38,6 +39,14 @@ impl<T: Copy + PartialEq> Column<T> {
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> T {
         self.values.get(slot.index()).copied().unwrap_or(self.usual)
+    }
+
+    /// Starts loading the value of `slot`.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: Slot) {
+        if let Some(place) = self.values.get(slot.index()) {
+            prefetch(place);
+        }
     }
 
     /// Sets the value of `slot`; `capacity` is that of the slab, so that all arrays grow at the

@@ -63,6 +63,12 @@ impl Index {
         ShortHash(self.hashes.get(slot))
     }
 
+    /// Starts loading the hash of a slot.
+    #[inline]
+    pub(crate) fn prefetch_hash(&self, slot: Slot) {
+        self.hashes.prefetch(slot);
+    }
+
     /// The first slot under `hash` that `is_it` accepts. It may be asked about slots with other
     /// hashes, too.
     #[inline]

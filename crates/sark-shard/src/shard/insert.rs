@@ -89,9 +89,32 @@ impl<K, V> Shard<K, V> {
     where
         K: Eq,
     {
+        self.foresee_eviction();
         let hash = ShortHash::of(hash);
         let found = self.find(hash, &key).map(|(slot, _)| slot);
         self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
+    }
+
+    /// Starts loading what it takes to evict the least recently used entry, if one may have to leave for the next one: so that
+    /// this happens while the index is asked for that. What says where to look was loaded by
+    /// [`foresee_next_eviction`](Self::foresee_next_eviction).
+    #[inline]
+    fn foresee_eviction(&self) {
+        if self.slab.len() as u64 >= self.budget.entries
+            && let Some(slot) = self.slab.oldest()
+        {
+            self.hint.prefetch(u64::from(self.index.hash_of(slot).0));
+            self.slab.prefetch_neighbours(slot);
+        }
+    }
+
+    /// After an eviction: starts loading what says where the next one will look.
+    #[inline]
+    fn foresee_next_eviction(&self) {
+        if let Some(slot) = self.slab.oldest() {
+            self.index.prefetch_hash(slot);
+            self.deadlines.prefetch(slot);
+        }
     }
 
     /// Refuses a new entry: an older value of its key is forgotten ([`RemovalCause::Replaced`], or
@@ -225,6 +248,7 @@ impl<K, V> Shard<K, V> {
                 None => break,
             }
         }
+        self.foresee_next_eviction();
         Ok(())
     }
 
