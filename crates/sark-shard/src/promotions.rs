@@ -123,12 +123,15 @@ impl Journal {
         Self { uses: Vec::new() }
     }
 
-    /// Makes room for the uses of a shard with memory for so many slots. To be called before the first of them is used, and
-    /// not by a hit: it allocates.
-    pub(crate) fn reserve_for(&mut self, slots: usize) {
-        let wanted =
+    /// Takes the size that suits a shard with memory for so many slots. To be called before the first of them is used, while no
+    /// use waits, and not by a hit: it allocates.
+    pub(crate) fn resize_for(&mut self, slots: usize) {
+        debug_assert!(self.uses.is_empty(), "a journal with uses in it is resized");
+        let size =
             if slots <= MANY_SLOTS { (slots * JOURNAL_PER_SLOT).clamp(RECENT, JOURNAL) } else { JOURNAL_OF_MANY };
-        self.uses.reserve_exact(wanted.saturating_sub(self.uses.len()));
+        if self.uses.capacity() != size {
+            self.uses = Vec::with_capacity(size);
+        }
     }
 
     /// Whether a whole [`Recent`] can be added.
@@ -189,7 +192,7 @@ mod tests {
             for key in 0..entries {
                 slab.insert(key, ());
             }
-            journal.reserve_for(slab.capacity());
+            journal.resize_for(slab.capacity());
             Self { slab, recent: Recent::new(), journal }
         }
 
@@ -241,6 +244,17 @@ mod tests {
         assert_eq!(room.journal.bytes(), bytes);
         assert!(room.waiting().len() <= JOURNAL_PER_SLOT * room.slab.capacity());
         assert_eq!(room.applied().last(), Some(&(999 % 30)));
+    }
+
+    #[test]
+    fn a_journal_has_two_uses_for_each_of_few_slots_and_stays_small_for_many() {
+        let sizes = [0, 8, 365, 1024, 8192, 8193, 1 << 20].map(|slots| {
+            let mut journal = Journal::new();
+            journal.resize_for(100);
+            journal.resize_for(slots);
+            journal.bytes() / size_of::<Slot>()
+        });
+        assert_eq!(sizes, [8, 16, 730, 2048, 2048, 256, 256]);
     }
 
     #[test]

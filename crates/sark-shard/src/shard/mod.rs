@@ -236,7 +236,8 @@ impl<K, V> Shard<K, V> {
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
         self.index.grow_ahead(self.capacity_hint);
         if self.slab.reserve_one(self.capacity_hint) {
-            self.journal.reserve_for(self.slab.capacity());
+            self.apply_uses();
+            self.journal.resize_for(self.slab.capacity());
         }
         let slot = self.slab.insert(key, value);
         self.recent.note_newest(slot, &mut self.slab, &mut self.journal);

@@ -77,6 +77,37 @@ fn capacities_of_one_two_and_three_are_exact_lru() {
 }
 
 #[test]
+fn uses_wait_while_what_leaves_was_not_used_and_are_applied_when_it_was() {
+    let mut shard = shard(entries(100));
+    (0..100).for_each(|key| drop(put(&mut shard, key)));
+    (20..60).rev().for_each(|key| drop(get(&mut shard, key, 0)));
+    let waiting = |shard: &Shard<u64, u64>| shard.recent.waiting(&shard.journal).count();
+    for key in 100..120 {
+        assert_eq!(causes(&put(&mut shard, key)), [(key - 100, RemovalCause::Size)]);
+    }
+    assert_eq!(waiting(&shard), 60, "the hits, and what came after them");
+    assert_eq!(causes(&put(&mut shard, 120)), [(60, RemovalCause::Size)], "20 was used and 60 was not");
+    assert_eq!(waiting(&shard), 0);
+    assert_eq!(keys(&mut shard), (61..100).chain((20..60).rev()).chain(100..121).collect::<Vec<_>>());
+}
+
+#[test]
+fn removing_what_was_used_applies_the_uses_and_removing_another_does_not() {
+    let mut shard = shard(entries(10));
+    (0..5).for_each(|key| drop(put(&mut shard, key)));
+    for key in [0, 2, 1, 2] {
+        get(&mut shard, key, 0);
+    }
+    shard.remove(hash(3), &3, Nanos(0), &mut Out::new());
+    shard.validate();
+    assert_eq!(shard.recent.waiting(&shard.journal).count(), 4);
+    shard.remove(hash(1), &1, Nanos(0), &mut Out::new());
+    shard.validate();
+    assert_eq!(shard.recent.waiting(&shard.journal).count(), 0);
+    assert_eq!(keys(&mut shard), [4, 0, 2]);
+}
+
+#[test]
 fn a_hit_saves_an_entry_however_many_hits_wait() {
     for hits in 1..40 {
         let mut shard = shard(entries(50));
