@@ -80,7 +80,9 @@ fn capacities_of_one_two_and_three_are_exact_lru() {
 fn uses_wait_while_what_leaves_was_not_used_and_are_applied_when_it_was() {
     let mut shard = shard(entries(100));
     (0..100).for_each(|key| drop(put(&mut shard, key)));
-    (20..60).rev().for_each(|key| drop(get(&mut shard, key, 0)));
+    for key in (20..60).rev() {
+        get(&mut shard, key, 0);
+    }
     let waiting = |shard: &Shard<u64, u64>| shard.recent.waiting(&shard.journal).count();
     for key in 100..120 {
         assert_eq!(causes(&put(&mut shard, key)), [(key - 100, RemovalCause::Size)]);
