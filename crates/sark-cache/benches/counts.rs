@@ -34,9 +34,9 @@ const PATHS: [(&str, fn(), u64); 6] = [
     ("hit", hit, 225),
     ("hit-with-deadline", hit_with_deadline, 252),
     ("miss", miss, 133),
-    ("insert-that-evicts", insert_that_evicts, 855),
+    ("insert-that-evicts", insert_that_evicts, 873),
     ("key-of-a-batch", key_of_a_batch, 284),
-    ("bare-shard-hit", bare_shard_hit, 167),
+    ("bare-shard-hit", bare_shard_hit, 182),
 ];
 
 fn main() -> ExitCode {

@@ -37,6 +37,7 @@ impl Account {
     }
 
     /// Takes up to `wanted`. Relaxed: the number is all there is to agree on; no other memory depends on it.
+    #[inline]
     fn take(&self, wanted: u64) -> u64 {
         if wanted == 0 {
             return 0;
@@ -123,6 +124,7 @@ impl Ledger {
 }
 
 impl Pool for &Ledger {
+    #[inline]
     fn take(&mut self, wanted: Room) -> Room {
         Room {
             entries: self.entries.take(wanted.entries),

@@ -189,21 +189,14 @@ impl<P: Payload> List<P> {
         self.nodes.get(slot.index() + 1).is_some_and(|node| node.link.is_waiting())
     }
 
-    /// Takes the mark off a live slot, and says whether there was one.
+    /// Takes the mark off a live slot and moves it next to `newer`, the one used after it, or to the newest end.
     #[inline]
-    pub(crate) fn unmark(&mut self, slot: Slot) -> bool {
+    pub(crate) fn settle(&mut self, newer: Option<Slot>, slot: Slot) {
         debug_assert!(self.is_live(slot), "{slot:?} waits but is not live");
-        let link = self.link(position(slot));
-        let waiting = link.is_waiting();
-        link.prev &= !WAITING;
-        waiting
-    }
-
-    /// Moves a live slot next to `newer`, the one used after it, or to the newest end.
-    #[inline]
-    pub(crate) fn move_behind(&mut self, newer: Option<Slot>, slot: Slot) {
         let (at, newer) = (position(slot), newer.map_or(SENTINEL, position));
-        if self.link(newer).next != at {
+        if self.link(newer).next == at {
+            self.link(at).prev = newer;
+        } else {
             self.unlink(at);
             self.link_behind(newer, at);
         }
@@ -331,10 +324,12 @@ mod tests {
         for slot in [slots[0], slots[2], slots[2]] {
             list.mark_waiting(slot, &mut 0);
         }
-        assert!(list.unmark(slots[2]) && !list.unmark(slots[2]) && list.is_waiting(slots[0]));
-        list.move_behind(None, slots[2]);
-        list.move_behind(Some(slots[2]), slots[0]);
-        list.move_behind(Some(slots[2]), slots[0]);
+        list.settle(None, slots[2]);
+        assert!(!list.is_waiting(slots[2]) && list.is_waiting(slots[0]));
+        for _ in 0..2 {
+            list.settle(Some(slots[2]), slots[0]);
+            assert!(!list.is_waiting(slots[0]));
+        }
         assert_eq!(order(&list), [1, 3, 0, 2]);
         list.validate();
     }

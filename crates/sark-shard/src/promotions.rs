@@ -2,15 +2,17 @@
 //!
 //! A hit only appends its slot to a list of uses and marks it. The order of entries matters to nobody but those who
 //! evict or look at it, and then only for marked entries: so the uses are applied when the entry that would have to leave is
-//! marked, when somebody wants to see the order, when a marked entry is removed, or when the list is full. Applied newest
-//! first, the last use of an entry is the one that counts and all older ones are skipped: however often an entry was hit
-//! meanwhile, it is moved once. The order is exact LRU to anyone who looks.
+//! marked, when a marked entry is removed, or when somebody wants to see the order. The last use of an entry is the one that
+//! counts, so when the list is full, all older ones are struck out; only if that doesn't help is it applied. However often an
+//! entry was hit meanwhile, it is moved once, and the order is exact LRU to anyone who looks.
 //!
 //! The list of uses has two parts. [`Recent`] comes first in the shard, sized so that it shares one cache line with 16 bytes
 //! of the caller's: as a rule a hit writes that line alone. When it is full it is spilled to the [`Journal`].
 //!
 //! Everything in either is live and marked, and everything marked is in one of them. The shard calls both.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::slab::Slab;
@@ -18,8 +20,7 @@ use crate::slot::Slot;
 
 /// Uses that wait on the line of the hits.
 const RECENT: usize = 8;
-/// Uses that wait in the journal for each slot, and how many at most. The more, the more often an entry is hit before it is
-/// moved once: where keys are thrown by dice and all slots in use, two hits for each slot move less than half an entry each.
+/// Uses that wait in the journal for each slot, and how many at most. With two, striking out always empties half of it.
 const JOURNAL_PER_SLOT: usize = 2;
 const JOURNAL: usize = 2048;
 /// How many there are in a shard of more slots than this, where entries are rarely hit twice meanwhile, and moving one takes
@@ -27,8 +28,9 @@ const JOURNAL: usize = 2048;
 const MANY_SLOTS: usize = 8192;
 const JOURNAL_OF_MANY: usize = 256;
 
-/// How many turns before its own an entry's links are asked for, as uses are applied.
-const AHEAD: usize = 8;
+/// How many turns before its own an entry's link is asked for, as uses are applied, and how many before it the links beside it.
+const LINK_AHEAD: usize = 12;
+const NEIGHBOURS_AHEAD: usize = 6;
 
 /// The newest uses, and the count of all hits ever.
 #[repr(C)]
@@ -46,6 +48,8 @@ const _: () = assert!(size_of::<Recent>() == 48);
 /// The uses before those, oldest first. There is room for a whole [`Recent`], always.
 pub(crate) struct Journal {
     uses: Vec<Slot>,
+    /// A bit for each slot, set only while uses are struck out.
+    seen: Box<[u64]>,
 }
 
 impl Recent {
@@ -88,7 +92,10 @@ impl Recent {
         journal.uses.extend_from_slice(&self.slots);
         self.len = 0;
         if !journal.has_room() {
-            journal.apply(slab);
+            journal.strike_out();
+            if journal.uses.len() > journal.uses.capacity() / 2 || !journal.has_room() {
+                journal.move_all(slab);
+            }
         }
     }
 
@@ -96,7 +103,8 @@ impl Recent {
     pub(crate) fn apply<K, V>(&mut self, slab: &mut Slab<K, V>, journal: &mut Journal) {
         journal.uses.extend_from_slice(self.slots());
         self.len = 0;
-        journal.apply(slab);
+        journal.strike_out();
+        journal.move_all(slab);
     }
 
     /// Hits ever.
@@ -119,8 +127,8 @@ impl Recent {
 }
 
 impl Journal {
-    pub(crate) const fn new() -> Self {
-        Self { uses: Vec::new() }
+    pub(crate) fn new() -> Self {
+        Self { uses: Vec::new(), seen: Box::new([]) }
     }
 
     /// Takes the size that suits a shard with memory for so many slots. To be called before the first of them is used, while no
@@ -132,6 +140,7 @@ impl Journal {
         if self.uses.capacity() != size {
             self.uses = Vec::with_capacity(size);
         }
+        self.seen = vec![0; slots.div_ceil(64)].into_boxed_slice();
     }
 
     /// Whether a whole [`Recent`] can be added.
@@ -140,39 +149,47 @@ impl Journal {
         self.uses.capacity() - self.uses.len() >= RECENT
     }
 
-    fn apply<K, V>(&mut self, slab: &mut Slab<K, V>) {
-        let first = self.keep_last_uses(slab);
-        let uses = &self.uses[first..];
+    /// Leaves the last use of each entry.
+    fn strike_out(&mut self) {
+        let uses = &mut self.uses[..];
+        let mut first = uses.len();
+        for turn in (0..uses.len()).rev() {
+            let slot = uses[turn];
+            let word = &mut self.seen[slot.index() / 64];
+            let bit = slot.index() % 64;
+            // Without a branch: whether there was a later use is nothing that a processor could guess.
+            uses[first - 1] = slot;
+            first -= usize::from(*word >> bit & 1 == 0);
+            *word |= 1 << bit;
+        }
+        let last = uses.len() - first;
+        uses.copy_within(first.., 0);
+        self.uses.truncate(last);
+        for slot in &self.uses {
+            self.seen[slot.index() / 64] = 0;
+        }
+    }
+
+    /// Moves the entries, of which each is here once, to where their uses belong, and takes their marks off.
+    fn move_all<K, V>(&mut self, slab: &mut Slab<K, V>) {
+        let uses = &self.uses[..];
         let mut newer = None;
         for (turn, &slot) in uses.iter().enumerate().rev() {
-            if let Some(&soon) = uses.get(turn.wrapping_sub(AHEAD)) {
+            if let Some(&soon) = uses.get(turn.wrapping_sub(LINK_AHEAD)) {
+                slab.prefetch_link(soon);
+            }
+            if let Some(&soon) = uses.get(turn.wrapping_sub(NEIGHBOURS_AHEAD)) {
                 slab.prefetch_neighbours(soon);
             }
-            slab.move_behind(newer, slot);
+            slab.settle(newer, slot);
             newer = Some(slot);
         }
         self.uses.clear();
     }
 
-    /// Leaves the last use of each entry, which takes the marks off, in the order of the uses, from a place on that it returns.
-    fn keep_last_uses<K, V>(&mut self, slab: &mut Slab<K, V>) -> usize {
-        let uses = &mut self.uses[..];
-        let mut first = uses.len();
-        for turn in (0..uses.len()).rev() {
-            if let Some(&soon) = uses.get(turn.wrapping_sub(AHEAD)) {
-                slab.prefetch_link(soon);
-            }
-            // Without a branch: whether there was an earlier use is nothing that a processor could guess.
-            let slot = uses[turn];
-            uses[first - 1] = slot;
-            first -= usize::from(slab.unmark(slot));
-        }
-        first
-    }
-
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
-        self.uses.capacity() * size_of::<Slot>()
+        self.uses.capacity() * size_of::<Slot>() + size_of_val(&*self.seen)
     }
 }
 
@@ -237,13 +254,25 @@ mod tests {
     }
 
     #[test]
-    fn a_full_journal_applies_itself_and_never_grows() {
+    fn a_full_journal_strikes_out_older_uses_and_moves_nothing() {
         let mut room = Room::with_entries(30);
-        let bytes = room.journal.bytes();
-        room.hit((0..30).cycle().take(1000));
-        assert_eq!(room.journal.bytes(), bytes);
+        let (bytes, order) = (room.journal.bytes(), room.order());
+        room.hit((0..20).cycle().take(1000));
+        assert_eq!((room.journal.bytes(), room.order()), (bytes, order));
         assert!(room.waiting().len() <= JOURNAL_PER_SLOT * room.slab.capacity());
-        assert_eq!(room.applied().last(), Some(&(999 % 30)));
+        assert_eq!(room.applied(), (20..30).chain(0..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_journal_that_is_full_of_last_uses_is_applied() {
+        let mut room = Room::with_entries(10_000);
+        let hits = JOURNAL_OF_MANY as u32;
+        room.hit(0..hits);
+        assert_eq!(room.order().last(), Some(&(hits - 1)));
+        assert!(room.waiting().is_empty());
+        room.hit((0..2).cycle().take(1000));
+        assert!(!room.waiting().is_empty());
+        assert_eq!(room.applied()[10_000 - 3..], [hits - 1, 0, 1]);
     }
 
     #[test]
@@ -252,7 +281,7 @@ mod tests {
             let mut journal = Journal::new();
             journal.resize_for(100);
             journal.resize_for(slots);
-            journal.bytes() / size_of::<Slot>()
+            journal.uses.capacity()
         });
         assert_eq!(sizes, [8, 16, 730, 2048, 2048, 256, 256]);
     }

@@ -124,16 +124,10 @@ impl<K, V> Slab<K, V> {
         self.list.is_waiting(slot)
     }
 
-    /// Takes the mark off a live slot, and says whether there was one.
+    /// Takes the mark off a live slot and moves it next to `newer`, the one used after it, or to the newest end.
     #[inline]
-    pub(crate) fn unmark(&mut self, slot: Slot) -> bool {
-        self.list.unmark(slot)
-    }
-
-    /// Moves a live slot next to `newer`, the one used after it, or to the newest end.
-    #[inline]
-    pub(crate) fn move_behind(&mut self, newer: Option<Slot>, slot: Slot) {
-        self.list.move_behind(newer, slot);
+    pub(crate) fn settle(&mut self, newer: Option<Slot>, slot: Slot) {
+        self.list.settle(newer, slot);
     }
 
     /// The least recently used slot.

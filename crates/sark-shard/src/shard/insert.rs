@@ -209,11 +209,18 @@ impl<K, V> Shard<K, V> {
             Some(slot) => Room { entries: 1, weight: u64::from(self.weights.get(slot)) },
             None => Room::NONE,
         };
-        // Everything else, and the new entry.
-        if self.used().saturating_sub(old).saturating_add(new).fits_in(self.limit()) {
+        if self.used_with(new, old).fits_in(self.limit()) {
             return Ok(());
         }
         self.make_room_for(replaced, new, old, pool, removed)
+    }
+
+    /// What everything else and the new entry would use. No sum overflows: there are less than 2^31 entries, of weights below
+    /// 2^32.
+    #[inline]
+    fn used_with(&self, new: Room, old: Room) -> Room {
+        let used = self.used();
+        Room { entries: used.entries - old.entries + new.entries, weight: used.weight - old.weight + new.weight }
     }
 
     #[inline(never)]
@@ -227,22 +234,22 @@ impl<K, V> Shard<K, V> {
     ) -> Result<(), Room> {
         // A budget that was lowered below what is used is not won back here: only what this entry
         // adds is asked for.
-        let excess = self.used().saturating_sub(old).saturating_add(new).saturating_sub(self.limit());
+        let excess = self.used_with(new, old).saturating_sub(self.limit());
         let wanted = excess.min(new.saturating_sub(old));
         if !wanted.is_none() {
             let given = pool.take(wanted);
             self.budget = self.budget.saturating_add(given);
         }
-        let missing = new.saturating_sub(self.limit());
-        if !missing.is_none() {
-            return Err(missing);
+        let limit = self.limit();
+        if !new.fits_in(limit) {
+            return Err(new.saturating_sub(limit));
         }
         // The entry to be replaced is about to be the most recently used; so it is the last to be
         // evicted, and never is, since without all others there is room enough.
         if let Some(slot) = replaced {
             self.recent.note(slot, &mut self.slab, &mut self.journal);
         }
-        while !self.used().saturating_sub(old).saturating_add(new).fits_in(self.limit()) {
+        while !self.used_with(new, old).fits_in(limit) {
             match self.oldest() {
                 Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
                 None => break,
