@@ -7,6 +7,7 @@ use equivalent::Equivalent;
 use super::{Contents, Shard};
 use crate::column::Column;
 use crate::index::{Index, ShortHash};
+use crate::promotions::Journal;
 use crate::removed::{RemovalCause, Removals};
 use crate::slab::Slab;
 use crate::slot::Slot;
@@ -70,6 +71,7 @@ impl<K, V> Shard<K, V> {
     /// ```
     pub fn clear(&mut self) -> Contents<K, V> {
         self.apply_uses();
+        self.journal = Journal::new();
         self.index = Index::new();
         self.deadlines = self.deadlines.emptied();
         self.decide.forget_slots();

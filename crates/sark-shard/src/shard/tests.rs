@@ -331,6 +331,7 @@ fn clearing_hands_everything_over_and_leaves_a_shard_that_works() {
     let contents = shard.clear();
     shard.validate();
     assert_eq!((shard.used(), shard.has_deadlines(), contents.weight()), (Room::NONE, false, 45));
+    assert_eq!(shard.memory().total(), 0);
     let out: Vec<_> = contents.map(|removed| (removed.key, removed.weight)).collect();
     assert_eq!(out, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (0, 0)]);
     put(&mut shard, 1);
