@@ -141,6 +141,7 @@ fn wait_for_threads_to_end() {
 
 /// The bytes of a key and a value, and of what they point to.
 fn own_bytes<K, V>(make: Make<K, V>) -> i64 {
+    wait_for_threads_to_end();
     let count = Count::begin();
     let entry = make(0);
     let pointed_to = count.bytes();
