@@ -173,13 +173,14 @@ impl<P: Payload> List<P> {
     /// Marks a live slot: a use of it waits to be applied.
     ///
     /// Written only once, so that lines that other processors read stay with them; and without a branch, since whether an entry
-    /// was used lately is nothing that a processor could guess: what is not to be written goes to `elsewhere`.
+    /// was used lately is nothing that a processor could guess: what is not to be written goes elsewhere.
     #[inline]
-    pub(crate) fn mark_waiting(&mut self, slot: Slot, elsewhere: &mut u32) {
+    pub(crate) fn mark_waiting(&mut self, slot: Slot) {
         debug_assert!(self.is_live(slot), "{slot:?} is used but not live");
         let link = self.link(position(slot));
         let marked = link.prev | WAITING;
-        let place = if link.is_waiting() { elsewhere } else { &mut link.prev };
+        let mut elsewhere = 0;
+        let place = if link.is_waiting() { &mut elsewhere } else { &mut link.prev };
         *place = marked;
     }
 
@@ -194,7 +195,8 @@ impl<P: Payload> List<P> {
     pub(crate) fn settle(&mut self, newer: Option<Slot>, slot: Slot) {
         debug_assert!(self.is_live(slot), "{slot:?} waits but is not live");
         let (at, newer) = (position(slot), newer.map_or(SENTINEL, position));
-        if self.link(newer).next == at {
+        // Both ways, since a free slot's link may lead anywhere: it must not become live by this.
+        if self.link(newer).next == at && self.link(at).newer() == newer {
             self.link(at).prev = newer;
         } else {
             self.unlink(at);
@@ -322,7 +324,7 @@ mod tests {
         let slots: Vec<Slot> = (0..4).map(|_| list.occupy(())).collect();
         assert_eq!(order(&list), [0, 1, 2, 3]);
         for slot in [slots[0], slots[2], slots[2]] {
-            list.mark_waiting(slot, &mut 0);
+            list.mark_waiting(slot);
         }
         list.settle(None, slots[2]);
         assert!(!list.is_waiting(slots[2]) && list.is_waiting(slots[0]));
@@ -338,7 +340,7 @@ mod tests {
     fn a_mark_stays_while_neighbours_come_and_go() {
         let mut list = List::new();
         let slots: Vec<Slot> = (0..3).map(|_| list.occupy(())).collect();
-        list.mark_waiting(slots[1], &mut 0);
+        list.mark_waiting(slots[1]);
         list.release(slots[2]);
         list.release(slots[0]);
         list.occupy(());

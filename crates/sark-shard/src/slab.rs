@@ -114,8 +114,8 @@ impl<K, V> Slab<K, V> {
 
     /// Marks a live slot: a use of it waits to be applied. See [`List::mark_waiting`].
     #[inline]
-    pub(crate) fn mark_waiting(&mut self, slot: Slot, elsewhere: &mut u32) {
-        self.list.mark_waiting(slot, elsewhere);
+    pub(crate) fn mark_waiting(&mut self, slot: Slot) {
+        self.list.mark_waiting(slot);
     }
 
     /// Whether a live slot is marked.

@@ -209,7 +209,7 @@ impl<K, V> Shard<K, V> {
     #[inline]
     fn oldest(&mut self) -> Option<Slot> {
         let slot = self.slab.oldest()?;
-        if !self.slab.is_waiting(slot) {
+        if !self.recent.is_waiting(slot, &self.slab) {
             return Some(slot);
         }
         self.apply_uses();
@@ -237,7 +237,7 @@ impl<K, V> Shard<K, V> {
         self.index.grow_ahead(self.capacity_hint);
         if self.slab.reserve_one(self.capacity_hint) {
             self.apply_uses();
-            self.journal.resize_for(self.slab.capacity());
+            self.recent.suit(self.slab.capacity(), &mut self.journal);
         }
         let slot = self.slab.insert(key, value);
         self.recent.note_newest(slot, &mut self.slab, &mut self.journal);
@@ -253,7 +253,7 @@ impl<K, V> Shard<K, V> {
     /// Takes a live entry out, for whatever reason. Runs none of the caller's code.
     #[inline]
     fn take_out(&mut self, slot: Slot) -> Option<(Entry<K, V>, u32)> {
-        if self.slab.is_waiting(slot) {
+        if self.recent.is_waiting(slot, &self.slab) {
             self.apply_uses();
         }
         let entry = self.slab.remove(slot)?;

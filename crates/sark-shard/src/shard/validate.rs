@@ -25,15 +25,18 @@ impl<K, V> Shard<K, V> {
         }
         let weight: u64 = self.slots().map(|slot| u64::from(self.weights.get(slot))).sum();
         assert_eq!(weight, self.weight, "weights: the entries weigh {weight}, {} is counted", self.weight);
-        let mut waiting: Vec<Slot> = self.recent.waiting(&self.journal).collect();
-        for &slot in &waiting {
+        for slot in self.recent.waiting(&self.journal) {
             assert!(self.slab.is_live(slot), "promotions: {slot:?} waits but is not live");
-            assert!(self.slab.is_waiting(slot), "promotions: {slot:?} waits but is not marked");
         }
-        waiting.sort_unstable();
-        waiting.dedup();
-        let marked = self.slots().filter(|&slot| self.slab.is_waiting(slot)).count();
-        assert_eq!(marked, waiting.len(), "promotions: {marked} are marked, {} wait", waiting.len());
+        self.recent.validate(&self.journal, self.slab.capacity());
+        let mut in_journal: Vec<Slot> = self.journal.uses().to_vec();
+        in_journal.sort_unstable();
+        in_journal.dedup();
+        let marked: Vec<Slot> = (0..self.slab.slots() as u32)
+            .map(Slot)
+            .filter(|&slot| self.slab.is_live(slot) && self.slab.is_waiting(slot))
+            .collect();
+        assert_eq!(marked, in_journal, "promotions: what is marked, and what is in the journal");
         self.decide.validate(self.slots());
         self.validate_counters();
     }
