@@ -42,7 +42,7 @@
 //! # What an entry costs
 //!
 //! Beside its key and value: 8 bytes of links (padded to the alignment of both), 4 of hash and some 6
-//! to 11 in the index. The uses that wait take eight more in small shards, and 8 KiB a shard at most. A deadline costs 16
+//! to 11 in the index. Uses that wait take eight more in shards of up to 8,192 slots, and 9 KiB a shard at most. A deadline costs 16
 //! more, time-to-idle another 16, a weight other than one 4, and [deciding equality
 //! outside](Shard::find_by) 8; each only from the first entry that needs it. [`Shard::memory`]
 //! tells.

@@ -95,7 +95,7 @@ impl<K, V> Shard<K, V> {
         self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
     }
 
-    /// Starts loading what it takes to evict the least recently used entry, if one may have to leave for the next one: so that
+    /// Starts loading what it takes to evict the least recently used entry, if the bound on entries is reached: so that
     /// this happens while the index is asked for that. What says where to look was loaded by
     /// [`foresee_next_eviction`](Self::foresee_next_eviction).
     #[inline]

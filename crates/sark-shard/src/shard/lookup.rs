@@ -1,7 +1,7 @@
 //! Looking up: `get`, many at a time, without a trace, and in place.
 //!
-//! A hit writes the newest uses, and the mark of an entry that had none lately; once in eight, the journal (see
-//! `promotions`). It never allocates; only an entry found dead changes the shard.
+//! A hit writes the newest uses, and once in nine, the journal or the order (see `promotions`). It never allocates; only an
+//! entry found dead changes what is in the shard.
 
 use equivalent::Equivalent;
 

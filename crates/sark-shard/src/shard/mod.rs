@@ -96,14 +96,14 @@ impl Memory {
 ///
 /// The fields that a hit touches come first, starting with the 48 bytes that it writes: put 16
 /// bytes before a shard on a cache line, and a hit writes that line alone (and, under time-to-idle,
-/// the time of access).
+/// the time of access). Every ninth hit carries what was written there over into a journal, or moves entries.
 #[repr(C)]
 pub struct Shard<K, V> {
     recent: Recent,
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
-    // From here on, what hits don't touch.
+    // From here on, what hits don't touch, but for every ninth.
     journal: Journal,
     weights: Column<u32>,
     weight: u64,

@@ -58,7 +58,8 @@ impl<K, V> Shard<K, V> {
     /// Takes everything out at once, dead or alive, and hands it over. Budget, rules and counters
     /// stay; memory goes with the contents.
     ///
-    /// O(1): the entries are not touched, only counted ([`RemovalCause::Explicit`]).
+    /// O(1), but for uses that wait, two thousand at most, which are applied first: the entries are not touched, only counted
+    /// ([`RemovalCause::Explicit`]).
     ///
     /// ```
     /// # use sark_shard::*;
