@@ -361,6 +361,17 @@ mod tests {
     }
 
     #[test]
+    #[should_panic]
+    fn a_free_slot_is_not_made_live_by_being_settled() {
+        let mut list = List::new();
+        let slots: Vec<Slot> = (0..3).map(|_| list.occupy(())).collect();
+        list.release(slots[1]);
+        list.release(slots[0]);
+        // The free slots' links lead from the one to the other.
+        list.settle(Some(slots[0]), slots[1]);
+    }
+
+    #[test]
     fn a_free_slot_is_not_released_again() {
         let mut list = List::new();
         let slot = list.occupy(());
