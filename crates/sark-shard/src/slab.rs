@@ -1,13 +1,15 @@
-//! Where keys and values are: entries in the order of use, and the only `unsafe` of this crate.
+//! Where keys and values are, and when each was last used; and the only `unsafe` of this crate.
 //!
 //! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised
-//! exactly while the list says that the slot is live.* The list is private here; it takes entries
-//! initialised, gives them to look at while their slot is live, and gives them back as it frees the
+//! exactly while the nodes say that the slot is live.* The nodes are private here; they take entries
+//! initialised, give them to look at while their slot is live, and give them back as they free the
 //! slot. The slab never compares keys and never drops an entry before its own end.
 
+use alloc::vec::Vec;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
-use crate::list::{List, Payload};
+use crate::nodes::{Nodes, Payload, Use};
 use crate::slot::Slot;
 
 /// A key with its value.
@@ -24,10 +26,10 @@ impl<K, V> Payload for MaybeUninit<Entry<K, V>> {
     }
 }
 
-/// Entries by slot, and the order in which they were used.
+/// Entries by slot, and when they were used.
 #[repr(transparent)]
 pub(crate) struct Slab<K, V> {
-    list: List<MaybeUninit<Entry<K, V>>>,
+    nodes: Nodes<MaybeUninit<Entry<K, V>>>,
 }
 
 /// The next capacity of arrays that are full at `current`: doubling up to `hint`, then an eighth
@@ -46,134 +48,126 @@ fn next_capacity(current: usize, hint: usize) -> usize {
 
 impl<K, V> Slab<K, V> {
     pub(crate) fn new() -> Self {
-        Self { list: List::new() }
+        Self { nodes: Nodes::new() }
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.list.len()
+        self.nodes.len()
     }
 
     /// Slots that there is memory for.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
-        self.list.capacity()
+        self.nodes.capacity()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Slots that have ever been live.
-    #[cfg(any(test, fuzzing, feature = "validate"))]
+    #[inline]
     pub(crate) fn slots(&self) -> usize {
-        self.list.slots()
+        self.nodes.slots()
     }
 
     #[inline]
     pub(crate) fn is_live(&self, slot: Slot) -> bool {
-        self.list.is_live(slot)
+        self.nodes.is_live(slot)
     }
 
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<&Entry<K, V>> {
         // SAFETY: the slot is live, so its entry is initialised.
-        self.list.payload(slot).map(|entry| unsafe { entry.assume_init_ref() })
+        self.nodes.payload(slot).map(|entry| unsafe { entry.assume_init_ref() })
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry<K, V>> {
         // SAFETY: the slot is live, so its entry is initialised.
-        self.list.payload_mut(slot).map(|entry| unsafe { entry.assume_init_mut() })
+        self.nodes.payload_mut(slot).map(|entry| unsafe { entry.assume_init_mut() })
     }
 
-    /// Makes sure that one more entry can be inserted without allocating, and says whether the capacity changed; `hint` is
-    /// the expected number of entries.
+    /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected number of entries.
     #[inline]
-    pub(crate) fn reserve_one(&mut self, hint: usize) -> bool {
-        let full = !self.list.has_vacancy();
-        if full {
+    pub(crate) fn reserve_one(&mut self, hint: usize) {
+        if !self.nodes.has_vacancy() {
             self.grow(hint);
         }
-        full
     }
 
     #[cold]
     fn grow(&mut self, hint: usize) {
-        self.list.reserve_to(next_capacity(self.list.capacity(), hint));
+        self.nodes.reserve_to(next_capacity(self.nodes.capacity(), hint));
     }
 
-    /// Stores an entry as the most recently used.
+    /// Stores an entry, which is its first use.
     #[inline]
-    pub(crate) fn insert(&mut self, key: K, value: V) -> Slot {
-        self.list.occupy(MaybeUninit::new(Entry { key, value }))
+    pub(crate) fn insert(&mut self, key: K, value: V, first_use: Use) -> Slot {
+        self.nodes.occupy(MaybeUninit::new(Entry { key, value }), first_use)
     }
 
     /// Takes the entry out; the slot is free then.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entry<K, V>> {
         // SAFETY: the slot was live, so its entry was initialised; the list has forgotten it.
-        self.list.release(slot).map(|entry| unsafe { entry.assume_init() })
+        self.nodes.release(slot).map(|entry| unsafe { entry.assume_init() })
     }
 
-    /// Marks a live slot: a use of it waits to be applied. See [`List::mark_waiting`].
+    /// Notes a use of a live slot, later than all before.
     #[inline]
-    pub(crate) fn mark_waiting(&mut self, slot: Slot) {
-        self.list.mark_waiting(slot);
+    pub(crate) fn touch(&mut self, slot: Slot, number: Use) {
+        self.nodes.touch(slot, number);
     }
 
-    /// Whether a live slot is marked.
+    /// The last use of a live slot.
     #[inline]
-    pub(crate) fn is_waiting(&self, slot: Slot) -> bool {
-        self.list.is_waiting(slot)
+    pub(crate) fn last_use(&self, slot: Slot) -> Option<Use> {
+        self.nodes.last_use(slot)
     }
 
-    /// Takes the mark off a live slot and moves it next to `newer`, the one used after it, or to the newest end.
+    /// Those among some slots that are live and were last used from one use on but not from another on, with their last uses.
     #[inline]
-    pub(crate) fn settle(&mut self, newer: Option<Slot>, slot: Slot) {
-        self.list.settle(newer, slot);
+    pub(crate) fn used_from(
+        &self,
+        from: Use,
+        until: Use,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = (Use, Slot)> + '_ {
+        self.nodes.used_from(from, until, slots)
     }
 
-    /// The least recently used slot.
-    #[inline]
-    pub(crate) fn oldest(&self) -> Option<Slot> {
-        self.list.oldest()
+    /// All live slots, in the order of memory, with their last uses.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = (Use, Slot)> + '_ {
+        self.used_from(0, Use::MAX, 0..self.slots())
     }
 
-    /// The slot used next after this live one.
-    #[inline]
-    pub(crate) fn newer(&self, slot: Slot) -> Option<Slot> {
-        self.list.newer(slot)
+    /// All live slots, least recently used first. O(n log n) for n entries.
+    pub(crate) fn in_order(&self) -> Vec<Slot> {
+        let mut uses: Vec<(Use, Slot)> = self.uses().collect();
+        uses.sort_unstable();
+        uses.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// Starts loading what a hit on `slot` will touch. Of an entry of many lines, the first and the last.
     #[inline]
     pub(crate) fn prefetch(&self, slot: Slot) {
-        let (begin, end) = self.list.addresses(slot);
+        let (begin, end) = self.nodes.addresses(slot);
         prefetch_address(begin);
         prefetch_address(end);
     }
 
-    /// Starts loading the link of `slot`.
-    #[inline]
-    pub(crate) fn prefetch_link(&self, slot: Slot) {
-        prefetch_address(self.list.addresses(slot).0);
-    }
-
-    /// Starts loading the links beside that of a live slot.
-    #[inline]
-    pub(crate) fn prefetch_neighbours(&self, slot: Slot) {
-        if let Some((newer, older)) = self.list.neighbours(slot) {
-            prefetch_address(newer);
-            prefetch_address(older);
-        }
-    }
-
     /// Bytes allocated beside the entries themselves, and for the entries.
     pub(crate) fn bytes(&self) -> (usize, usize) {
-        self.list.bytes()
+        self.nodes.bytes()
     }
 
-    /// Asserts the list's invariants, and with them which entries are initialised.
+    /// Asserts the nodes' invariants, and with them which entries are initialised.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
-        self.list.validate();
+        self.nodes.validate();
     }
 }
 
@@ -185,7 +179,7 @@ impl<K, V> Drop for Slab<K, V> {
 
         impl<K, V> Rest<'_, K, V> {
             fn drop_all(&mut self) {
-                while (self.1 as usize) < self.0.list.slots() {
+                while (self.1 as usize) < self.0.nodes.slots() {
                     let slot = Slot(self.1);
                     self.1 += 1;
                     drop(self.0.remove(slot));
@@ -241,7 +235,7 @@ mod tests {
     fn what_goes_in_comes_out_once() {
         let mut slab = Slab::new();
         slab.reserve_one(0);
-        let slot = slab.insert("key", 7);
+        let slot = slab.insert("key", 7, 1);
         assert_eq!(slab.get(slot).map(|entry| (entry.key, entry.value)), Some(("key", 7)));
         assert_eq!(slab.remove(slot).map(|entry| entry.value), Some(7));
         assert!(slab.get(slot).is_none() && slab.get_mut(slot).is_none() && slab.remove(slot).is_none());
@@ -258,7 +252,7 @@ mod tests {
     fn the_slab_drops_what_is_left_in_it_and_nothing_else() {
         let witness = Rc::new(());
         let mut slab = Slab::new();
-        let slots: Vec<Slot> = (0..10).map(|key| slab.insert(key, Rc::clone(&witness))).collect();
+        let slots: Vec<Slot> = (0..10).map(|key| slab.insert(key, Rc::clone(&witness), key)).collect();
         let out = slab.remove(slots[4]);
         assert_eq!(Rc::strong_count(&witness), 11);
         drop(slab);
@@ -281,7 +275,7 @@ mod tests {
         let witness = Rc::new(());
         let mut slab = Slab::new();
         for key in 0..10 {
-            slab.insert(key, Bomb { _witness: Rc::clone(&witness), armed: key == 3 });
+            slab.insert(key, Bomb { _witness: Rc::clone(&witness), armed: key == 3 }, key);
         }
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(slab)));
         assert!(outcome.is_err());

@@ -112,7 +112,7 @@ impl Store {
         // SAFETY: called by the traversal alone.
         unsafe { self.flights.inspect(visit_flights)? };
         let visit_all = |shard: &mut ObjectShard| {
-            shard.iter().try_for_each(|entry| {
+            shard.entries().try_for_each(|entry| {
                 entry.key.object.visit(visit)?;
                 entry.value.visit(visit)
             })

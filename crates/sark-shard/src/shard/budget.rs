@@ -48,7 +48,7 @@ impl<K, V> Shard<K, V> {
     pub fn evict(&mut self, wanted: Room, removed: &mut impl Removals<K, V>) -> Room {
         let before = self.used();
         while !wanted.fits_in(before.saturating_sub(self.used())) {
-            match self.oldest() {
+            match self.take_eldest() {
                 Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
                 None => break,
             }
@@ -76,7 +76,7 @@ impl<K, V> Shard<K, V> {
             if self.used().fits_in(self.budget) {
                 return true;
             }
-            match self.oldest() {
+            match self.take_eldest() {
                 Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
                 None => break,
             }

@@ -1,12 +1,14 @@
 //! What was in a shard: an owning thing to carry away and take apart, or drop, where that does no
 //! harm.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::iter::FusedIterator;
 
 use crate::column::Column;
 use crate::removed::{RemovalCause, Removed};
 use crate::slab::Slab;
+use crate::slot::Slot;
 
 /// The entries that [`Shard::clear`](super::Shard::clear) took out, least recently used first.
 ///
@@ -15,13 +17,15 @@ use crate::slab::Slab;
 #[must_use = "dropping it drops all entries"]
 pub struct Contents<K, V> {
     slab: Slab<K, V>,
+    /// Those that are left, most recently used first; not known before the first of them is asked for.
+    order: Vec<Slot>,
     weights: Column<u32>,
     weight: u64,
 }
 
 impl<K, V> Contents<K, V> {
     pub(super) const fn new(slab: Slab<K, V>, weights: Column<u32>, weight: u64) -> Self {
-        Self { slab, weights, weight }
+        Self { slab, order: Vec::new(), weights, weight }
     }
 
     /// Number of entries left.
@@ -43,12 +47,16 @@ impl<K, V> Contents<K, V> {
     }
 }
 
-/// Each as [`RemovalCause::Explicit`].
+/// Each as [`RemovalCause::Explicit`]. The first call puts the entries in order: O(n log n) for n of them.
 impl<K, V> Iterator for Contents<K, V> {
     type Item = Removed<K, V>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let slot = self.slab.oldest()?;
+        if self.order.is_empty() {
+            self.order = self.slab.in_order();
+            self.order.reverse();
+        }
+        let slot = self.order.pop()?;
         let entry = self.slab.remove(slot)?;
         let weight = self.weights.get(slot);
         self.weight -= u64::from(weight);

@@ -101,17 +101,16 @@ impl<K, V> Shard<K, V> {
     #[inline]
     fn foresee_eviction(&self) {
         if self.slab.len() as u64 >= self.budget.entries
-            && let Some(slot) = self.slab.oldest()
+            && let Some(slot) = self.eldest.peek()
         {
             self.hint.prefetch(u64::from(self.index.hash_of(slot).0));
-            self.slab.prefetch_neighbours(slot);
         }
     }
 
     /// After an eviction: starts loading what says where the next one will look.
     #[inline]
     fn foresee_next_eviction(&self) {
-        if let Some(slot) = self.slab.oldest() {
+        if let Some(slot) = self.eldest.peek() {
             self.index.prefetch_hash(slot);
             self.deadlines.prefetch(slot);
         }
@@ -182,7 +181,8 @@ impl<K, V> Shard<K, V> {
     /// caller's code.
     #[inline]
     pub(super) fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
-        self.recent.note(slot, &mut self.slab, &mut self.journal);
+        let number = self.other_use();
+        self.slab.touch(slot, number);
         let capacity = self.slab.capacity();
         let old = self.weights.get(slot);
         self.weights.set(slot, weight, capacity);
@@ -247,10 +247,11 @@ impl<K, V> Shard<K, V> {
         // The entry to be replaced is about to be the most recently used; so it is the last to be
         // evicted, and never is, since without all others there is room enough.
         if let Some(slot) = replaced {
-            self.recent.note(slot, &mut self.slab, &mut self.journal);
+            let number = self.other_use();
+            self.slab.touch(slot, number);
         }
         while !self.used_with(new, old).fits_in(limit) {
-            match self.oldest() {
+            match self.take_eldest() {
                 Some(slot) => self.hand_back(slot, RemovalCause::Size, removed),
                 None => break,
             }

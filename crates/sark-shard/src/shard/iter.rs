@@ -1,5 +1,6 @@
 //! Seeing entries without using them.
 
+use alloc::vec;
 use core::iter::FusedIterator;
 
 use super::Shard;
@@ -39,15 +40,15 @@ impl<K, V> Copy for EntryRef<'_, K, V> {}
 #[derive(Debug)]
 pub struct Iter<'a, K, V> {
     shard: &'a Shard<K, V>,
-    next: Option<Slot>,
-    left: usize,
+    order: vec::IntoIter<Slot>,
 }
 
 impl<K, V> Shard<K, V> {
     /// The entries, least recently used first, without leaving a trace.
     ///
     /// Those whose deadline has come are among them until somebody reclaims them: ask
-    /// [`EntryRef::is_dead`]. It needs `&mut` because hits that wait are applied first.
+    /// [`EntryRef::is_dead`]. O(n log n) for n entries: they are put in order for this.
+    /// [`entries`](Self::entries) does without.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -59,9 +60,28 @@ impl<K, V> Shard<K, V> {
     /// shard.get(hash(0), &0, Nanos(0), &mut removed, |_| ());
     /// assert_eq!(shard.iter().map(|entry| *entry.key).collect::<Vec<_>>(), [1, 2, 0]);
     /// ```
-    pub fn iter(&mut self) -> Iter<'_, K, V> {
-        self.apply_uses();
-        Iter { next: self.slab.oldest(), left: self.len(), shard: self }
+    pub fn iter(&self) -> Iter<'_, K, V> {
+        Iter { order: self.slab.in_order().into_iter(), shard: self }
+    }
+
+    /// The entries in no particular order, otherwise as [`iter`](Self::iter) gives them. Allocates nothing.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// for key in 0..3 {
+    ///     shard.insert(hash(key), key, 10, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed);
+    /// }
+    /// assert_eq!(shard.entries().map(|entry| *entry.value).sum::<u64>(), 30);
+    /// ```
+    pub fn entries(&self) -> impl Iterator<Item = EntryRef<'_, K, V>> {
+        self.slots().filter_map(|slot| self.entry_ref(slot))
+    }
+
+    /// All live slots, in the order of memory.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.slab.uses().map(|(_, slot)| slot)
     }
 
     /// All that is known of a live slot.
@@ -77,14 +97,11 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     type Item = EntryRef<'a, K, V>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let slot = self.next?;
-        self.next = self.shard.slab.newer(slot);
-        self.left -= 1;
-        self.shard.entry_ref(slot)
+        self.order.next().and_then(|slot| self.shard.entry_ref(slot))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        self.order.size_hint()
     }
 }
 

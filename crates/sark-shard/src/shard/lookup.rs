@@ -1,6 +1,6 @@
 //! Looking up: `get`, many at a time, without a trace, and in place.
 //!
-//! A hit writes the newest uses, and once in nine, the journal or the order (see `promotions`). It never allocates; only an
+//! A hit writes the count of uses and, beside the entry, the number of this one (see `eldest`). It never allocates; only an
 //! entry found dead changes what is in the shard.
 
 use equivalent::Equivalent;

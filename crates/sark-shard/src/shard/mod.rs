@@ -28,9 +28,10 @@ use equivalent::Equivalent;
 use crate::column::Column;
 use crate::counters::Counters;
 use crate::deadlines::Deadlines;
+use crate::eldest::Eldest;
 use crate::index::{Index, ShortHash};
+use crate::nodes::Use;
 use crate::probe::ProbeHint;
-use crate::promotions::{Journal, Recent};
 use crate::removed::{RemovalCause, Removals, Removed};
 use crate::room::Room;
 use crate::slab::{Entry, Slab};
@@ -94,17 +95,19 @@ impl Memory {
 /// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the
 /// [crate] for an overview.
 ///
-/// The fields that a hit touches come first, starting with the 48 bytes that it writes: put 16
-/// bytes before a shard on a cache line, and a hit writes that line alone (and, under time-to-idle,
-/// the time of access). Every ninth hit carries what was written there over into a journal, or moves entries.
+/// The fields that a hit touches come first, starting with the count of uses, which it writes. Besides that it writes the word
+/// beside the entry that it found (and, under time-to-idle, the time of access).
 #[repr(C)]
 pub struct Shard<K, V> {
-    recent: Recent,
+    /// How often any entry was used: hit, stored or replaced. The number of a use.
+    uses: Use,
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
-    // From here on, what hits don't touch, but for every ninth.
-    journal: Journal,
+    // From here on, what hits don't touch.
+    eldest: Eldest,
+    /// Those of `uses` that are no hits.
+    other_uses: u64,
     weights: Column<u32>,
     weight: u64,
     budget: Room,
@@ -112,16 +115,16 @@ pub struct Shard<K, V> {
     /// Where the index was at the last insertion.
     hint: ProbeHint,
     decide: decide::Decide,
-    /// All but the hits, which `recent` counts.
+    /// All but the hits, which `uses` counts.
     counters: Counters,
 }
 
 const _: () = {
-    assert!(offset_of!(Shard<u64, u64>, recent) == 0);
-    // All that a hit without deadlines reads besides is in the next line ...
-    assert!(offset_of!(Shard<u64, u64>, slab) == 48);
+    // With 16 bytes of the caller's before it, a hit writes the first cache line of the shard itself, finds the rest of what it
+    // reads in the second ...
+    assert!(offset_of!(Shard<u64, u64>, uses) == 0);
     assert!(offset_of!(Shard<u64, u64>, index) + Index::HOT_BYTES <= 48 + 64);
-    // ... and what deadlines take, in the one after.
+    // ... and what deadlines take, there and in the third.
     assert!(offset_of!(Shard<u64, u64>, deadlines) + Deadlines::HOT_BYTES <= 48 + 2 * 64);
 };
 
@@ -130,11 +133,12 @@ impl<K, V> Shard<K, V> {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            recent: Recent::new(),
+            uses: 0,
             slab: Slab::new(),
             index: Index::new(),
             deadlines: Deadlines::new(config.time_to_live, config.time_to_idle),
-            journal: Journal::new(),
+            eldest: Eldest::new(),
+            other_uses: 0,
             weights: Column::new(1),
             weight: 0,
             budget: config.budget,
@@ -163,7 +167,7 @@ impl<K, V> Shard<K, V> {
     /// What has happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { hits: self.recent.hits(), ..self.counters }
+        Counters { hits: self.uses - self.other_uses, ..self.counters }
     }
 
     /// Bytes allocated at this moment.
@@ -184,7 +188,7 @@ impl<K, V> Shard<K, V> {
         let (order, entries) = self.slab.bytes();
         Memory {
             entries,
-            order: order + self.journal.bytes(),
+            order: order + self.eldest.bytes(),
             index: self.index.bytes(),
             deadlines: self.deadlines.bytes(),
             other: self.weights.bytes() + self.decide.bytes(),
@@ -205,29 +209,26 @@ impl<K, V> Shard<K, V> {
         Some((slot, found?))
     }
 
-    /// The least recently used entry. One that is marked was used since: then the order is brought up to date.
+    /// The least recently used entry, for the caller to take out: it is not found a second time.
     #[inline]
-    fn oldest(&mut self) -> Option<Slot> {
-        let slot = self.slab.oldest()?;
-        if !self.recent.is_waiting(slot, &self.slab) {
-            return Some(slot);
-        }
-        self.apply_uses();
-        self.slab.oldest()
-    }
-
-    /// Brings the order up to date: no use waits any more.
-    #[cold]
-    #[inline(never)]
-    fn apply_uses(&mut self) {
-        self.recent.apply(&mut self.slab, &mut self.journal);
+    fn take_eldest(&mut self) -> Option<Slot> {
+        self.eldest.take(&self.slab, self.uses)
     }
 
     /// Counts a hit on a live entry and notes its use.
     #[inline]
     fn record_hit(&mut self, slot: Slot, now: Nanos) {
-        self.recent.hit(slot, &mut self.slab, &mut self.journal);
+        self.uses += 1;
+        self.slab.touch(slot, self.uses);
         self.deadlines.touch(slot, now);
+    }
+
+    /// Counts a use that is no hit, and says its number.
+    #[inline]
+    fn other_use(&mut self) -> Use {
+        self.uses += 1;
+        self.other_uses += 1;
+        self.uses
     }
 
     /// Stores an entry that has room, under a key that is not there. Runs none of the caller's
@@ -235,12 +236,9 @@ impl<K, V> Shard<K, V> {
     #[inline]
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
         self.index.grow_ahead(self.capacity_hint);
-        if self.slab.reserve_one(self.capacity_hint) {
-            self.apply_uses();
-            self.recent.suit(self.slab.capacity(), &mut self.journal);
-        }
-        let slot = self.slab.insert(key, value);
-        self.recent.note_newest(slot, &mut self.slab, &mut self.journal);
+        self.slab.reserve_one(self.capacity_hint);
+        let first_use = self.other_use();
+        let slot = self.slab.insert(key, value, first_use);
         let capacity = self.slab.capacity();
         self.hint = self.index.insert(hash, slot, capacity);
         self.deadlines.start(slot, fixed, now, capacity);
@@ -253,9 +251,6 @@ impl<K, V> Shard<K, V> {
     /// Takes a live entry out, for whatever reason. Runs none of the caller's code.
     #[inline]
     fn take_out(&mut self, slot: Slot) -> Option<(Entry<K, V>, u32)> {
-        if self.recent.is_waiting(slot, &self.slab) {
-            self.apply_uses();
-        }
         let entry = self.slab.remove(slot)?;
         self.index.remove(slot);
         self.deadlines.cancel(slot);

@@ -7,7 +7,6 @@ use equivalent::Equivalent;
 use super::{Contents, Shard};
 use crate::column::Column;
 use crate::index::{Index, ShortHash};
-use crate::promotions::Journal;
 use crate::removed::{RemovalCause, Removals};
 use crate::slab::Slab;
 use crate::slot::Slot;
@@ -37,7 +36,7 @@ impl<K, V> Shard<K, V> {
     /// handed back as [`RemovalCause::Expired`]. O(1), plus those.
     pub fn remove_lru(&mut self, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
         loop {
-            let slot = self.oldest()?;
+            let slot = self.take_eldest()?;
             if let Some(entry) = self.remove_found(slot, now, removed) {
                 return Some(entry);
             }
@@ -58,8 +57,7 @@ impl<K, V> Shard<K, V> {
     /// Takes everything out at once, dead or alive, and hands it over. Budget, rules and counters
     /// stay; memory goes with the contents.
     ///
-    /// O(1), but for uses that wait, two thousand at most, which are applied first: the entries are not touched, only counted
-    /// ([`RemovalCause::Explicit`]).
+    /// O(1): the entries are not touched, only counted ([`RemovalCause::Explicit`]).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -71,8 +69,7 @@ impl<K, V> Shard<K, V> {
     /// assert_eq!(contents.into_iter().map(|removed| removed.key).collect::<Vec<_>>(), [1]);
     /// ```
     pub fn clear(&mut self) -> Contents<K, V> {
-        self.apply_uses();
-        self.journal = Journal::new();
+        self.eldest.forget();
         self.index = Index::new();
         self.deadlines = self.deadlines.emptied();
         self.decide.forget_slots();

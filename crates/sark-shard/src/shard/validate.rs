@@ -1,15 +1,12 @@
 //! Asserts what must always be so. For tests, fuzzing, and the tests of other crates (feature
 //! `validate`).
 
-use alloc::vec::Vec;
-use core::iter::successors;
-
 use super::Shard;
 use crate::slot::Slot;
 
 impl<K, V> Shard<K, V> {
-    /// Asserts every invariant: order, slots, free slots, index, deadlines, weights, counts, hits
-    /// that wait.
+    /// Asserts every invariant: slots, free slots, uses, who leaves next, index, deadlines, weights,
+    /// counts.
     ///
     /// O(entries). Runs none of the caller's code.
     ///
@@ -25,18 +22,7 @@ impl<K, V> Shard<K, V> {
         }
         let weight: u64 = self.slots().map(|slot| u64::from(self.weights.get(slot))).sum();
         assert_eq!(weight, self.weight, "weights: the entries weigh {weight}, {} is counted", self.weight);
-        for slot in self.recent.waiting(&self.journal) {
-            assert!(self.slab.is_live(slot), "promotions: {slot:?} waits but is not live");
-        }
-        self.recent.validate(&self.journal, self.slab.capacity());
-        let mut in_journal: Vec<Slot> = self.journal.uses().to_vec();
-        in_journal.sort_unstable();
-        in_journal.dedup();
-        let marked: Vec<Slot> = (0..self.slab.slots() as u32)
-            .map(Slot)
-            .filter(|&slot| self.slab.is_live(slot) && self.slab.is_waiting(slot))
-            .collect();
-        assert_eq!(marked, in_journal, "promotions: what is marked, and what is in the journal");
+        self.eldest.validate(&self.slab, self.uses);
         self.decide.validate(self.slots());
         self.validate_counters();
     }
@@ -51,9 +37,5 @@ impl<K, V> Shard<K, V> {
             self.len()
         );
         assert!(counters.expired_on_get <= counters.expired.min(counters.misses), "counters: {counters:?}");
-    }
-
-    fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        successors(self.slab.oldest(), |&slot| self.slab.newer(slot))
     }
 }

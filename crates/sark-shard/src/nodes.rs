@@ -1,0 +1,270 @@
+//! Nodes: by slot, when each was last used and what it carries; and the free slots threaded through those same words.
+//!
+//! The slab owns them and is their only caller. Eight bytes an entry, which lie beside the entry itself: what looks an entry up
+//! has them in the same cache line. What lies beside is none of this room's business, but it gives nothing out twice: the slab's
+//! unsafe code relies on *live* meaning occupied and not released since.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::slot::Slot;
+
+/// What a node carries.
+pub(crate) trait Payload {
+    /// What is there when there is nothing.
+    fn none() -> Self;
+}
+
+/// A use of an entry, by its number among all uses of the shard: the greater, the later. Below [`FREE`].
+pub(crate) type Use = u64;
+
+/// Set in the word of a free node; its low half is then the next free slot, or `NONE`.
+const FREE: u64 = 1 << 63;
+/// No slot.
+const NONE: u32 = u32::MAX;
+const _: () = assert!(Slot::LIMIT < NONE);
+
+#[repr(C)]
+struct Node<P> {
+    /// The last use of a live node. Uses are numbered one by one, so in a thousand years of one a nanosecond none reaches `FREE`.
+    word: u64,
+    payload: P,
+}
+
+impl<P> Node<P> {
+    #[inline]
+    fn is_live(&self) -> bool {
+        self.word < FREE
+    }
+}
+
+/// The nodes of all slots that were ever in use.
+#[repr(C)]
+pub(crate) struct Nodes<P> {
+    /// Memory for more of them isn't touched before they are.
+    nodes: Vec<Node<P>>,
+    /// The free slot to use next, or `NONE`.
+    free: u32,
+    /// Number of live slots.
+    len: u32,
+}
+
+impl<P: Payload> Nodes<P> {
+    pub(crate) fn new() -> Self {
+        Self { nodes: Vec::new(), free: NONE, len: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Slots that have ever been live.
+    #[inline]
+    pub(crate) fn slots(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether `slot` is live: occupied and not free.
+    #[inline]
+    pub(crate) fn is_live(&self, slot: Slot) -> bool {
+        self.payload(slot).is_some()
+    }
+
+    /// What a live slot carries.
+    #[inline]
+    pub(crate) fn payload(&self, slot: Slot) -> Option<&P> {
+        self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| &node.payload)
+    }
+
+    /// What a live slot carries, to be changed.
+    #[inline]
+    pub(crate) fn payload_mut(&mut self, slot: Slot) -> Option<&mut P> {
+        self.nodes.get_mut(slot.index()).filter(|node| node.is_live()).map(|node| &mut node.payload)
+    }
+
+    /// Slots that there is memory for.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.nodes.capacity()
+    }
+
+    pub(crate) fn reserve_to(&mut self, slots: usize) {
+        self.nodes.reserve_exact(slots.saturating_sub(self.nodes.len()));
+    }
+
+    /// Whether there is memory for a slot more.
+    #[inline]
+    pub(crate) fn has_vacancy(&self) -> bool {
+        self.free != NONE || self.slots() < self.capacity()
+    }
+
+    /// Makes a free slot live, which is its first use. The slot freed last is used first.
+    #[inline]
+    pub(crate) fn occupy(&mut self, payload: P, first_use: Use) -> Slot {
+        debug_assert!(first_use < FREE);
+        let word = first_use & !FREE;
+        self.len += 1;
+        match self.nodes.get_mut(self.free as usize) {
+            Some(node) => {
+                let slot = Slot(self.free);
+                self.free = node.word as u32;
+                // Live only with its payload in its place.
+                node.payload = payload;
+                node.word = word;
+                slot
+            }
+            None => {
+                if self.slots() == self.capacity() {
+                    self.reserve_to((self.slots() * 2).max(8));
+                }
+                self.nodes.push(Node { word, payload });
+                Slot(self.nodes.len() as u32 - 1)
+            }
+        }
+    }
+
+    /// Frees a live slot, and gives what it carried.
+    #[inline]
+    pub(crate) fn release(&mut self, slot: Slot) -> Option<P> {
+        let node = self.nodes.get_mut(slot.index()).filter(|node| node.is_live())?;
+        // Free first, and only then without its payload.
+        node.word = FREE | u64::from(self.free);
+        self.free = slot.0;
+        self.len -= 1;
+        Some(core::mem::replace(&mut node.payload, P::none()))
+    }
+
+    /// Notes a use of a live slot, later than all before.
+    #[inline]
+    pub(crate) fn touch(&mut self, slot: Slot, number: Use) {
+        debug_assert!(self.is_live(slot) && number < FREE, "{slot:?} is used but not live");
+        if let Some(node) = self.nodes.get_mut(slot.index())
+            && node.is_live()
+        {
+            node.word = number & !FREE;
+        }
+    }
+
+    /// The last use of a live slot.
+    #[inline]
+    pub(crate) fn last_use(&self, slot: Slot) -> Option<Use> {
+        self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| node.word)
+    }
+
+    /// Those among some slots that are live and were last used from one use on but not from another on, with their last uses.
+    #[inline]
+    pub(crate) fn used_from(
+        &self,
+        from: Use,
+        until: Use,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = (Use, Slot)> + '_ {
+        let first = slots.start as u32;
+        let nodes = self.nodes.get(slots).unwrap_or_default();
+        // One comparison for both: what was used before `from` wraps around to a great number. So does what is free, or it is
+        // one: the words of free nodes are beyond all uses.
+        let width = until.min(FREE).saturating_sub(from);
+        let is_meant = move |node: &Node<P>| node.word.wrapping_sub(from) < width;
+        (first..).zip(nodes).filter(move |(_, node)| is_meant(node)).map(|(slot, node)| (node.word, Slot(slot)))
+    }
+
+    /// Where the node of `slot` begins and ends, to be prefetched. An address, whether or not there is such a node.
+    #[inline]
+    pub(crate) fn addresses(&self, slot: Slot) -> (usize, usize) {
+        let begin = self.nodes.as_ptr().addr().wrapping_add(slot.index().wrapping_mul(size_of::<Node<P>>()));
+        (begin, begin + size_of::<Node<P>>() - 1)
+    }
+
+    /// Bytes allocated for the order of use, and for what lies beside it.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        let payloads = self.capacity() * size_of::<P>();
+        (self.nodes.capacity() * size_of::<Node<P>>() - payloads, payloads)
+    }
+
+    /// Asserts that every slot is either live or free, once, and that no two were used at once.
+    #[cfg(any(test, fuzzing, feature = "validate"))]
+    pub(crate) fn validate(&self) {
+        let mut uses: Vec<Use> = self.used_from(0, FREE, 0..self.slots()).map(|(number, _)| number).collect();
+        assert_eq!(uses.len(), self.len(), "nodes: {} are live, {} are counted", uses.len(), self.len());
+        uses.sort_unstable();
+        assert!(uses.windows(2).all(|pair| pair[0] < pair[1]), "nodes: one use of two entries");
+        let mut seen = alloc::vec![false; self.slots()];
+        let mut at = self.free;
+        while at != NONE {
+            let node = &self.nodes[at as usize];
+            assert!(!node.is_live(), "nodes: slot {at} is in the free list but not free");
+            assert!(!core::mem::replace(&mut seen[at as usize], true), "nodes: slot {at} is free twice");
+            at = node.word as u32;
+        }
+        let free = seen.iter().filter(|&&free| free).count();
+        assert_eq!(self.len() + free, self.slots(), "nodes: a slot is neither live nor free");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    impl Payload for () {
+        fn none() -> Self {}
+    }
+
+    #[test]
+    fn at_first_there_is_no_memory() {
+        let nodes = Nodes::<()>::new();
+        assert_eq!((nodes.len(), nodes.slots(), nodes.bytes()), (0, 0, (0, 0)));
+        nodes.validate();
+    }
+
+    #[test]
+    fn the_last_use_of_a_live_slot_is_known() {
+        let mut nodes = Nodes::new();
+        let slots: Vec<Slot> = (1..=4).map(|number| nodes.occupy((), number)).collect();
+        nodes.touch(slots[1], 5);
+        nodes.touch(slots[1], 6);
+        nodes.release(slots[0]);
+        assert_eq!(
+            slots.iter().map(|&slot| nodes.last_use(slot)).collect::<Vec<_>>(),
+            [None, Some(6), Some(3), Some(4)]
+        );
+        assert_eq!(nodes.used_from(3, 7, 0..3).collect::<Vec<_>>(), [(6, slots[1]), (3, slots[2])]);
+        assert_eq!(nodes.used_from(4, 6, 0..4).collect::<Vec<_>>(), [(4, slots[3])]);
+        assert_eq!(nodes.used_from(0, Use::MAX, 0..4).count(), 3);
+        assert_eq!(nodes.used_from(0, 9, 4..9).count() + nodes.used_from(6, 3, 0..4).count(), 0);
+        nodes.validate();
+    }
+
+    #[test]
+    fn the_slot_freed_last_is_used_first() {
+        let mut nodes = Nodes::new();
+        let slots: Vec<Slot> = (1..=3).map(|number| nodes.occupy((), number)).collect();
+        nodes.release(slots[0]);
+        nodes.release(slots[2]);
+        assert!(!nodes.is_live(slots[2]));
+        nodes.validate();
+        let again = [4, 5, 6].map(|number| nodes.occupy((), number));
+        assert_eq!(again, [slots[2], slots[0], Slot(3)]);
+        nodes.validate();
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "is used but not live"))]
+    fn a_free_slot_is_not_made_live_by_being_used() {
+        let mut nodes = Nodes::new();
+        let slot = nodes.occupy((), 1);
+        nodes.release(slot);
+        nodes.touch(slot, 2);
+        assert!(!nodes.is_live(slot));
+    }
+
+    #[test]
+    fn a_free_slot_is_not_released_again() {
+        let mut nodes = Nodes::new();
+        let slot = nodes.occupy((), 1);
+        assert_eq!((nodes.release(slot), nodes.release(slot), nodes.len()), (Some(()), None, 0));
+        nodes.validate();
+    }
+}
