@@ -2,7 +2,7 @@
 //!
 //! A [`Shard`] stores entries under hashes that the caller computed, in at most so much [`Room`]:
 //! when it is full, the entry that was used least recently leaves. Entries may have a [`Lifetime`];
-//! all operations, expiry included, are O(1).
+//! all operations, expiry included, are O(1): evictions in the long run, all others always.
 //!
 //! ```
 //! use sark_shard::{Config, Lifetime, Nanos, NoPool, RemovalCause, Room, Shard};
@@ -41,17 +41,17 @@
 //!
 //! # What an entry costs
 //!
-//! Beside its key and value: 8 bytes of links (padded to the alignment of both), 4 of hash and some 6
-//! to 11 in the index. Uses that wait take eight more in shards of up to 8,192 slots, and 9 KiB a shard at most. A deadline costs 16
+//! Beside its key and value: 8 bytes for its last use (padded to the alignment of both), 4 of hash and some 6
+//! to 11 in the index. Candidates for eviction take some 4 more, once there are evictions. A deadline costs 16
 //! more, time-to-idle another 16, a weight other than one 4, and [deciding equality
 //! outside](Shard::find_by) 8; each only from the first entry that needs it. [`Shard::memory`]
 //! tells.
 //!
 //! # Rooms
 //!
-//! `slab` (entries, all unsafe code) over `list` (the order of use); `index` (hash to slot);
-//! `probe` (hints at where the index is); `deadlines` over `wheel` (timers); `promotions` (uses
-//! that wait); `shard` (the operations, by theme).
+//! `slab` (entries, all unsafe code) over `nodes` (slots and last uses); `index` (hash to slot);
+//! `probe` (hints at where the index is); `eldest` (who leaves next); `deadlines` over `wheel`
+//! (timers); `shard` (the operations, by theme).
 
 #![no_std]
 

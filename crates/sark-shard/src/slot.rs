@@ -1,7 +1,7 @@
 //! Names for places: [`Slot`] says where an entry of a shard is stored.
 //!
-//! Every room speaks of entries by slot: the index maps hashes to slots, the list orders slots, the
-//! wheel times them. This room holds no data and decides nothing.
+//! Every room speaks of entries by slot: the index maps hashes to slots, the nodes say when a slot
+//! was used, the wheel times them. This room holds no data and decides nothing.
 
 /// The place of one entry inside a shard, from the moment it is inserted until it is removed.
 ///

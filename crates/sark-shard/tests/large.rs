@@ -1,5 +1,5 @@
-//! Shards too large for the model of `model.rs`, whose uses are struck out, applied from a full journal, or applied soon: the
-//! order of eviction is that of a naive LRU all the same.
+//! Shards too large for the model of `model.rs`, with many candidates for eviction, searched in slices: the order of
+//! eviction is that of a naive LRU all the same.
 
 use std::collections::{BTreeMap, HashMap};
 
