@@ -108,37 +108,50 @@ where
         V: Clone,
     {
         let inner = self.inner();
+        let now = inner.common.time.for_reading();
+        let bytes = inner.common.ledger.used().entries.saturating_mul(size_of::<(K, V)>() as u64 + BYTES_PER_ENTRY);
+        if bytes <= NEAR_BYTES {
+            return self.get_one_by_one(keys.into_iter(), now);
+        }
         let keys: SmallVec<[&Q; INLINE]> = keys.into_iter().collect();
         let hashes: SmallVec<[u64; INLINE]> = keys.iter().map(|key| inner.hash(*key)).collect();
         let shards: SmallVec<[usize; INLINE]> = hashes.iter().map(|&hash| inner.approach(hash)).collect();
-        let batch = Lookups { keys: &keys, hashes: &hashes, shards: &shards, now: inner.common.time.for_reading() };
-        let bytes = inner.common.ledger.used().entries.saturating_mul(size_of::<(K, V)>() as u64 + BYTES_PER_ENTRY);
-        if bytes <= NEAR_BYTES { self.get_one_by_one(&batch) } else { self.get_together(&batch) }
+        self.get_together(&Lookups { keys: &keys, hashes: &hashes, shards: &shards, now })
     }
 
-    /// Each key by itself: where memory is near, sorting keys by shard costs more than it saves.
-    fn get_one_by_one<Q>(&self, batch: &Lookups<'_, Q>) -> Vec<Option<V>>
+    /// Each key by itself: where memory is near, sorting keys by shard costs more than it saves. Those of busy shards are left
+    /// to the end, and get one message a shard.
+    fn get_one_by_one<'q, Q>(&self, keys: impl Iterator<Item = &'q Q>, now: Nanos) -> Vec<Option<V>>
     where
-        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        Q: Hash + Equivalent<K> + Sync + ?Sized + 'q,
         V: Clone,
     {
-        let delegates = &self.inner().delegates;
-        let mut values = Vec::with_capacity(batch.keys.len());
-        let mut busy: SmallVec<[usize; INLINE]> = SmallVec::new();
-        for (position, ((&key, &hash), &shard)) in batch.keys.iter().zip(batch.hashes).zip(batch.shards).enumerate() {
+        let inner = self.inner();
+        let mut values = Vec::with_capacity(keys.size_hint().0);
+        let (mut busy, mut hashes, mut shards, mut positions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for key in keys {
+            let hash = inner.hash(key);
+            let shard = inner.approach(hash);
             let mut expired = Expired::new();
-            values.push(match delegates.enter(shard) {
-                Some(entered) => entered.run(|cell| cell.get(hash, key, batch.now, &mut expired, V::clone)),
+            values.push(match inner.delegates.enter(shard) {
+                Some(entered) => entered.run(|cell| cell.get(hash, key, now, &mut expired, V::clone)),
                 None => {
-                    busy.push(position);
+                    busy.push(key);
+                    hashes.push(hash);
+                    shards.push(shard);
+                    positions.push(values.len());
                     None
                 }
             });
         }
         if !busy.is_empty() {
-            let routing =
-                Routing::new(busy.iter().map(|&position| (position, batch.shards[position])), delegates.len());
-            self.get_by_messages(&routing.parts, &routing, batch, &mut values);
+            let batch = Lookups { keys: &busy, hashes: &hashes, shards: &shards, now };
+            let routing = Routing::new(shards.iter().copied().enumerate(), inner.delegates.len());
+            let mut found: Vec<Option<V>> = std::iter::repeat_with(|| None).take(busy.len()).collect();
+            self.get_by_messages(&routing.parts, &routing, &batch, &mut found);
+            for (position, value) in positions.into_iter().zip(found) {
+                values[position] = value;
+            }
         }
         values
     }
