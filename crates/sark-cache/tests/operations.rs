@@ -138,6 +138,37 @@ under_both_dispatches! {
         }
     }
 
+    fn keys_of_a_busy_shard_are_answered_with_the_rest_of_their_batch(dispatch) {
+        let cache: Cache<u64, u64> = builder(dispatch).max_capacity(1000).shards(4).build().unwrap();
+        cache.insert_many((0..100).map(|key| (key, key * 10)));
+        let ((entered, is_busy), (go, may_go)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        std::thread::scope(|scope| {
+            let cache = &cache;
+            scope.spawn(move || {
+                cache.get_with(&7, move |_| {
+                    entered.send(()).unwrap();
+                    may_go.recv().unwrap();
+                })
+            });
+            is_busy.recv().unwrap();
+            // The shard of 7 is busy until all keys were asked for.
+            let wanted: Vec<u64> = (0..120).rev().collect();
+            let mut left = wanted.iter();
+            let keys = std::iter::from_fn(|| {
+                let key = left.next();
+                if key.is_none() {
+                    let _ = go.send(());
+                }
+                key
+            });
+            let expected: Vec<_> = wanted.iter().map(|&key| (key < 100).then_some(key * 10)).collect();
+            assert_eq!(cache.get_many(keys), expected);
+        });
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses), (101, 20));
+        assert!(stats.dispatch.delegated > 0, "{stats:?}");
+    }
+
     fn a_batch_of_a_cache_that_is_far_from_the_processor_is_what_single_look_ups_give(dispatch) {
         for shards in [1, 3, 20] {
             let (clock, hands) = sark_cache::Clock::manual();
