@@ -1,18 +1,19 @@
 //! Who leaves next: the entries used least recently, found ahead.
 //!
 //! A use only writes its number beside its entry, so the order of entries is written nowhere. It matters to who evicts, and to
-//! him only its beginning. So the entries are searched for those used before a certain time, about a quarter of them, chosen
-//! by a sample: the *candidates*. One after the other they leave, the eldest first; one that was used or removed since its
-//! number was read is passed over. Meanwhile the next candidates are searched for, in slices, one entry after the other in
+//! him only its beginning. So the slots are searched for entries used before a certain time, about a quarter of them, chosen
+//! by a sample: the *candidates*. One after the other they leave, the eldest first; one that was used or removed since it
+//! was seen is passed over. Meanwhile the next candidates are searched for, in slices, one slot after the other in
 //! memory, at such a pace that the search is over when it is needed.
 //!
-//! The order is exact LRU: all live entries that are no candidates were used later than the candidates were when they
-//! became such, and a candidate leaves only if it was not used since.
+//! The order is exact LRU: all live entries that are no candidates were used later than the candidates were when they were
+//! seen, and a candidate leaves only if it was not used since.
 //!
-//! What a candidate costs is the same however many entries there are: some four entries searched, and its share of sorting. It
-//! ends by an eviction, or by a use or removal of its entry; so all of these are O(1) in the long run. A single eviction may cost
-//! more: a slice of the search and of sorting as a rule, but a whole search, a nanosecond or so an entry, if hardly any entry is
-//! as it was when it was searched, and at the first eviction ever.
+//! What a candidate costs is the same however many entries there are: some four slots searched, where most slots are live, and
+//! its share of sorting. (Where hardly any is, blocks of free slots are passed over at once.) A candidate
+//! ends by an eviction, or by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be
+//! unlucky. A single eviction may cost more: a slice of the search, or sorting an eighth of the candidates; a whole search, a nanosecond or
+//! so a slot, if hardly any entry is as it was when it was seen, and at the first eviction ever.
 //!
 //! The shard calls it.
 
@@ -25,21 +26,24 @@ use crate::slot::Slot;
 /// One of so many slots becomes a candidate in a search.
 const SLOTS_PER_CANDIDATE: usize = 4;
 /// So many slots are looked at to decide which uses are early enough, or one in so many of a small shard.
-const SAMPLE: usize = 64;
+const SAMPLE: usize = if cfg!(test) { 16 } else { 64 };
 const SLOTS_PER_SAMPLED: usize = 8;
-const SMALLEST_SAMPLE: usize = 16;
+const SMALLEST_SAMPLE: usize = if cfg!(test) { 4 } else { 16 };
 /// After so many candidates the search goes on.
-const SLICE: usize = 64;
+const SLICE: usize = if cfg!(test) { 3 } else { 64 };
 /// Candidates are put in order by so many at a time, or by this part of them.
+const SORTED_AT_ONCE: usize = if cfg!(test) { 3 } else { 64 };
 const SORTED_PART: usize = 8;
 /// How many turns before its own a candidate's node is asked for.
 const AHEAD: usize = 4;
+/// The uses among which one search looks, at most: what is seen remembers 32 bits.
+const WIDEST: Use = if cfg!(test) { 1000 } else { u32::MAX as Use };
 
-/// An entry as it was when it was searched: its last use, counted from some base, and its slot. Ordered by use.
+/// An entry as a search saw it: its last use, counted from some base, and its slot. Ordered by use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate(u64);
+struct Seen(u64);
 
-impl Candidate {
+impl Seen {
     #[inline]
     fn new(since_base: u32, slot: Slot) -> Self {
         Self(u64::from(since_base) << 32 | u64::from(slot.0))
@@ -60,7 +64,7 @@ impl Candidate {
 pub(crate) struct Eldest {
     /// All live entries last used before `from` are in here as they are, in any order, but that the eldest of all are at the
     /// end, the eldest last. Others in here are out of date.
-    leaving: Vec<Candidate>,
+    leaving: Vec<Seen>,
     /// How many at the end of `leaving` are in order.
     sorted: usize,
     /// What uses in `leaving` count from.
@@ -68,18 +72,29 @@ pub(crate) struct Eldest {
     /// All live entries last used from here on, but not from `until` on, are searched for: those in slots below `searched`
     /// are in `coming` as they are. Others in there are out of date.
     from: Use,
-    /// Not later than any use since the search began; less than 2^32 uses after `from`.
+    /// Not later than any use since the search began, and not more than `WIDEST` after `from`.
     until: Use,
     searched: usize,
     /// Uses count from `from`.
-    coming: Vec<Candidate>,
-    /// How many slots are searched when a candidate is through.
+    coming: Vec<Seen>,
+    /// How many slots are to be searched for each candidate that is through, and how many candidates are since that was done.
     pace: usize,
+    through: usize,
 }
 
 impl Eldest {
     pub(crate) const fn new() -> Self {
-        Self { leaving: Vec::new(), sorted: 0, base: 0, from: 0, until: 0, searched: 0, coming: Vec::new(), pace: 0 }
+        Self {
+            leaving: Vec::new(),
+            sorted: 0,
+            base: 0,
+            from: 0,
+            until: 0,
+            searched: 0,
+            coming: Vec::new(),
+            pace: 0,
+            through: 0,
+        }
     }
 
     /// The least recently used entry, for the caller to remove: it is no candidate any more. `uses` is the number of the last use.
@@ -106,30 +121,26 @@ impl Eldest {
 
     /// The next candidate.
     #[inline]
-    fn pop<K, V>(&mut self, slab: &Slab<K, V>) -> Option<Candidate> {
-        if self.sorted.is_multiple_of(SLICE) {
-            self.go_on(slab);
+    fn pop<K, V>(&mut self, slab: &Slab<K, V>) -> Option<Seen> {
+        if self.sorted == 0 {
+            self.sort_some();
         }
         let candidate = self.leaving.pop()?;
         self.sorted -= 1;
         if let Some(soon) = self.leaving.get(self.leaving.len().wrapping_sub(AHEAD)) {
             slab.prefetch(soon.slot());
         }
+        self.through += 1;
+        if self.through == SLICE {
+            self.search(slab, self.pace.saturating_mul(SLICE));
+        }
         Some(candidate)
     }
 
-    /// Searches on for what the next candidates cost, and sees to it that they are in order.
-    #[inline(never)]
-    fn go_on<K, V>(&mut self, slab: &Slab<K, V>) {
-        if self.sorted == 0 {
-            self.sort_some();
-        }
-        self.search(slab, self.pace * self.leaving.len().min(SLICE));
-    }
-
     /// Puts the eldest candidates in order, at the end.
+    #[inline(never)]
     fn sort_some(&mut self) {
-        let count = (self.leaving.len() / SORTED_PART).max(SLICE).min(self.leaving.len());
+        let count = (self.leaving.len() / SORTED_PART).max(SORTED_AT_ONCE).min(self.leaving.len());
         let at = self.leaving.len() - count;
         if at != 0 {
             self.leaving.select_nth_unstable_by(at, |a, b| b.cmp(a));
@@ -139,10 +150,16 @@ impl Eldest {
     }
 
     /// Searches a number of slots more.
+    #[inline(never)]
     fn search<K, V>(&mut self, slab: &Slab<K, V>, slots: usize) {
+        self.through = 0;
+        if self.from == self.until {
+            // There is nothing to be found.
+            return;
+        }
         let end = slab.slots().min(self.searched.saturating_add(slots));
         for (number, slot) in slab.used_from(self.from, self.until, self.searched..end) {
-            self.coming.push(Candidate::new((number - self.from) as u32, slot));
+            self.coming.push(Seen::new((number - self.from) as u32, slot));
         }
         self.searched = end.max(self.searched);
     }
@@ -151,7 +168,6 @@ impl Eldest {
     #[cold]
     #[inline(never)]
     fn turn<K, V>(&mut self, slab: &Slab<K, V>, uses: Use) {
-        debug_assert!(self.leaving.is_empty());
         self.search(slab, usize::MAX);
         core::mem::swap(&mut self.leaving, &mut self.coming);
         if self.leaving.is_sorted() {
@@ -164,31 +180,32 @@ impl Eldest {
         self.pace = slab.slots().div_ceil(self.leaving.len().max(1));
     }
 
-    /// Decides what to search for.
+    /// Decides what to search for. If there is a live entry besides the candidates, one is found.
     fn begin<K, V>(&mut self, slab: &Slab<K, V>, uses: Use) {
         self.searched = 0;
         let slots = slab.slots();
-        let step = slots.div_ceil((slots / SLOTS_PER_SAMPLED).clamp(SMALLEST_SAMPLE, SAMPLE)).max(1);
+        self.coming.reserve_exact((slots / SLOTS_PER_CANDIDATE + slots / 16).min(slab.len()));
         let mut sample = [0; SAMPLE];
         let (mut seen, mut sampled) = (0_usize, 0);
-        for slot in (uses as usize % step..slots).step_by(step).take(SAMPLE) {
+        for slot in spread(slots, uses ^ self.coming.as_ptr().addr() as u64) {
             seen += 1;
-            if let Some(number) = slab.last_use(Slot(slot as u32)).filter(|&number| number >= self.from) {
+            if let Some(number) = slab.last_use(slot).filter(|&number| number >= self.from) {
                 sample[sampled] = number;
                 sampled += 1;
             }
         }
         let sample = &mut sample[..sampled];
-        // What a candidate remembers of its use are 32 bits. After more uses without an eviction, and if the sample found nothing,
-        // one has to know where to begin.
-        if sample.iter().min().is_none_or(|eldest| eldest - self.from >= u64::from(u32::MAX)) {
+        if uses - self.from.min(uses) >= WIDEST && sample.iter().min().is_none_or(|eldest| eldest - self.from >= WIDEST)
+        {
+            // All may be used later than a search from here would look: it must begin where there is one.
             self.from =
                 slab.used_from(self.from, uses + 1, 0..slots).map(|(number, _)| number).min().unwrap_or(uses + 1);
         }
+        // One at least, so what is searched for has the eldest of the sample in it.
         let wanted = seen.div_ceil(SLOTS_PER_CANDIDATE);
         let latest = if wanted < sampled { *sample.select_nth_unstable(wanted).1 } else { uses + 1 };
         // A use from now on has a later number than `uses`.
-        self.until = latest.min(self.from.saturating_add(u64::from(u32::MAX)));
+        self.until = latest.min(self.from + WIDEST);
     }
 
     /// Forgets everything: the entries are gone.
@@ -198,7 +215,7 @@ impl Eldest {
 
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
-        (self.leaving.capacity() + self.coming.capacity()) * size_of::<Candidate>()
+        (self.leaving.capacity() + self.coming.capacity()) * size_of::<Seen>()
     }
 
     /// Asserts that no live entry escapes the search.
@@ -206,8 +223,8 @@ impl Eldest {
     pub(crate) fn validate<K, V>(&self, slab: &Slab<K, V>, uses: Use) {
         use alloc::collections::BTreeSet;
         assert!(self.from <= self.until && self.until <= uses + 1, "eldest: {} to {} of {uses}", self.from, self.until);
-        let set = |candidates: &[Candidate], base: Use| -> BTreeSet<(Use, Slot)> {
-            candidates.iter().map(|candidate| (base + candidate.since_base(), candidate.slot())).collect()
+        let set = |seen: &[Seen], base: Use| -> BTreeSet<(Use, Slot)> {
+            seen.iter().map(|seen| (base + seen.since_base(), seen.slot())).collect()
         };
         let (leaving, coming) = (set(&self.leaving, self.base), set(&self.coming, self.from));
         for (number, slot) in slab.uses() {
@@ -225,5 +242,144 @@ impl Eldest {
             least.is_none_or(|least| sorted.first().is_none_or(|last| last < least)),
             "eldest: a part is out of order"
         );
+        for seen in [&self.leaving, &self.coming] {
+            assert!(seen.len() <= slab.slots(), "eldest: more candidates than slots");
+        }
+    }
+}
+
+/// At most [`SAMPLE`] slots, one from each stretch of equal length, thrown by dice: so that no order of uses is met again and again
+/// at its worst.
+fn spread(slots: usize, seed: u64) -> impl Iterator<Item = Slot> {
+    let step = slots.div_ceil((slots / SLOTS_PER_SAMPLED).clamp(SMALLEST_SAMPLE, SAMPLE)).max(1);
+    (0..slots).step_by(step).zip(0_u64..).filter_map(move |(begin, number)| {
+        // splitmix64.
+        let z = (seed ^ number).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let slot = begin + ((z ^ (z >> 31)) >> 32) as usize % step;
+        (slot < slots).then_some(Slot(slot as u32))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Room {
+        slab: Slab<u32, ()>,
+        eldest: Eldest,
+        uses: Use,
+    }
+
+    impl Room {
+        fn with_entries(entries: u32) -> Self {
+            let mut room = Self { slab: Slab::new(), eldest: Eldest::new(), uses: 0 };
+            (0..entries).for_each(|key| room.insert(key));
+            room
+        }
+
+        fn insert(&mut self, key: u32) {
+            self.uses += 1;
+            self.slab.insert(key, (), self.uses);
+        }
+
+        fn touch(&mut self, slots: impl IntoIterator<Item = u32>) {
+            for slot in slots {
+                self.uses += 1;
+                self.slab.touch(Slot(slot), self.uses);
+            }
+        }
+
+        fn take(&mut self) -> Option<u32> {
+            let slot = self.eldest.take(&self.slab, self.uses)?;
+            self.slab.remove(slot).map(|entry| entry.key)
+        }
+
+        fn evict(&mut self) -> Option<u32> {
+            let key = self.take();
+            self.eldest.validate(&self.slab, self.uses);
+            key
+        }
+
+        fn evict_all(&mut self) -> Vec<u32> {
+            core::iter::from_fn(|| self.evict()).collect()
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_what_is_empty() {
+        let mut room = Room::with_entries(0);
+        assert_eq!(room.evict(), None);
+        room.insert(7);
+        assert_eq!((room.evict(), room.evict(), room.evict()), (Some(7), None, None));
+    }
+
+    #[test]
+    fn entries_leave_as_they_came_or_were_used() {
+        assert_eq!(Room::with_entries(100).evict_all(), (0..100).collect::<Vec<_>>());
+        let mut room = Room::with_entries(100);
+        room.touch((0..100).rev());
+        assert_eq!(room.evict_all(), (0..100).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_use_saves_candidates_and_those_to_come_alike() {
+        let mut room = Room::with_entries(100);
+        assert_eq!((0..20).map_while(|_| room.evict()).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        room.touch([21, 60, 22, 99, 21]);
+        let expected: Vec<u32> = [20].into_iter().chain(23..60).chain(61..99).chain([60, 22, 99, 21]).collect();
+        assert_eq!(room.evict_all(), expected);
+    }
+
+    #[test]
+    fn all_candidates_may_be_out_of_date() {
+        let mut room = Room::with_entries(100);
+        room.evict();
+        for _ in 0..3 {
+            room.touch(1..100);
+        }
+        assert_eq!(room.evict_all(), (1..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn slots_that_come_while_a_search_is_under_way_are_found_by_a_later_one() {
+        let mut room = Room::with_entries(50);
+        (0..10).for_each(|key| assert_eq!(room.evict(), Some(key)));
+        (100..200).for_each(|key| room.insert(key));
+        assert_eq!(room.evict_all(), (10..50).chain(100..200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn uses_beyond_what_a_candidate_remembers_lie_between() {
+        let mut room = Room::with_entries(20);
+        for (jump, slot) in [(WIDEST - 3, 4), (1, 5), (WIDEST, 6), (5 * WIDEST, 7)] {
+            room.uses += jump;
+            room.touch([slot]);
+        }
+        assert_eq!(room.evict_all(), (0..4).chain(8..20).chain(4..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_evicts_from_the_few_entries_of_many_slots_searches_little() {
+        let mut room = Room::with_entries(100_000);
+        (0..100_000).for_each(|key| assert_eq!(room.take(), Some(key)));
+        // Slot by slot this would take minutes.
+        for key in 0..5_000 {
+            room.insert(key);
+            assert_eq!(room.take(), Some(key));
+        }
+        room.eldest.validate(&room.slab, room.uses);
+    }
+
+    #[test]
+    fn a_sample_is_spread_over_all_slots() {
+        for slots in [0, 1, 3, 4, 31, 64, 1000, 4096, 100_000] {
+            for seed in 0..20 {
+                let sample: Vec<usize> = spread(slots, seed).map(Slot::index).collect();
+                assert!(sample.len() <= SAMPLE && (slots == 0 || !sample.is_empty() || slots < 2 * SMALLEST_SAMPLE));
+                assert!(sample.is_sorted_by(|a, b| a < b) && sample.last().is_none_or(|&last| last < slots));
+            }
+        }
     }
 }

@@ -38,6 +38,9 @@ impl<P> Node<P> {
     }
 }
 
+/// So many nodes are passed over at once where all of them are free.
+const BLOCK: usize = 64;
+
 /// The nodes of all slots that were ever in use.
 #[repr(C)]
 pub(crate) struct Nodes<P> {
@@ -47,11 +50,13 @@ pub(crate) struct Nodes<P> {
     free: u32,
     /// Number of live slots.
     len: u32,
+    /// Number of live slots in each block of nodes.
+    live: Vec<u8>,
 }
 
 impl<P: Payload> Nodes<P> {
     pub(crate) fn new() -> Self {
-        Self { nodes: Vec::new(), free: NONE, len: 0 }
+        Self { nodes: Vec::new(), free: NONE, len: 0, live: Vec::new() }
     }
 
     #[inline]
@@ -91,6 +96,7 @@ impl<P: Payload> Nodes<P> {
 
     pub(crate) fn reserve_to(&mut self, slots: usize) {
         self.nodes.reserve_exact(slots.saturating_sub(self.nodes.len()));
+        self.live.reserve_exact(slots.div_ceil(BLOCK).saturating_sub(self.live.len()));
     }
 
     /// Whether there is memory for a slot more.
@@ -104,8 +110,7 @@ impl<P: Payload> Nodes<P> {
     pub(crate) fn occupy(&mut self, payload: P, first_use: Use) -> Slot {
         debug_assert!(first_use < FREE);
         let word = first_use & !FREE;
-        self.len += 1;
-        match self.nodes.get_mut(self.free as usize) {
+        let slot = match self.nodes.get_mut(self.free as usize) {
             Some(node) => {
                 let slot = Slot(self.free);
                 self.free = node.word as u32;
@@ -118,10 +123,16 @@ impl<P: Payload> Nodes<P> {
                 if self.slots() == self.capacity() {
                     self.reserve_to((self.slots() * 2).max(8));
                 }
+                if self.slots().is_multiple_of(BLOCK) {
+                    self.live.push(0);
+                }
                 self.nodes.push(Node { word, payload });
                 Slot(self.nodes.len() as u32 - 1)
             }
-        }
+        };
+        self.len += 1;
+        self.live[slot.index() / BLOCK] += 1;
+        slot
     }
 
     /// Frees a live slot, and gives what it carried.
@@ -132,6 +143,7 @@ impl<P: Payload> Nodes<P> {
         node.word = FREE | u64::from(self.free);
         self.free = slot.0;
         self.len -= 1;
+        self.live[slot.index() / BLOCK] -= 1;
         Some(core::mem::replace(&mut node.payload, P::none()))
     }
 
@@ -160,13 +172,21 @@ impl<P: Payload> Nodes<P> {
         until: Use,
         slots: Range<usize>,
     ) -> impl Iterator<Item = (Use, Slot)> + '_ {
-        let first = slots.start as u32;
-        let nodes = self.nodes.get(slots).unwrap_or_default();
         // One comparison for both: what was used before `from` wraps around to a great number. So does what is free, or it is
         // one: the words of free nodes are beyond all uses.
         let width = until.min(FREE).saturating_sub(from);
         let is_meant = move |node: &Node<P>| node.word.wrapping_sub(from) < width;
-        (first..).zip(nodes).filter(move |(_, node)| is_meant(node)).map(|(slot, node)| (node.word, Slot(slot)))
+        let Range { start, end } = slots;
+        let end = end.min(self.slots());
+        let blocks = if start < end { start / BLOCK..end.div_ceil(BLOCK) } else { 0..0 };
+        blocks.filter(|&block| self.live[block] != 0).flat_map(move |block| {
+            let first = start.max(block * BLOCK);
+            let nodes = &self.nodes[first..end.min((block + 1) * BLOCK)];
+            (first as u32..)
+                .zip(nodes)
+                .filter(move |(_, node)| is_meant(node))
+                .map(|(slot, node)| (node.word, Slot(slot)))
+        })
     }
 
     /// Where the node of `slot` begins and ends, to be prefetched. An address, whether or not there is such a node.
@@ -179,7 +199,7 @@ impl<P: Payload> Nodes<P> {
     /// Bytes allocated for the order of use, and for what lies beside it.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let payloads = self.capacity() * size_of::<P>();
-        (self.nodes.capacity() * size_of::<Node<P>>() - payloads, payloads)
+        (self.nodes.capacity() * size_of::<Node<P>>() - payloads + self.live.capacity(), payloads)
     }
 
     /// Asserts that every slot is either live or free, once, and that no two were used at once.
@@ -189,6 +209,11 @@ impl<P: Payload> Nodes<P> {
         assert_eq!(uses.len(), self.len(), "nodes: {} are live, {} are counted", uses.len(), self.len());
         uses.sort_unstable();
         assert!(uses.windows(2).all(|pair| pair[0] < pair[1]), "nodes: one use of two entries");
+        assert_eq!(self.live.len(), self.slots().div_ceil(BLOCK), "nodes: blocks");
+        for (nodes, &live) in self.nodes.chunks(BLOCK).zip(&self.live) {
+            let count = nodes.iter().filter(|node| node.is_live()).count();
+            assert_eq!(count, usize::from(live), "nodes: a block's live slots");
+        }
         let mut seen = alloc::vec![false; self.slots()];
         let mut at = self.free;
         while at != NONE {
@@ -248,6 +273,25 @@ mod tests {
         let again = [4, 5, 6].map(|number| nodes.occupy((), number));
         assert_eq!(again, [slots[2], slots[0], Slot(3)]);
         nodes.validate();
+    }
+
+    #[test]
+    fn what_is_free_is_passed_over_by_the_block() {
+        let mut nodes = Nodes::new();
+        let slots: Vec<Slot> = (1..=500).map(|number| nodes.occupy((), number)).collect();
+        for (place, &slot) in slots.iter().enumerate() {
+            if ![0, 70, 71, 319, 320, 499].contains(&place) {
+                nodes.release(slot);
+            }
+        }
+        nodes.validate();
+        let used = |from, until, slots: Range<usize>| {
+            nodes.used_from(from, until, slots).map(|(use_, _)| use_).collect::<Vec<_>>()
+        };
+        assert_eq!(used(0, 1000, 0..500), [1, 71, 72, 320, 321, 500]);
+        assert_eq!(used(72, 321, 0..500), [72, 320]);
+        assert_eq!(used(0, 1000, 71..320), [72, 320]);
+        assert_eq!(used(0, 1000, 72..319), []);
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl<K, V> Slab<K, V> {
     /// Takes the entry out; the slot is free then.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entry<K, V>> {
-        // SAFETY: the slot was live, so its entry was initialised; the list has forgotten it.
+        // SAFETY: the slot was live, so its entry was initialised; the nodes have freed the slot.
         self.nodes.release(slot).map(|entry| unsafe { entry.assume_init() })
     }
 

@@ -56,6 +56,21 @@ fn walk(entries: u64, capacity_hint: usize, keys: u64, hits_of_100: u64) {
                     naive.put(key);
                 }
             }
+            94 => {
+                let oldest = naive.oldest();
+                shard.evict(Room { entries: 1, weight: 0 }, &mut out);
+                assert_eq!(out.first().map(|removed| removed.key), oldest);
+                oldest.map(|key| naive.remove(key));
+            }
+            95 if dice.is_multiple_of(16) => {
+                shard.set_budget(Room::for_entries(entries / 2));
+                while !shard.enforce_budget(7, &mut out) {}
+                for removed in out {
+                    assert_eq!(Some(removed.key), naive.oldest());
+                    naive.remove(removed.key);
+                }
+                shard.set_budget(config.budget);
+            }
             97 => assert_eq!(shard.remove(hash, &key, now, &mut out).is_some(), naive.remove(key)),
             98 => {
                 let oldest = naive.oldest();

@@ -44,7 +44,7 @@ impl<K, V> Shard<K, V> {
 
     /// Evicts least recently used entries ([`RemovalCause::Size`]) until `wanted` is free that was
     /// used, or the shard is empty; returns what was freed, which may be more. The budget stays.
-    /// O(entries evicted).
+    /// O(entries evicted), in the long run.
     pub fn evict(&mut self, wanted: Room, removed: &mut impl Removals<K, V>) -> Room {
         let before = self.used();
         while !wanted.fits_in(before.saturating_sub(self.used())) {
@@ -57,7 +57,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Evicts at most `max` least recently used entries ([`RemovalCause::Size`]) to come within the
-    /// budget; says whether it is there. O(max).
+    /// budget; says whether it is there. O(max), in the long run.
     ///
     /// ```
     /// # use sark_shard::*;

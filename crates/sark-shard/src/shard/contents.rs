@@ -52,7 +52,7 @@ impl<K, V> Iterator for Contents<K, V> {
     type Item = Removed<K, V>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.order.is_empty() {
+        if self.order.is_empty() && !self.slab.is_empty() {
             self.order = self.slab.in_order();
             self.order.reverse();
         }

@@ -54,7 +54,7 @@ impl<K, V> Shard<K, V> {
     /// With a lifetime of zero nothing is stored: an older value is handed back as
     /// [`RemovalCause::Replaced`], then the new one as [`RemovalCause::Rejected`].
     ///
-    /// O(1), plus what is evicted, plus growing from time to time.
+    /// O(1), plus what is evicted, O(1) each in the long run, plus growing from time to time.
     ///
     /// # Panics
     ///

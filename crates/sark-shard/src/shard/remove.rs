@@ -33,7 +33,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Removes the least recently used live entry and returns it. Dead ones met on the way are
-    /// handed back as [`RemovalCause::Expired`]. O(1), plus those.
+    /// handed back as [`RemovalCause::Expired`]. O(1) in the long run, plus those.
     pub fn remove_lru(&mut self, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
         loop {
             let slot = self.take_eldest()?;
