@@ -34,7 +34,7 @@ const PATHS: [(&str, fn(), u64); 6] = [
     ("hit", hit, 150),
     ("hit-with-deadline", hit_with_deadline, 177),
     ("miss", miss, 135),
-    ("insert-that-evicts", insert_that_evicts, 1000),
+    ("insert-that-evicts", insert_that_evicts, 934),
     ("key-of-a-batch", key_of_a_batch, 176),
     ("bare-shard-hit", bare_shard_hit, 60),
 ];

@@ -1,7 +1,7 @@
 //! Who leaves next: the entries used least recently, found ahead.
 //!
 //! A use only writes its number beside its entry, so the order of entries is written nowhere. It matters to who evicts, and to
-//! him only its beginning. So the slots are searched for entries used before a certain time, about a quarter of them, chosen
+//! him only its beginning. So the slots are searched for entries used before a certain time, about a quarter of them (half, in a small shard), chosen
 //! by a sample: the *candidates*. One after the other they leave, the eldest first; one that was used or removed since it
 //! was seen is passed over. Meanwhile the next candidates are searched for, in slices, one slot after the other in
 //! memory, at such a pace that the search is over when it is needed.
@@ -23,11 +23,13 @@ use crate::nodes::Use;
 use crate::slab::Slab;
 use crate::slot::Slot;
 
-/// One of so many slots becomes a candidate in a search.
-const SLOTS_PER_CANDIDATE: usize = 4;
+/// One of so many slots becomes a candidate in a search: of a small shard, where a little more memory buys less searching, and
+/// of a large one.
+const SLOTS_PER_CANDIDATE: [usize; 2] = [2, 4];
+const SMALL: usize = if cfg!(test) { 60 } else { 4096 };
 /// So many slots are looked at to decide which uses are early enough, or one in so many of a small shard.
 const SAMPLE: usize = if cfg!(test) { 16 } else { 64 };
-const SLOTS_PER_SAMPLED: usize = 8;
+const SLOTS_PER_SAMPLED: usize = 16;
 const SMALLEST_SAMPLE: usize = if cfg!(test) { 4 } else { 16 };
 /// After so many candidates the search goes on.
 const SLICE: usize = if cfg!(test) { 3 } else { 64 };
@@ -184,7 +186,8 @@ impl Eldest {
     fn begin<K, V>(&mut self, slab: &Slab<K, V>, uses: Use) {
         self.searched = 0;
         let slots = slab.slots();
-        self.coming.reserve_exact((slots / SLOTS_PER_CANDIDATE + slots / 16).min(slab.len()));
+        let per_candidate = SLOTS_PER_CANDIDATE[usize::from(slots > SMALL)];
+        self.coming.reserve_exact((slots / per_candidate + slots / 16).min(slab.len()));
         let mut sample = [0; SAMPLE];
         let (mut seen, mut sampled) = (0_usize, 0);
         for slot in spread(slots, uses ^ self.coming.as_ptr().addr() as u64) {
@@ -202,7 +205,7 @@ impl Eldest {
                 slab.used_from(self.from, uses + 1, 0..slots).map(|(number, _)| number).min().unwrap_or(uses + 1);
         }
         // One at least, so what is searched for has the eldest of the sample in it.
-        let wanted = seen.div_ceil(SLOTS_PER_CANDIDATE);
+        let wanted = seen.div_ceil(per_candidate);
         let latest = if wanted < sampled { *sample.select_nth_unstable(wanted).1 } else { uses + 1 };
         // A use from now on has a later number than `uses`.
         self.until = latest.min(self.from + WIDEST);

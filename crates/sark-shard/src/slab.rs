@@ -156,7 +156,9 @@ impl<K, V> Slab<K, V> {
     pub(crate) fn prefetch(&self, slot: Slot) {
         let (begin, end) = self.nodes.addresses(slot);
         prefetch_address(begin);
-        prefetch_address(end);
+        if size_of::<Entry<K, V>>() > 32 {
+            prefetch_address(end);
+        }
     }
 
     /// Bytes allocated beside the entries themselves, and for the entries.
