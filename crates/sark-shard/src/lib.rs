@@ -42,10 +42,10 @@
 //! # What an entry costs
 //!
 //! Beside its key and value: 8 bytes for its last use (padded to the alignment of both), 4 of hash and some 6
-//! to 11 in the index. Candidates for eviction take some 4 more, once there are evictions. A deadline costs 16
-//! more, time-to-idle another 16, a weight other than one 4, and [deciding equality
-//! outside](Shard::find_by) 8; each only from the first entry that needs it. [`Shard::memory`]
-//! tells.
+//! to 11 in the index. Once there are evictions, candidates for the next ones take 5 more, or 9 in
+//! shards of up to 4,096 slots. A deadline costs 16 more, time-to-idle another 16, a weight other than
+//! one 4, and [deciding equality outside](Shard::find_by) 8; each only from the first entry that needs
+//! it. [`Shard::memory`] tells.
 //!
 //! # Rooms
 //!
