@@ -1,19 +1,19 @@
 //! Who leaves next: the entries used least recently, found ahead.
 //!
 //! A use only writes its number beside its entry, so the order of entries is written nowhere. It matters to who evicts, and to
-//! him only its beginning. So the slots are searched for entries used before a certain time, about a quarter of them (half, in a small shard), chosen
-//! by a sample: the *candidates*. One after the other they leave, the eldest first; one that was used or removed since it
-//! was seen is passed over. Meanwhile the next candidates are searched for, in slices, one slot after the other in
-//! memory, at such a pace that the search is over when it is needed.
+//! him only its beginning. So the slots are searched for entries used before a certain time, about a quarter of them (half, in a
+//! small shard), chosen by a sample: the *candidates*. One after the other they leave, the eldest first; one that was used or
+//! removed since it was seen is passed over. Meanwhile the next candidates are searched for, in slices, one slot after the other
+//! in memory, at such a pace that the search is over when it is needed.
 //!
 //! The order is exact LRU: all live entries that are no candidates were used later than the candidates were when they were
 //! seen, and a candidate leaves only if it was not used since.
 //!
 //! What a candidate costs is the same however many entries there are: some four slots searched, where most slots are live, and
-//! its share of sorting. (Where hardly any is, blocks of free slots are passed over at once.) A candidate
-//! ends by an eviction, or by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be
-//! unlucky. A single eviction may cost more: a slice of the search, or sorting an eighth of the candidates; a whole search, a nanosecond or
-//! so a slot, if hardly any entry is as it was when it was seen, and at the first eviction ever.
+//! its share of sorting. (Where hardly any is, blocks of free slots are passed over at once.) A candidate ends by an eviction, or
+//! by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be unlucky. A single
+//! eviction may cost more: a slice of the search, or sorting an eighth of the candidates; a whole search, some nanoseconds a slot,
+//! if hardly any entry is as it was when it was seen, and at the first eviction ever.
 //!
 //! The shard calls it.
 
@@ -26,6 +26,7 @@ use crate::slot::Slot;
 /// One of so many slots becomes a candidate in a search: of a small shard, where a little more memory buys less searching, and
 /// of a large one.
 const SLOTS_PER_CANDIDATE: [usize; 2] = [2, 4];
+/// A shard of up to so many slots is small.
 const SMALL: usize = if cfg!(test) { 60 } else { 4096 };
 /// So many slots are looked at to decide which uses are early enough, or one in so many of a small shard.
 const SAMPLE: usize = if cfg!(test) { 16 } else { 64 };
