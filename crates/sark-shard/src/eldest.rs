@@ -162,9 +162,25 @@ impl Eldest {
         }
         let end = slab.slots().min(self.searched.saturating_add(slots));
         for (number, slot) in slab.used_from(self.from, self.until, self.searched..end) {
-            self.coming.push(Seen::new((number - self.from) as u32, slot));
+            if self.coming.len() == self.coming.capacity() {
+                self.narrow();
+            }
+            // It may have been narrowed since the search began.
+            if number < self.until {
+                self.coming.push(Seen::new((number - self.from) as u32, slot));
+            }
         }
         self.searched = end.max(self.searched);
+    }
+
+    /// More was found than there is room for, the sample having misled: goes on with the elder half of it.
+    #[cold]
+    #[inline(never)]
+    fn narrow(&mut self) {
+        let half = self.coming.len() / 2;
+        let (_, first_of_the_rest, _) = self.coming.select_nth_unstable(half);
+        self.until = self.from + first_of_the_rest.since_base();
+        self.coming.truncate(half);
     }
 
     /// No candidate is left: completes the search, takes what it found, and begins another.
@@ -188,7 +204,8 @@ impl Eldest {
         self.searched = 0;
         let slots = slab.slots();
         let per_candidate = SLOTS_PER_CANDIDATE[usize::from(slots > SMALL)];
-        self.coming.reserve_exact((slots / per_candidate + slots / 16).min(slab.len()));
+        // Two at least, so that there is something left of it if it must be narrowed.
+        self.coming.reserve_exact((slots / per_candidate + slots / 16).min(slab.len()).max(2));
         let mut sample = [0; SAMPLE];
         let (mut seen, mut sampled) = (0_usize, 0);
         for slot in spread(slots, uses ^ self.coming.as_ptr().addr() as u64) {
@@ -374,6 +391,26 @@ mod tests {
             assert_eq!(room.take(), Some(key));
         }
         room.eldest.validate(&room.slab, room.uses);
+    }
+
+    #[test]
+    fn a_misleading_sample_costs_no_memory_and_changes_no_order() {
+        let most = |slots: usize| (slots / SLOTS_PER_CANDIDATE[usize::from(slots > SMALL)] + slots / 16).max(2);
+        for entries in [3, 50, 100, 300] {
+            let mut room = Room::with_entries(entries);
+            for round in 0..200_u32 {
+                // Now and then hardly any slot but those in one stretch is as it was.
+                room.touch((0..entries).filter(|slot| round % 7 != 0 || slot % 16 < 13));
+                let mut order = room.slab.in_order().into_iter();
+                for _ in 0..3 {
+                    let eldest = order.next().and_then(|slot| room.slab.get(slot)).map(|entry| entry.key);
+                    assert_eq!(room.evict(), eldest);
+                }
+                (0..3).for_each(|key| room.insert(key + 1000 * round));
+                let bytes = 2 * most(entries as usize) * size_of::<Seen>();
+                assert!(room.eldest.bytes() <= bytes, "{} of {bytes} bytes", room.eldest.bytes());
+            }
+        }
     }
 
     #[test]
