@@ -110,9 +110,9 @@ break_ waiter_that_sleeps_without_trying_again waiting.rs \
 break_ waiter_without_barrier waiting.rs 's/!among_callers \|\| group\.barrier\.heavy\(\)/true/' \
     two_callers_never_run_a_delegate_at_once_and_both_get_their_answer
 
-break_ several_without_barrier entered.rs 's/        self\.group\.barrier\.light\(\);\n//' \
+break_ several_without_barrier entered.rs 's/        group\.barrier\.light\(\);\n//' \
     what_comes_while_several_delegates_are_held_is_served
-break_ several_given_back_without_looking entered.rs 's/if held\.delegate\.is_announced\(\) \{/if false {/' \
+break_ several_given_back_without_looking entered.rs 's/if delegate\.is_announced\(\) \{/if false {/' \
     what_comes_while_several_delegates_are_held_is_served
 
 # Two counters, and who answers for whom.

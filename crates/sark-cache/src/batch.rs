@@ -9,26 +9,37 @@ use sark_shard::{Expected, Lifetime, Nanos};
 use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
-use crate::outgoing::{Expired, Outgoing};
+use crate::outgoing::Outgoing;
 use crate::resident::Cell;
 
-/// Batches of up to so many keys are routed without allocating, and so many are looked up together at most.
+/// Batches of up to so many keys are routed without allocating.
 const INLINE: usize = 64;
-/// So many shards are held together at most.
-const MOST_ENTERED: usize = Delegates::<Cell<(), ()>>::MOST_ENTERED;
-
-/// A cache of about so many bytes is near the processor: a fraction of a core's own cache, as they are built today.
-const NEAR_BYTES: u64 = 1 << 20;
-/// What an entry takes beside its key and value, as far as a look-up reads it: link, bucket and control byte.
-const BYTES_PER_ENTRY: u64 = 16;
-
-/// What a batch looks up: keys with their hashes and shards, and the time.
-struct Lookups<'b, Q: ?Sized> {
-    keys: &'b [&'b Q],
-    hashes: &'b [u64],
-    shards: &'b [usize],
-    now: Nanos,
+/// So many keys are looked up together: their memory is on its way at the same time, and their shards are held meanwhile.
+const TOGETHER: usize = 64;
+const _: () = assert!(TOGETHER <= Delegates::<Cell<(), ()>>::MOST_ENTERED, "there is a shard for each of them");
+/// A key that is looked up, with what is known of it.
+struct Asked<'q, Q: ?Sized> {
+    key: &'q Q,
+    hash: u64,
+    shard: usize,
+    /// Where its shard expects it to be.
+    expected: Expected,
 }
+
+/// One that could not be looked up at once.
+struct Left<'q, Q: ?Sized> {
+    asked: Asked<'q, Q>,
+    /// Its place in the batch.
+    position: usize,
+}
+
+impl<Q: ?Sized> Clone for Asked<'_, Q> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Q: ?Sized> Copy for Asked<'_, Q> {}
 
 /// Positions of a batch, sorted by shard, stable within one.
 struct Routing {
@@ -80,12 +91,6 @@ impl Routing {
     }
 }
 
-/// How many of the first parts are looked up together: as many as may be held at once, of `INLINE` keys at most.
-fn together(parts: &[Part]) -> usize {
-    let keys = |part: &Part| part.end - parts[0].begin;
-    parts.iter().take(MOST_ENTERED).take_while(|part| keys(part) <= INLINE).count()
-}
-
 impl<K, V, H> Cache<K, V, H>
 where
     K: Hash + Eq + Send + 'static,
@@ -109,125 +114,75 @@ where
     {
         let inner = self.inner();
         let now = inner.common.time.for_reading();
-        let bytes = inner.common.ledger.used().entries.saturating_mul(size_of::<(K, V)>() as u64 + BYTES_PER_ENTRY);
-        if bytes <= NEAR_BYTES {
-            return self.get_one_by_one(keys.into_iter(), now);
+        let mut keys = keys.into_iter();
+        let mut values = Vec::with_capacity(keys.size_hint().0);
+        let mut left = Vec::new();
+        loop {
+            let mut asked: SmallVec<[Asked<'q, Q>; TOGETHER]> = SmallVec::new();
+            asked.extend(keys.by_ref().take(TOGETHER).map(|key| {
+                let hash = inner.hash(key);
+                Asked { key, hash, shard: inner.approach(hash), expected: Expected::default() }
+            }));
+            if asked.is_empty() {
+                break;
+            }
+            self.get_together(&mut asked, now, &mut values, &mut left);
         }
-        let keys: SmallVec<[&Q; INLINE]> = keys.into_iter().collect();
-        let hashes: SmallVec<[u64; INLINE]> = keys.iter().map(|key| inner.hash(*key)).collect();
-        let shards: SmallVec<[usize; INLINE]> = hashes.iter().map(|&hash| inner.approach(hash)).collect();
-        self.get_together(&Lookups { keys: &keys, hashes: &hashes, shards: &shards, now })
+        if !left.is_empty() {
+            self.get_by_messages(&left, now, &mut values);
+        }
+        values
     }
 
-    /// Each key by itself: where memory is near, sorting keys by shard costs more than it saves. Those of busy shards are left
-    /// to the end, and get one message a shard.
-    fn get_one_by_one<'q, Q>(&self, keys: impl Iterator<Item = &'q Q>, now: Nanos) -> Vec<Option<V>>
+    /// The values of some keys whose shards are to be had at once, all of them at the same time. The others are left to the end.
+    fn get_together<'q, Q>(
+        &self,
+        asked: &mut [Asked<'q, Q>],
+        now: Nanos,
+        values: &mut Vec<Option<V>>,
+        left: &mut Vec<Left<'q, Q>>,
+    ) where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        V: Clone,
+    {
+        // What expired is dropped after the shards are given back.
+        let mut out = Outgoing::new();
+        let mut entered = self.inner().delegates.enter_several(asked.iter().map(|asked| asked.shard));
+        // First the memory that all look-ups need is asked for, then they are finished, so that their misses overlap: also where
+        // entries are near, in a cache of the core's own.
+        for asked in &mut *asked {
+            if let Some(expected) = entered.run(asked.shard, |cell| cell.shard.expect(asked.hash)) {
+                asked.expected = expected;
+            }
+        }
+        let first = values.len();
+        values.extend(asked.iter().enumerate().map(|(number, asked)| {
+            let &Asked { key, hash, expected, .. } = asked;
+            let found =
+                entered.run(asked.shard, |cell| cell.get_expected(expected, (hash, key), now, &mut out, V::clone));
+            found.unwrap_or_else(|| {
+                left.push(Left { asked: *asked, position: first + number });
+                None
+            })
+        }));
+    }
+
+    /// The values of keys whose shards are busy or run by threads of their own: a message for each shard.
+    fn get_by_messages<Q>(&self, left: &[Left<'_, Q>], now: Nanos, values: &mut [Option<V>])
     where
-        Q: Hash + Equivalent<K> + Sync + ?Sized + 'q,
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
         V: Clone,
     {
         let inner = self.inner();
-        let mut values = Vec::with_capacity(keys.size_hint().0);
-        let (mut busy, mut hashes, mut shards, mut positions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for key in keys {
-            let hash = inner.hash(key);
-            let shard = inner.approach(hash);
-            let mut expired = Expired::new();
-            values.push(match inner.delegates.enter(shard) {
-                Some(entered) => entered.run(|cell| cell.get(hash, key, now, &mut expired, V::clone)),
-                None => {
-                    busy.push(key);
-                    hashes.push(hash);
-                    shards.push(shard);
-                    positions.push(values.len());
-                    None
-                }
-            });
-        }
-        if !busy.is_empty() {
-            let batch = Lookups { keys: &busy, hashes: &hashes, shards: &shards, now };
-            let routing = Routing::new(shards.iter().copied().enumerate(), inner.delegates.len());
-            let mut found: Vec<Option<V>> = std::iter::repeat_with(|| None).take(busy.len()).collect();
-            self.get_by_messages(&routing.parts, &routing, &batch, &mut found);
-            for (position, value) in positions.into_iter().zip(found) {
-                values[position] = value;
-            }
-        }
-        values
-    }
-
-    /// Keys of several shards at once, so that the memory of many entries is on its way at the same time.
-    fn get_together<Q>(&self, batch: &Lookups<'_, Q>) -> Vec<Option<V>>
-    where
-        Q: Hash + Equivalent<K> + Sync + ?Sized,
-        V: Clone,
-    {
-        let delegates = &self.inner().delegates;
-        let &Lookups { keys, hashes, now, .. } = batch;
-        let routing = Routing::new(batch.shards.iter().copied().enumerate(), delegates.len());
-        let mut values: Vec<Option<V>> = std::iter::repeat_with(|| None).take(keys.len()).collect();
-        let mut left: SmallVec<[Part; INLINE]> = SmallVec::new();
-        let mut out = Outgoing::new();
-        let mut rest = routing.parts.as_slice();
-        while let Some(first) = rest.first() {
-            let count = together(rest);
-            if count == 0 {
-                // By itself it is more than is looked up together.
-                left.push(*first);
-                rest = &rest[1..];
-                continue;
-            }
-            let (parts, others) = rest.split_at(count);
-            rest = others;
-            let mut expected = [Expected::default(); INLINE];
-            let mut entered = delegates.enter_several(parts.iter().map(|part| part.shard));
-            // First the memory that all of them need is asked for, then the look-ups are finished: their misses overlap.
-            for (place, part) in parts.iter().enumerate() {
-                let expected = &mut expected[part.begin - first.begin..];
-                entered.run(place, |cell| {
-                    for (expected, &position) in expected.iter_mut().zip(routing.of(part)) {
-                        *expected = cell.shard.expect(hashes[position]);
-                    }
-                });
-            }
-            for (place, part) in parts.iter().enumerate() {
-                let expected = &expected[part.begin - first.begin..];
-                let done = entered.run(place, |cell| {
-                    let before = out.len();
-                    for (&expected, &position) in expected.iter().zip(routing.of(part)) {
-                        let (hash, key) = (hashes[position], keys[position]);
-                        values[position] = cell.shard.get_expected(expected, hash, key, now, &mut out, V::clone);
-                    }
-                    if out.len() != before {
-                        cell.balance();
-                    }
-                });
-                if done.is_none() {
-                    left.push(*part);
-                }
-            }
-        }
-        if !left.is_empty() {
-            self.get_by_messages(&left, &routing, batch, &mut values);
-        }
-        values
-    }
-
-    /// The parts of a batch whose shards are busy or run by threads of their own, and large ones.
-    fn get_by_messages<Q>(&self, parts: &[Part], routing: &Routing, batch: &Lookups<'_, Q>, values: &mut [Option<V>])
-    where
-        Q: Hash + Equivalent<K> + Sync + ?Sized,
-        V: Clone,
-    {
-        let &Lookups { keys, hashes, now, .. } = batch;
-        let requests = parts.iter().map(|part| {
-            let positions = routing.of(part);
+        let routing = Routing::new(left.iter().map(|left| left.asked.shard).enumerate(), inner.delegates.len());
+        let requests = routing.parts.iter().map(|part| {
+            let places = routing.of(part);
             let request = move |cell: &mut Cell<K, V>| {
                 let mut out = Vec::new();
-                let hashes: SmallVec<[u64; INLINE]> = positions.iter().map(|&position| hashes[position]).collect();
-                let mut found = Vec::with_capacity(positions.len());
+                let hashes: SmallVec<[u64; INLINE]> = places.iter().map(|&place| left[place].asked.hash).collect();
+                let mut found = Vec::with_capacity(places.len());
                 let read = |_, value: Option<&V>| found.push(value.cloned());
-                cell.shard.get_batch(&hashes, |number| keys[positions[number]], now, &mut out, read);
+                cell.shard.get_batch(&hashes, |number| left[places[number]].asked.key, now, &mut out, read);
                 if !out.is_empty() {
                     cell.balance();
                 }
@@ -236,9 +191,9 @@ where
             (part.shard, request)
         });
         // What expired is dropped here, with nothing held.
-        for (part, (found, _out)) in parts.iter().zip(self.inner().run_each(requests.collect())) {
-            for (&position, value) in routing.of(part).iter().zip(found) {
-                values[position] = value;
+        for (part, (found, _out)) in routing.parts.iter().zip(inner.run_each(requests.collect())) {
+            for (&place, value) in routing.of(part).iter().zip(found) {
+                values[left[place].position] = value;
             }
         }
     }

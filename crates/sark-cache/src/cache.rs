@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use equivalent::Equivalent;
-use sark_delegate::Delegates;
-use sark_shard::{Lifetime, Nanos, Room};
+use sark_delegate::{Delegates, Entered};
+use sark_shard::{Lifetime, Nanos, Room, Unserved};
 
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
@@ -137,10 +137,10 @@ where
         let now = inner.common.time.for_reading();
         // `Delegates::run` would do, but by message a request's captures go through memory; here they stay in registers.
         match inner.delegates.enter(index) {
-            Some(entered) => {
-                let mut expired = Expired::new();
-                entered.run(|cell| cell.get(hash, key, now, &mut expired, read))
-            }
+            Some(mut entered) => match entered.run(|cell| cell.shard.try_get(hash, key, now, read)) {
+                Ok(result) => result,
+                Err(unserved) => end_get(entered, unserved, now),
+            },
             None => inner.get_by_message(index, hash, key, now, read),
         }
     }
@@ -465,7 +465,7 @@ where
     pub(crate) fn insert_at(&self, index: usize, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
         let (mut alarm, mut short) = (None, None);
         let kept = match self.delegates.enter(index) {
-            Some(entered) => entered.run(|cell| {
+            Some(mut entered) => entered.run(|cell| {
                 let kept = cell.insert(arrival, now, &mut &self.common.ledger, out, &mut short);
                 alarm = cell.earlier_alarm(now);
                 kept
@@ -546,6 +546,22 @@ where
         self.delegates.run(index, |cell| cell.reject(arrival, now, out));
         false
     }
+}
+
+/// Finds out what a look-up is whose entry may be dead. Apart, so that the others have little around them: in large caches that
+/// is what lets a processor begin with the next one while it waits for the memory of this one.
+#[cold]
+#[inline(never)]
+fn end_get<K, V, R, F>(entered: Entered<'_, Cell<K, V>>, unserved: Unserved<F>, now: Nanos) -> Option<R>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+    F: FnOnce(&V) -> R,
+{
+    // What expired is dropped after the shard is given back, whichever way this ends.
+    let mut expired = Expired::new();
+    let mut entered = entered;
+    entered.run(|cell| cell.end_get(unserved, now, &mut expired))
 }
 
 /// What a shard gives up of `excess`, in proportion to what it uses of `all`, rounded up.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Resident;
-use sark_shard::{Contents, Insertion, Lifetime, Nanos, Pool, Room, Shard};
+use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Room, Shard, Unserved};
 
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
@@ -100,6 +100,59 @@ impl<K, V> Cell<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let result = self.shard.get(hash, key, now, expired, read);
+        if expired.is_some() {
+            self.balance();
+        }
+        result
+    }
+
+    /// [`get`](Self::get), with what the shard expects.
+    #[inline]
+    pub(crate) fn get_expected<Q, R>(
+        &mut self,
+        expected: Expected,
+        (hash, key): (u64, &Q),
+        now: Nanos,
+        out: &mut Outgoing<K, V>,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.shard
+            .try_expected(expected, key, now, read)
+            .unwrap_or_else(|read| self.get_unexpected(hash, key, now, out, read))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_unexpected<Q, R>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        now: Nanos,
+        out: &mut Outgoing<K, V>,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let before = out.len();
+        let result = self.shard.get(hash, key, now, out, read);
+        if out.len() != before {
+            self.balance();
+        }
+        result
+    }
+
+    /// Ends what the shard's `try_get` began.
+    pub(crate) fn end_get<R>(
+        &mut self,
+        unserved: Unserved<impl FnOnce(&V) -> R>,
+        now: Nanos,
+        expired: &mut Expired<K, V>,
+    ) -> Option<R> {
+        let result = self.shard.end_get(unserved, now, expired);
         if expired.is_some() {
             self.balance();
         }

@@ -114,6 +114,21 @@ impl<S: Resident> Delegate<S> {
         }
     }
 
+    /// The right to run this delegate, of who holds it already: see [`Owned::keep_held`]. Not to be given back or dropped.
+    ///
+    /// # Safety
+    /// The caller holds it, and no other `Owned` of it is in use as long as this one.
+    #[inline(always)]
+    pub(crate) unsafe fn held(&self) -> ManuallyDrop<Owned<'_, S>> {
+        ManuallyDrop::new(Owned { delegate: self })
+    }
+
+    /// Gives back what was [kept](Owned::keep_held), and nothing else: looking for messages comes after the last of several.
+    #[inline]
+    pub(crate) fn let_go(&self) {
+        self.owner.release();
+    }
+
     /// Whether anybody announced a message that wasn't taken out yet. Relaxed: the order comes from the barrier before it.
     #[inline(always)]
     pub(crate) fn is_announced(&self) -> bool {
@@ -227,12 +242,22 @@ impl Released {
     }
 }
 
-impl<S: Resident> Owned<'_, S> {
-    /// Runs a caller's own request.
+impl<'d, S: Resident> Owned<'d, S> {
     #[inline(always)]
-    pub(crate) fn run_in_place<R>(&mut self, request: impl FnOnce(&mut S) -> R) -> R {
+    pub(crate) fn delegate(&self) -> &'d Delegate<S> {
+        self.delegate
+    }
+
+    /// Counts a request that its caller is about to run.
+    #[inline(always)]
+    pub(crate) fn count_in_place(&self) {
         self.delegate.in_place.add(1);
-        self.with(request)
+    }
+
+    /// Keeps the right past the end of `self`: see [`Delegate::held`] and [`Delegate::let_go`].
+    #[inline(always)]
+    pub(crate) fn keep_held(self) {
+        std::mem::forget(self);
     }
 
     /// Whether the mailbox is empty, as far as order matters to us: a call that starts after a post returned finds it
@@ -246,7 +271,7 @@ impl<S: Resident> Owned<'_, S> {
     pub(crate) fn tend(&mut self, aftermath: &mut Aftermath<S>) -> Option<Duration> {
         aftermath.has_leftovers = true;
         let leftovers = &mut aftermath.leftovers;
-        match self.with(|state| catch_unwind(AssertUnwindSafe(|| state.tend(leftovers)))) {
+        match self.run(|state| catch_unwind(AssertUnwindSafe(|| state.tend(leftovers)))) {
             Ok(next) => next,
             Err(panic) => {
                 self.delegate.counts.panicked.add(1);
@@ -256,11 +281,12 @@ impl<S: Resident> Owned<'_, S> {
         }
     }
 
+    /// Runs a request on the state.
     #[inline(always)]
-    fn with<R>(&mut self, f: impl FnOnce(&mut S) -> R) -> R {
+    pub(crate) fn run<R>(&mut self, request: impl FnOnce(&mut S) -> R) -> R {
         self.delegate.state.with_mut(|state| {
-            // SAFETY: `Owned` exists once per delegate at a time, and `&mut self` once per `Owned`.
-            f(unsafe { &mut *state })
+            // SAFETY: one `Owned` is in use per delegate at a time, and `&mut self` is there once per `Owned`.
+            request(unsafe { &mut *state })
         })
     }
 
@@ -307,22 +333,21 @@ impl<S: Resident> Owned<'_, S> {
         match message {
             Message::Task(task) => {
                 counts.delegated.add(1);
-                let slept = self.with(|state| task.run(state));
+                let slept = self.run(|state| task.run(state));
                 counts.parked.add(u64::from(slept));
             }
             Message::Post(post) => {
                 counts.posted.add(1);
                 aftermath.has_leftovers = true;
                 let leftovers = &mut aftermath.leftovers;
-                if let Err(panic) = self.with(|state| catch_unwind(AssertUnwindSafe(|| state.accept(post, leftovers))))
-                {
+                if let Err(panic) = self.run(|state| catch_unwind(AssertUnwindSafe(|| state.accept(post, leftovers)))) {
                     counts.panicked.add(1);
                     aftermath.panics.push(panic);
                 }
             }
             Message::Errand(mut errand) => {
                 counts.posted.add(1);
-                self.with(|state| errand.perform(state));
+                self.run(|state| errand.perform(state));
                 aftermath.errands.push(errand);
             }
         }
@@ -343,18 +368,11 @@ impl<S: Resident> Owned<'_, S> {
         Released { messages: self.delegate.is_announced(), deferred }
     }
 
-    /// Gives the right back and nothing else, for one who holds several: looking for messages comes after the last of them.
-    /// It must be in a `ManuallyDrop`, and must not be used any more.
-    #[inline]
-    pub(crate) fn let_go(&mut self) {
-        self.delegate.owner.release();
-    }
-
     /// Keeps the right past the end of `self`; somebody releases the word by other means.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn keep(self) {
         inside::leave();
-        std::mem::forget(self);
+        self.keep_held();
     }
 }
 

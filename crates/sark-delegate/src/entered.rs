@@ -1,4 +1,4 @@
-//! Delegates that the caller runs itself: the fast path, from taking an idle one (or a few at once) to looking for messages
+//! Delegates that the caller runs itself: the fast path, from taking an idle one (or a number of them) to looking for messages
 //! afterwards.
 //!
 //! Made by `group`; `delegate` has the steps. Nothing here waits, and while one is held nothing else of this thread may.
@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use crate::Resident;
-use crate::delegate::{Delegate, Owned, Released};
+use crate::delegate::{Owned, Released};
 use crate::group::Group;
 use crate::inside;
 
@@ -16,7 +16,6 @@ use crate::inside;
 /// Giving it back, on a panic too, looks for messages that came meanwhile and sees to their being served.
 pub struct Entered<'g, S: Resident> {
     group: &'g Group<S>,
-    delegate: &'g Delegate<S>,
     /// Given back by our own `Drop`.
     owned: ManuallyDrop<Owned<'g, S>>,
     /// That a delegate is held is noted in this thread.
@@ -25,16 +24,16 @@ pub struct Entered<'g, S: Resident> {
 
 impl<'g, S: Resident> Entered<'g, S> {
     #[inline(always)]
-    pub(crate) fn new(group: &'g Group<S>, delegate: &'g Delegate<S>, owned: Owned<'g, S>) -> Self {
-        Self { group, delegate, owned: ManuallyDrop::new(owned), _stays_on_this_thread: PhantomData }
+    pub(crate) fn new(group: &'g Group<S>, owned: Owned<'g, S>) -> Self {
+        Self { group, owned: ManuallyDrop::new(owned), _stays_on_this_thread: PhantomData }
     }
 
-    /// Runs `request` on the state, which is given back before the result is returned.
+    /// Runs a request, or a part of one, on the state.
     ///
     /// What [`Delegates::run`](crate::Delegates::run) says of requests goes for this one, but that it need not be `Send`.
     #[inline(always)]
-    pub fn run<R>(mut self, request: impl FnOnce(&mut S) -> R) -> R {
-        self.owned.run_in_place(request)
+    pub fn run<R>(&mut self, request: impl FnOnce(&mut S) -> R) -> R {
+        self.owned.run(request)
     }
 }
 
@@ -43,7 +42,7 @@ impl<S: Resident> Drop for Entered<'_, S> {
     fn drop(&mut self) {
         let released = self.owned.give_back(self.group.barrier);
         if released.anything() {
-            self.group.after_release(self.delegate, released);
+            self.group.after_release(self.owned.delegate(), released);
         }
     }
 }
@@ -54,75 +53,135 @@ impl<S: Resident> std::fmt::Debug for Entered<'_, S> {
     }
 }
 
-/// How many delegates one thread may hold at once: enough for the misses of a batch to overlap, few enough that others
-/// rarely find theirs busy.
-pub(crate) const MOST_HELD: usize = 8;
+/// How many delegates one thread may hold at once: what a batch of some size needs, and few enough that it doesn't hold them long.
+pub(crate) const MOST_HELD: usize = 64;
 
 /// The right to run several idle delegates right here; see [`Delegates::enter_several`](crate::Delegates::enter_several).
 ///
 /// Giving them back, on a panic too, looks for messages that came meanwhile and sees to their being served.
 pub struct EnteredSeveral<'g, S: Resident> {
     group: &'g Group<S>,
-    /// One for each delegate asked for, in that order. Given back by our own `Drop`.
-    held: [Option<Held<'g, S>>; MOST_HELD],
+    marks: AllMarks,
     /// That delegates are held is noted in this thread.
     _stays_on_this_thread: PhantomData<*const ()>,
 }
 
-struct Held<'g, S: Resident> {
-    delegate: &'g Delegate<S>,
-    owned: ManuallyDrop<Owned<'g, S>>,
-    /// No message was before us when we took it.
-    ours_now: bool,
+/// What is known of 64 delegates, a bit for each.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    /// Was tried for, with whatever outcome.
+    tried: u64,
+    /// Is held, and was free of messages when it was taken: may be run.
+    ours: u64,
+    /// Was taken, and is to be looked at after the release.
+    taken: u64,
+}
+
+/// Marks of all delegates of a group: those of the first thousand or so without allocating.
+struct AllMarks {
+    first: [Marks; Self::INLINE],
+    /// How many of `first` are in use.
+    inline: usize,
+    more: Vec<Marks>,
+}
+
+impl AllMarks {
+    const INLINE: usize = 16;
+
+    fn of(delegates: usize) -> Self {
+        let words = delegates.div_ceil(64);
+        let inline = words.min(Self::INLINE);
+        Self { first: [Marks::default(); Self::INLINE], inline, more: vec![Marks::default(); words - inline] }
+    }
+
+    #[inline]
+    fn of_word(&mut self, word: usize) -> Option<&mut Marks> {
+        if word < Self::INLINE { Some(&mut self.first[word]) } else { self.more.get_mut(word - Self::INLINE) }
+    }
+
+    /// Calls `visit` with the index of each delegate that is taken.
+    #[inline]
+    fn for_each_taken(&self, mut visit: impl FnMut(usize)) {
+        for (word, marks) in self.first[..self.inline].iter().chain(&self.more).enumerate() {
+            let mut bits = marks.taken;
+            while bits != 0 {
+                visit(word * 64 + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+    }
 }
 
 impl<'g, S: Resident> EnteredSeveral<'g, S> {
-    pub(crate) fn new(group: &'g Group<S>, indexes: impl Iterator<Item = usize>) -> Self {
-        let mut several = Self { group, held: [const { None }; MOST_HELD], _stays_on_this_thread: PhantomData };
-        for (place, index) in several.held.iter_mut().zip(indexes) {
-            let delegate = &group.delegates[index];
-            *place = delegate.try_take().map(|owned| {
-                let ours_now = owned.nothing_before_us();
-                Held { delegate, owned: ManuallyDrop::new(owned), ours_now }
-            });
+    /// Takes nothing if not `may_run`.
+    pub(crate) fn new(group: &'g Group<S>, indexes: impl Iterator<Item = usize>, may_run: bool) -> Self {
+        let mut several =
+            Self { group, marks: AllMarks::of(group.delegates.len()), _stays_on_this_thread: PhantomData };
+        let mut room = MOST_HELD;
+        if may_run {
+            for index in indexes {
+                let delegate = &group.delegates[index];
+                let bit = 1 << (index % 64);
+                let Some(marks) = several.marks.of_word(index / 64) else { continue };
+                if marks.tried & bit != 0 || room == 0 {
+                    continue;
+                }
+                marks.tried |= bit;
+                if let Some(owned) = delegate.try_take() {
+                    room -= 1;
+                    marks.taken |= bit;
+                    if owned.nothing_before_us() {
+                        marks.ours |= bit;
+                        owned.count_in_place();
+                    }
+                    // It is ours by its mark from here on.
+                    owned.keep_held();
+                }
+            }
         }
         several
     }
 
-    /// Whether the delegate asked for in this place was to be had.
+    /// Whether the delegate with this index may be run.
     #[must_use]
-    pub fn has(&self, place: usize) -> bool {
-        matches!(self.held.get(place), Some(Some(Held { ours_now: true, .. })))
+    #[inline]
+    pub fn has(&mut self, index: usize) -> bool {
+        self.marks.of_word(index / 64).is_some_and(|marks| marks.ours & 1 << (index % 64) != 0)
     }
 
-    /// Runs `request` on the state asked for in this place, if that was to be had.
+    /// Runs a request, or a part of one, on the state with this index, if that was to be had.
     #[inline]
-    pub fn run<R>(&mut self, place: usize, request: impl FnOnce(&mut S) -> R) -> Option<R> {
-        match self.held.get_mut(place) {
-            Some(Some(Held { owned, ours_now: true, .. })) => Some(owned.run_in_place(request)),
-            _ => None,
+    pub fn run<R>(&mut self, index: usize, request: impl FnOnce(&mut S) -> R) -> Option<R> {
+        if !self.has(index) {
+            return None;
         }
+        // SAFETY: marked as ours, so `new` found a delegate with this index, took and kept it, and `Drop` gives it back;
+        // until then there is no other `Owned` of it but these, one at a time since `self` is borrowed for it.
+        let mut owned = unsafe { self.group.delegates.get_unchecked(index).held() };
+        Some(owned.run(request))
     }
 }
 
 impl<S: Resident> Drop for EnteredSeveral<'_, S> {
     fn drop(&mut self) {
+        let Self { group, marks, .. } = self;
         let mut holds_any = false;
-        for held in self.held.iter_mut().flatten() {
-            held.owned.let_go();
+        marks.for_each_taken(|index| {
+            group.delegates[index].let_go();
             holds_any = true;
-        }
+        });
         if !holds_any {
             return;
         }
         // One barrier and one word to this thread for all of them; only then anything is served.
-        self.group.barrier.light();
+        group.barrier.light();
         let deferred = inside::leave();
-        for held in self.held.iter().flatten() {
-            if held.delegate.is_announced() {
-                self.group.after_release(held.delegate, Released { messages: true, deferred: false });
+        marks.for_each_taken(|index| {
+            let delegate = &group.delegates[index];
+            if delegate.is_announced() {
+                group.after_release(delegate, Released { messages: true, deferred: false });
             }
-        }
+        });
         if deferred {
             inside::run_deferred();
         }
@@ -131,6 +190,8 @@ impl<S: Resident> Drop for EnteredSeveral<'_, S> {
 
 impl<S: Resident> std::fmt::Debug for EnteredSeveral<'_, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EnteredSeveral").field("held", &self.held.iter().flatten().count()).finish()
+        let mut held = 0;
+        self.marks.for_each_taken(|_| held += 1);
+        f.debug_struct("EnteredSeveral").field("held", &held).finish_non_exhaustive()
     }
 }

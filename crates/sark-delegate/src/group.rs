@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Resident;
 use crate::barrier::Barrier;
 use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released};
-use crate::entered::{Entered, EnteredSeveral, MOST_HELD};
+use crate::entered::{Entered, EnteredSeveral};
 use crate::error::{Refused, TryError};
 use crate::inside;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, spin_loop, yield_now};
@@ -82,18 +82,19 @@ impl<S: Resident> Group<S> {
         if inside::is_inside() || !self.callers_run {
             return None;
         }
-        let delegate = &self.delegates[index];
-        let owned = delegate.try_take()?;
-        let nothing_before_us = owned.nothing_before_us();
-        let entered = Entered::new(self, delegate, owned);
-        // If something is before us, dropping the right serves it.
-        nothing_before_us.then_some(entered)
+        let owned = self.delegates[index].try_take()?;
+        if owned.nothing_before_us() {
+            owned.count_in_place();
+            return Some(Entered::new(self, owned));
+        }
+        // Dropping the right serves what is before us.
+        drop(Entered::new(self, owned));
+        None
     }
 
-    /// Takes those of the first few that callers may run, that nobody runs, and that have no message before us.
+    /// Takes those that callers may run, that nobody runs, and that have no message before us.
     pub(crate) fn enter_several(&self, indexes: impl Iterator<Item = usize>) -> EnteredSeveral<'_, S> {
-        let may_run = self.callers_run && !inside::is_inside();
-        EnteredSeveral::new(self, indexes.take(if may_run { MOST_HELD } else { 0 }))
+        EnteredSeveral::new(self, indexes, self.callers_run && !inside::is_inside())
     }
 
     /// Runs `request` on delegate `index` and returns its result, whoever runs it. Waits for that, and for room in a
@@ -105,7 +106,7 @@ impl<S: Resident> Group<S> {
         R: Send,
     {
         match self.enter(index) {
-            Some(entered) => Ok(entered.run(request)),
+            Some(mut entered) => Ok(entered.run(request)),
             None => self.run_by_message(index, request, wait_for_room),
         }
     }
@@ -117,7 +118,7 @@ impl<S: Resident> Group<S> {
         F: FnOnce(&mut S) -> R,
     {
         match self.enter(index) {
-            Some(entered) => Ok(entered.run(request)),
+            Some(mut entered) => Ok(entered.run(request)),
             None => self.run_if_free(index, request),
         }
     }
@@ -145,7 +146,8 @@ impl<S: Resident> Group<S> {
     {
         let mut aftermath = Aftermath::new();
         let outcome = if owned.drain(&mut aftermath) {
-            Ok(catch_unwind(AssertUnwindSafe(|| owned.run_in_place(request))))
+            owned.count_in_place();
+            Ok(catch_unwind(AssertUnwindSafe(|| owned.run(request))))
         } else {
             Err(request)
         };

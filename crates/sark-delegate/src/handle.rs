@@ -163,7 +163,7 @@ impl<S: Resident> Delegates<S> {
     /// # }
     /// let counters = Delegates::new(Config::default(), [Counter(41)])?;
     /// let answer = match counters.enter(0) {
-    ///     Some(entered) => entered.run(|counter| counter.0 + 1),
+    ///     Some(mut entered) => entered.run(|counter| counter.0 + 1),
     ///     None => counters.run(0, |counter| counter.0 + 1),
     /// };
     /// assert_eq!(answer, 42);
@@ -177,14 +177,14 @@ impl<S: Resident> Delegates<S> {
         self.group.enter(index)
     }
 
-    /// As [`enter`](Self::enter), for several states at once: tries the first [`MOST_ENTERED`](Self::MOST_ENTERED) of
-    /// `indexes`, each of which must be there once. Never waits for one while it holds another; the result says which it has.
+    /// As [`enter`](Self::enter), for several states at once: tries each of `indexes` once, until it has
+    /// [`MOST_ENTERED`](Self::MOST_ENTERED). Never waits for one while it holds another; the result says which it has.
     ///
     /// It is for batches that want to begin work on several states (have memory loaded, say) before they end it on the
     /// first. Hold them briefly: whoever wants one of them meanwhile has to leave a message.
     ///
     /// # Panics
-    /// When an index is out of range.
+    /// When an index is out of range: those taken before are given back.
     pub fn enter_several(&self, indexes: impl IntoIterator<Item = usize>) -> EnteredSeveral<'_, S> {
         self.group.enter_several(indexes.into_iter())
     }

@@ -9,6 +9,7 @@ use crate::column::Column;
 use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
 use crate::wheel::Wheel;
+use crate::word::Horizon;
 
 const NEVER: u64 = u64::MAX;
 
@@ -64,6 +65,13 @@ impl Deadlines {
             Lifetime::For(nanos) => nanos,
         };
         if nanos == 0 || self.time_to_idle == 0 { None } else { Some(now.after(nanos)) }
+    }
+
+    /// Until when an entry with this deadline certainly lives.
+    #[inline]
+    pub(crate) fn horizon(&self, fixed: Nanos) -> Horizon {
+        // With time-to-idle a deadline moves with each use.
+        if self.time_to_idle == NEVER { Horizon::of(fixed) } else { Horizon::UNKNOWN }
     }
 
     /// When `slot` dies if nobody touches it.

@@ -19,9 +19,9 @@
 
 use alloc::vec::Vec;
 
-use crate::nodes::Use;
 use crate::slab::Slab;
 use crate::slot::Slot;
+use crate::word::Use;
 
 /// One of so many slots becomes a candidate in a search: of a small shard, where a little more memory buys less searching, and
 /// of a large one.
@@ -161,7 +161,7 @@ impl Eldest {
             return;
         }
         let end = slab.slots().min(self.searched.saturating_add(slots));
-        for (number, slot) in slab.used_from(self.from, self.until, self.searched..end) {
+        slab.used_from(self.from, self.until, self.searched..end).for_each(|(number, slot)| {
             if self.coming.len() == self.coming.capacity() {
                 self.narrow();
             }
@@ -169,7 +169,7 @@ impl Eldest {
             if number < self.until {
                 self.coming.push(Seen::new((number - self.from) as u32, slot));
             }
-        }
+        });
         self.searched = end.max(self.searched);
     }
 
@@ -286,6 +286,7 @@ fn spread(slots: usize, seed: u64) -> impl Iterator<Item = Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::word::Horizon;
 
     struct Room {
         slab: Slab<u32, ()>,
@@ -302,7 +303,7 @@ mod tests {
 
         fn insert(&mut self, key: u32) {
             self.uses += 1;
-            self.slab.insert(key, (), self.uses);
+            self.slab.insert(key, (), self.uses, Horizon::UNKNOWN);
         }
 
         fn touch(&mut self, slots: impl IntoIterator<Item = u32>) {

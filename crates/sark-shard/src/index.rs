@@ -79,7 +79,7 @@ impl Index {
     /// A slot that is probably the one sought; nobody has looked at its hash or key.
     #[inline]
     pub(crate) fn guess(&self, hash: ShortHash) -> Option<Slot> {
-        self.table.iter_hash(hash.folded()).next().copied()
+        self.table.find(hash.folded(), |_| true).copied()
     }
 
     /// All slots with exactly this hash, in no order.

@@ -41,7 +41,7 @@
 //!
 //! # What an entry costs
 //!
-//! Beside its key and value: 8 bytes for its last use (padded to the alignment of both), 4 of hash and some 6
+//! Beside its key and value: 8 bytes for its last use and a coarse deadline (padded to the alignment of both), 4 of hash and some 6
 //! to 11 in the index. Once there are evictions, candidates for the next ones take 5 more, or 9 in
 //! shards of up to 4,096 slots. A deadline costs 16 more, time-to-idle another 16, a weight other than
 //! one 4, and [deciding equality outside](Shard::find_by) 8; each only from the first entry that needs
@@ -49,7 +49,7 @@
 //!
 //! # Rooms
 //!
-//! `slab` (entries, all unsafe code) over `nodes` (slots and last uses); `index` (hash to slot);
+//! `slab` (entries, all unsafe code) over `nodes` (slots) and their `word`s (last use, coarse deadline); `index` (hash to slot);
 //! `probe` (hints at where the index is); `eldest` (who leaves next); `deadlines` over `wheel`
 //! (timers); `shard` (the operations, by theme).
 
@@ -73,6 +73,7 @@ mod slab;
 mod slot;
 mod time;
 mod wheel;
+mod word;
 
 pub use counters::Counters;
 pub use probe::ProbeHint;
@@ -80,7 +81,7 @@ pub use removed::{RemovalCause, Removals, Removed};
 pub use room::{NoPool, Pool, Room};
 pub use shard::{
     Candidate, Changed, Config, Contents, EntryRef, Expected, Finding, Insertion, Iter, Match, Memory, Progress, Shard,
-    Stamp, Undecided,
+    Stamp, Undecided, Unserved,
 };
 pub use slot::Slot;
 pub use time::{Lifetime, Nanos};

@@ -1,13 +1,16 @@
-//! Nodes: by slot, when each was last used and what it carries; and the free slots threaded through those same words.
+//! Nodes: by slot, the word that says when each was last used, and what it carries; and the free slots threaded through those
+//! same words.
 //!
-//! The slab owns them and is their only caller. Eight bytes an entry, which lie beside the entry itself: what looks an entry up
-//! has them in the same cache line. What lies beside is none of this room's business, but it gives nothing out twice: the slab's
+//! The slab owns them and is their only caller. A word is eight bytes, and lies beside the entry itself: what looks an entry up
+//! has it in the same cache line. What lies beside is none of this room's business, but it gives nothing out twice: the slab's
 //! unsafe code relies on *live* meaning occupied and not released since.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::slot::Slot;
+use crate::time::Nanos;
+use crate::word::{Horizon, LAST_USE, Use, Word};
 
 /// What a node carries.
 pub(crate) trait Payload {
@@ -15,26 +18,20 @@ pub(crate) trait Payload {
     fn none() -> Self;
 }
 
-/// A use of an entry, by its number among all uses of the shard: the greater, the later. Below [`FREE`].
-pub(crate) type Use = u64;
-
-/// Set in the word of a free node; its low half is then the next free slot, or `NONE`.
-const FREE: u64 = 1 << 63;
 /// No slot.
 const NONE: u32 = u32::MAX;
 const _: () = assert!(Slot::LIMIT < NONE);
 
 #[repr(C)]
 struct Node<P> {
-    /// The last use of a live node. Uses are numbered one by one, so in a thousand years of one a nanosecond none reaches `FREE`.
-    word: u64,
+    word: Word,
     payload: P,
 }
 
 impl<P> Node<P> {
     #[inline]
     fn is_live(&self) -> bool {
-        self.word < FREE
+        self.word.is_live()
     }
 }
 
@@ -105,15 +102,14 @@ impl<P: Payload> Nodes<P> {
         self.free != NONE || self.slots() < self.capacity()
     }
 
-    /// Makes a free slot live, which is its first use. The slot freed last is used first.
+    /// Makes a free slot live, with a word that says so. The slot freed last is used first.
     #[inline]
-    pub(crate) fn occupy(&mut self, payload: P, first_use: Use) -> Slot {
-        debug_assert!(first_use < FREE);
-        let word = first_use & !FREE;
+    pub(crate) fn occupy(&mut self, payload: P, word: Word) -> Slot {
+        debug_assert!(word.is_live());
         let slot = match self.nodes.get_mut(self.free as usize) {
             Some(node) => {
                 let slot = Slot(self.free);
-                self.free = node.word as u32;
+                self.free = node.word.next_free();
                 // Live only with its payload in its place.
                 node.payload = payload;
                 node.word = word;
@@ -140,7 +136,7 @@ impl<P: Payload> Nodes<P> {
     pub(crate) fn release(&mut self, slot: Slot) -> Option<P> {
         let node = self.nodes.get_mut(slot.index()).filter(|node| node.is_live())?;
         // Free first, and only then without its payload.
-        node.word = FREE | u64::from(self.free);
+        node.word = Word::free(self.free);
         self.free = slot.0;
         self.len -= 1;
         self.live[slot.index() / BLOCK] -= 1;
@@ -150,18 +146,35 @@ impl<P: Payload> Nodes<P> {
     /// Notes a use of a live slot, later than all before.
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot, number: Use) {
-        debug_assert!(self.is_live(slot) && number < FREE, "{slot:?} is used but not live");
+        self.change_word(slot, |word| word.used(number));
+    }
+
+    /// Notes until when a live slot certainly lives.
+    #[inline]
+    pub(crate) fn set_horizon(&mut self, slot: Slot, horizon: Horizon) {
+        self.change_word(slot, |word| word.with_horizon(horizon));
+    }
+
+    #[inline]
+    fn change_word(&mut self, slot: Slot, change: impl FnOnce(Word) -> Word) {
+        debug_assert!(self.is_live(slot), "{slot:?} is used but not live");
         if let Some(node) = self.nodes.get_mut(slot.index())
             && node.is_live()
         {
-            node.word = number & !FREE;
+            node.word = change(node.word);
         }
     }
 
     /// The last use of a live slot.
     #[inline]
     pub(crate) fn last_use(&self, slot: Slot) -> Option<Use> {
-        self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| node.word)
+        self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| node.word.last_use())
+    }
+
+    /// Whether a slot is live, and what it carries certainly lives at this time; see [`Word::outlives`]. False says nothing.
+    #[inline]
+    pub(crate) fn outlives(&self, slot: Slot, now: Nanos, many: Use) -> bool {
+        self.nodes.get(slot.index()).is_some_and(|node| node.is_live() && node.word.outlives(now, many))
     }
 
     /// Those among some slots that are live and were last used from one use on but not from another on, with their last uses.
@@ -172,10 +185,7 @@ impl<P: Payload> Nodes<P> {
         until: Use,
         slots: Range<usize>,
     ) -> impl Iterator<Item = (Use, Slot)> + '_ {
-        // One comparison for both: what was used before `from` wraps around to a great number. So does what is free, or it is
-        // one: the words of free nodes are beyond all uses.
-        let width = until.min(FREE).saturating_sub(from);
-        let is_meant = move |node: &Node<P>| node.word.wrapping_sub(from) < width;
+        let width = until.min(LAST_USE + 1).saturating_sub(from);
         let Range { start, end } = slots;
         let end = end.min(self.slots());
         let blocks = if start < end { start / BLOCK..end.div_ceil(BLOCK) } else { 0..0 };
@@ -184,8 +194,8 @@ impl<P: Payload> Nodes<P> {
             let nodes = &self.nodes[first..end.min((block + 1) * BLOCK)];
             (first as u32..)
                 .zip(nodes)
-                .filter(move |(_, node)| is_meant(node))
-                .map(|(slot, node)| (node.word, Slot(slot)))
+                .filter(move |(_, node)| node.word.was_used_among(from, width))
+                .map(|(slot, node)| (node.word.last_use(), Slot(slot)))
         })
     }
 
@@ -205,7 +215,7 @@ impl<P: Payload> Nodes<P> {
     /// Asserts that every slot is either live or free, once, and that no two were used at once.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
-        let mut uses: Vec<Use> = self.used_from(0, FREE, 0..self.slots()).map(|(number, _)| number).collect();
+        let mut uses: Vec<Use> = self.used_from(0, Use::MAX, 0..self.slots()).map(|(number, _)| number).collect();
         assert_eq!(uses.len(), self.len(), "nodes: {} are live, {} are counted", uses.len(), self.len());
         uses.sort_unstable();
         assert!(uses.windows(2).all(|pair| pair[0] < pair[1]), "nodes: one use of two entries");
@@ -220,7 +230,7 @@ impl<P: Payload> Nodes<P> {
             let node = &self.nodes[at as usize];
             assert!(!node.is_live(), "nodes: slot {at} is in the free list but not free");
             assert!(!core::mem::replace(&mut seen[at as usize], true), "nodes: slot {at} is free twice");
-            at = node.word as u32;
+            at = node.word.next_free();
         }
         let free = seen.iter().filter(|&&free| free).count();
         assert_eq!(self.len() + free, self.slots(), "nodes: a slot is neither live nor free");
@@ -237,6 +247,12 @@ mod tests {
         fn none() -> Self {}
     }
 
+    impl Nodes<()> {
+        fn add(&mut self, first_use: Use) -> Slot {
+            self.occupy((), Word::live(first_use, Horizon::UNKNOWN))
+        }
+    }
+
     #[test]
     fn at_first_there_is_no_memory() {
         let nodes = Nodes::<()>::new();
@@ -247,7 +263,7 @@ mod tests {
     #[test]
     fn the_last_use_of_a_live_slot_is_known() {
         let mut nodes = Nodes::new();
-        let slots: Vec<Slot> = (1..=4).map(|number| nodes.occupy((), number)).collect();
+        let slots: Vec<Slot> = (1..=4).map(|number| nodes.add(number)).collect();
         nodes.touch(slots[1], 5);
         nodes.touch(slots[1], 6);
         nodes.release(slots[0]);
@@ -263,14 +279,30 @@ mod tests {
     }
 
     #[test]
+    fn a_use_changes_nothing_about_how_long_an_entry_lives() {
+        let mut nodes = Nodes::new();
+        let slot = nodes.add(1);
+        let (far, near) = (Nanos(1 << 40), Nanos(1));
+        assert!(!nodes.outlives(slot, near, 0));
+        nodes.set_horizon(slot, Horizon::of(far));
+        nodes.touch(slot, 2);
+        assert_eq!(
+            (nodes.outlives(slot, near, 0), nodes.outlives(slot, far, 0), nodes.last_use(slot)),
+            (true, false, Some(2))
+        );
+        nodes.release(slot);
+        assert!(!nodes.outlives(slot, near, 0));
+    }
+
+    #[test]
     fn the_slot_freed_last_is_used_first() {
         let mut nodes = Nodes::new();
-        let slots: Vec<Slot> = (1..=3).map(|number| nodes.occupy((), number)).collect();
+        let slots: Vec<Slot> = (1..=3).map(|number| nodes.add(number)).collect();
         nodes.release(slots[0]);
         nodes.release(slots[2]);
         assert!(!nodes.is_live(slots[2]));
         nodes.validate();
-        let again = [4, 5, 6].map(|number| nodes.occupy((), number));
+        let again = [4, 5, 6].map(|number| nodes.add(number));
         assert_eq!(again, [slots[2], slots[0], Slot(3)]);
         nodes.validate();
     }
@@ -278,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_free_is_passed_over_by_the_block() {
         let mut nodes = Nodes::new();
-        let slots: Vec<Slot> = (1..=500).map(|number| nodes.occupy((), number)).collect();
+        let slots: Vec<Slot> = (1..=500).map(|number| nodes.add(number)).collect();
         for (place, &slot) in slots.iter().enumerate() {
             if ![0, 70, 71, 319, 320, 499].contains(&place) {
                 nodes.release(slot);
@@ -298,7 +330,7 @@ mod tests {
     #[cfg_attr(debug_assertions, should_panic(expected = "is used but not live"))]
     fn a_free_slot_is_not_made_live_by_being_used() {
         let mut nodes = Nodes::new();
-        let slot = nodes.occupy((), 1);
+        let slot = nodes.add(1);
         nodes.release(slot);
         nodes.touch(slot, 2);
         assert!(!nodes.is_live(slot));
@@ -307,7 +339,7 @@ mod tests {
     #[test]
     fn a_free_slot_is_not_released_again() {
         let mut nodes = Nodes::new();
-        let slot = nodes.occupy((), 1);
+        let slot = nodes.add(1);
         assert_eq!((nodes.release(slot), nodes.release(slot), nodes.len()), (Some(()), None, 0));
         nodes.validate();
     }

@@ -9,8 +9,10 @@ use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use crate::nodes::{Nodes, Payload, Use};
+use crate::nodes::{Nodes, Payload};
 use crate::slot::Slot;
+use crate::time::Nanos;
+use crate::word::{Horizon, Use, Word};
 
 /// A key with its value.
 pub(crate) struct Entry<K, V> {
@@ -105,8 +107,8 @@ impl<K, V> Slab<K, V> {
 
     /// Stores an entry, which is its first use.
     #[inline]
-    pub(crate) fn insert(&mut self, key: K, value: V, first_use: Use) -> Slot {
-        self.nodes.occupy(MaybeUninit::new(Entry { key, value }), first_use)
+    pub(crate) fn insert(&mut self, key: K, value: V, first_use: Use, horizon: Horizon) -> Slot {
+        self.nodes.occupy(MaybeUninit::new(Entry { key, value }), Word::live(first_use, horizon))
     }
 
     /// Takes the entry out; the slot is free then.
@@ -120,6 +122,18 @@ impl<K, V> Slab<K, V> {
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot, number: Use) {
         self.nodes.touch(slot, number);
+    }
+
+    /// Notes until when a live slot certainly lives.
+    #[inline]
+    pub(crate) fn set_horizon(&mut self, slot: Slot, horizon: Horizon) {
+        self.nodes.set_horizon(slot, horizon);
+    }
+
+    /// Whether a slot is live, and its entry certainly lives at this time; see [`Word::outlives`]. False says nothing.
+    #[inline]
+    pub(crate) fn outlives(&self, slot: Slot, now: Nanos, many: Use) -> bool {
+        self.nodes.outlives(slot, now, many)
     }
 
     /// The last use of a live slot.
@@ -149,6 +163,17 @@ impl<K, V> Slab<K, V> {
         let mut uses: Vec<(Use, Slot)> = self.uses().collect();
         uses.sort_unstable();
         uses.into_iter().map(|(_, slot)| slot).collect()
+    }
+
+    /// Numbers the last uses of all live slots anew from one on, in the same order, and says how many there are. O(n log n) for
+    /// n entries.
+    pub(crate) fn renumber(&mut self) -> Use {
+        let mut last = 0;
+        for slot in self.in_order() {
+            last += 1;
+            self.nodes.touch(slot, last);
+        }
+        last
     }
 
     /// Starts loading what a hit on `slot` will touch. Of an entry of many lines, the first and the last.
@@ -237,7 +262,7 @@ mod tests {
     fn what_goes_in_comes_out_once() {
         let mut slab = Slab::new();
         slab.reserve_one(0);
-        let slot = slab.insert("key", 7, 1);
+        let slot = slab.insert("key", 7, 1, Horizon::UNKNOWN);
         assert_eq!(slab.get(slot).map(|entry| (entry.key, entry.value)), Some(("key", 7)));
         assert_eq!(slab.remove(slot).map(|entry| entry.value), Some(7));
         assert!(slab.get(slot).is_none() && slab.get_mut(slot).is_none() && slab.remove(slot).is_none());
@@ -254,7 +279,8 @@ mod tests {
     fn the_slab_drops_what_is_left_in_it_and_nothing_else() {
         let witness = Rc::new(());
         let mut slab = Slab::new();
-        let slots: Vec<Slot> = (0..10).map(|key| slab.insert(key, Rc::clone(&witness), key)).collect();
+        let slots: Vec<Slot> =
+            (0..10).map(|key| slab.insert(key, Rc::clone(&witness), key, Horizon::UNKNOWN)).collect();
         let out = slab.remove(slots[4]);
         assert_eq!(Rc::strong_count(&witness), 11);
         drop(slab);
@@ -277,11 +303,24 @@ mod tests {
         let witness = Rc::new(());
         let mut slab = Slab::new();
         for key in 0..10 {
-            slab.insert(key, Bomb { _witness: Rc::clone(&witness), armed: key == 3 }, key);
+            slab.insert(key, Bomb { _witness: Rc::clone(&witness), armed: key == 3 }, key, Horizon::UNKNOWN);
         }
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(slab)));
         assert!(outcome.is_err());
         assert_eq!(Rc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn numbering_anew_keeps_the_order() {
+        let mut slab = Slab::new();
+        for (key, number) in [(0, 500), (1, 3), (2, 90_000), (3, 7)] {
+            slab.insert(key, (), number, Horizon::UNKNOWN);
+        }
+        slab.remove(Slot(3));
+        let before = slab.in_order();
+        assert_eq!(slab.renumber(), 3);
+        assert_eq!(slab.in_order(), before);
+        assert_eq!(before.iter().map(|&slot| slab.last_use(slot)).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
     }
 
     #[test]

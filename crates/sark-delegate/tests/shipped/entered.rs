@@ -10,7 +10,7 @@ use crate::common::{Post, Room, adaptive, hold, per_core, rooms};
 fn an_idle_delegate_is_entered_and_given_back() {
     let rooms = rooms(adaptive(), 2);
     for round in 1..=3 {
-        let entered = rooms.enter(1).expect("nobody else uses it");
+        let mut entered = rooms.enter(1).expect("nobody else uses it");
         assert_eq!(
             entered.run(|room| {
                 room.said.push(round);
@@ -18,6 +18,9 @@ fn an_idle_delegate_is_entered_and_given_back() {
             }),
             round as usize
         );
+        assert_eq!(entered.run(|room| room.said.pop()), Some(round));
+        entered.run(|room| room.said.push(round));
+        drop(entered);
         assert!(!is_inside());
     }
     assert_eq!(rooms.counts().in_place, 3);
@@ -59,8 +62,8 @@ fn a_post_made_while_its_delegate_is_entered_is_served_when_that_is_given_back()
 #[test]
 fn a_panic_in_an_entered_request_gives_the_delegate_back() {
     let rooms = rooms(adaptive(), 1);
-    let entered = rooms.enter(0).unwrap();
-    let outcome = catch_unwind(AssertUnwindSafe(|| entered.run(|_| panic!("on purpose"))));
+    let mut entered = rooms.enter(0).unwrap();
+    let outcome = catch_unwind(AssertUnwindSafe(move || entered.run(|_| panic!("on purpose"))));
     assert!(outcome.is_err());
     assert!(!is_inside());
     assert!(rooms.enter(0).is_some());
@@ -70,8 +73,8 @@ fn a_panic_in_an_entered_request_gives_the_delegate_back() {
 fn of_several_delegates_those_that_are_idle_are_entered_together() {
     let rooms = rooms(adaptive(), 4);
     let held = hold(&rooms, 2);
-    let mut several = rooms.enter_several([0, 2, 3]);
-    assert_eq!([several.has(0), several.has(1), several.has(2), several.has(3)], [true, false, true, false]);
+    let mut several = rooms.enter_several([3, 0, 2, 3, 0, 2]);
+    assert_eq!([0, 1, 2, 3, 4, 9999].map(|index| several.has(index)), [true, false, false, true, false, false]);
     assert_eq!(several.run(0, |room| room.said.push(1)), Some(()));
     assert_eq!(several.run(1, |_| ()), None);
     assert!(is_inside());
@@ -84,9 +87,32 @@ fn of_several_delegates_those_that_are_idle_are_entered_together() {
 
 #[test]
 fn of_too_many_delegates_the_first_ones_are_entered() {
-    let rooms = rooms(adaptive(), 20);
-    let several = rooms.enter_several(0..20);
-    assert_eq!((0..20).filter(|&place| several.has(place)).count(), Delegates::<Room>::MOST_ENTERED);
+    let rooms = rooms(adaptive(), 100);
+    let mut several = rooms.enter_several((0..100).rev());
+    let had: Vec<usize> = (0..100).filter(|&index| several.has(index)).collect();
+    assert_eq!(had, (100 - Delegates::<Room>::MOST_ENTERED..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn delegates_far_apart_are_entered_together() {
+    let rooms = rooms(adaptive(), 3000);
+    let far = [2999, 0, 1023, 1024, 63, 64];
+    let mut several = rooms.enter_several(far);
+    for index in far {
+        assert_eq!(several.run(index, |room| room.said.push(1)), Some(()));
+    }
+    assert!(!several.has(2998) && !several.has(65));
+    drop(several);
+    assert!(far.into_iter().all(|index| rooms.run(index, |room| room.said == [1])));
+    assert_eq!(rooms.counts().in_place, 12);
+}
+
+#[test]
+fn an_index_out_of_range_gives_back_what_was_taken_before() {
+    let rooms = rooms(adaptive(), 2);
+    let outcome = catch_unwind(AssertUnwindSafe(|| drop(rooms.enter_several([0, 1, 2]))));
+    assert!(outcome.is_err() && !is_inside());
+    assert!(rooms.enter(0).is_some() && rooms.enter(1).is_some());
 }
 
 #[test]
@@ -101,7 +127,8 @@ fn a_panic_in_one_of_several_gives_all_of_them_back_and_serves_what_came() {
     }));
     assert!(outcome.is_err());
     for index in 0..3 {
-        assert_eq!(rooms.enter(index).expect("it was given back").run(|room| room.said.clone()), [7]);
+        let mut entered = rooms.enter(index).expect("it was given back");
+        assert_eq!(entered.run(|room| room.said.clone()), [7]);
     }
 }
 

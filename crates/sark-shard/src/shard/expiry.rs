@@ -99,9 +99,12 @@ impl<K, V> Shard<K, V> {
         now: Nanos,
         removed: &mut impl Removals<K, V>,
     ) -> bool {
-        let alive = !self.deadlines.is_dead(slot, now);
+        let alive = !self.is_dead(slot, now);
         match self.deadlines.fixed(lifetime, now) {
-            Some(fixed) if alive => self.deadlines.change(slot, fixed, self.slab.capacity()),
+            Some(fixed) if alive => {
+                self.deadlines.change(slot, fixed, self.slab.capacity());
+                self.slab.set_horizon(slot, self.deadlines.horizon(fixed));
+            }
             _ => self.hand_back(slot, RemovalCause::Expired, removed),
         }
         alive

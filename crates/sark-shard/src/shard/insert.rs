@@ -150,6 +150,7 @@ impl<K, V> Shard<K, V> {
         pool: &mut impl Pool,
         removed: &mut impl Removals<K, V>,
     ) -> Insertion<K, V> {
+        self.renumber_if_due();
         let found = self.unless_dead(found, now, removed);
         let Some(fixed) = self.deadlines.fixed(new.lifetime, now) else {
             if let Some(slot) = found {
@@ -183,6 +184,7 @@ impl<K, V> Shard<K, V> {
     pub(super) fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
         let number = self.other_use();
         self.slab.touch(slot, number);
+        self.slab.set_horizon(slot, self.deadlines.horizon(fixed));
         let capacity = self.slab.capacity();
         let old = self.weights.get(slot);
         self.weights.set(slot, weight, capacity);
@@ -264,7 +266,7 @@ impl<K, V> Shard<K, V> {
     #[inline]
     fn unless_dead(&mut self, found: Option<Slot>, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<Slot> {
         let slot = found?;
-        if self.deadlines.is_dead(slot, now) {
+        if self.is_dead(slot, now) {
             self.hand_back(slot, RemovalCause::Expired, removed);
             return None;
         }

@@ -3,6 +3,8 @@
 //! A hit writes the count of uses and, beside the entry, the number of this one (see `eldest`). It never allocates; only an
 //! entry found dead changes what is in the shard.
 
+use core::fmt;
+
 use equivalent::Equivalent;
 
 use super::{EntryRef, Shard};
@@ -12,6 +14,7 @@ use crate::removed::{RemovalCause, Removals};
 use crate::slab::Entry;
 use crate::slot::Slot;
 use crate::time::Nanos;
+use crate::word::MANY_USES;
 
 /// How many look-ups of a batch are in flight at once: enough to keep a core's outstanding loads
 /// busy, few enough that what was prefetched is still there when its turn comes.
@@ -20,6 +23,19 @@ const WINDOW: usize = 32;
 /// What the index said of a look-up; see [`Shard::expect`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected(Option<Slot>);
+
+/// A look-up that [`Shard::try_get`] could not serve.
+#[must_use = "whether it is a hit or a miss is to be found out"]
+pub struct Unserved<F> {
+    slot: Slot,
+    read: F,
+}
+
+impl<F> fmt::Debug for Unserved<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unserved").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
 
 impl<K, V> Shard<K, V> {
     /// Looks `key` up and lets `f` read its value. `None` if it is not there, or dead: then it is
@@ -48,17 +64,60 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
+        match self.try_get(hash, key, now, f) {
+            Ok(result) => result,
+            Err(unserved) => self.end_get(unserved, now, removed),
+        }
+    }
+
+    /// The quick way of [`get`](Self::get), as far as it goes: serves a miss, and a hit on an entry that certainly lives, without
+    /// a closer look at its deadline. What it can't serve, [`end_get`](Self::end_get) does. O(1).
+    ///
+    /// For callers who want to have little around a hit: `get` is these two.
+    ///
+    /// # Errors
+    ///
+    /// [`Unserved`] is to be passed on to `end_get`, on the same shard, with nothing in between.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// shard.insert(hash(1), 1, 10, 1, Lifetime::For(20), Nanos(0), &mut NoPool, &mut removed);
+    /// assert_eq!(shard.try_get(hash(2), &2, Nanos(5), |value| *value).unwrap(), None);
+    /// // The deadline is near, so it takes a closer look.
+    /// let unserved = shard.try_get(hash(1), &1, Nanos(5), |value| *value).unwrap_err();
+    /// assert_eq!(shard.end_get(unserved, Nanos(5), &mut removed), Some(10));
+    /// assert_eq!((shard.counters().hits, shard.counters().misses), (1, 1));
+    /// ```
+    #[inline]
+    pub fn try_get<Q, R, F>(&mut self, hash: u64, key: &Q, now: Nanos, f: F) -> Result<Option<R>, Unserved<F>>
+    where
+        Q: Equivalent<K> + ?Sized,
+        F: FnOnce(&V) -> R,
+    {
         let Some((slot, entry)) = self.find(ShortHash::of(hash), key) else {
             self.counters.misses += 1;
-            return None;
+            return Ok(None);
         };
-        if self.deadlines.is_dead(slot, now) {
-            self.expire_on_get(slot, removed);
-            return None;
+        // One branch for both: until when it certainly lives, and whether there are numbers for its use.
+        if !self.slab.outlives(slot, now, self.uses & MANY_USES) {
+            return Err(Unserved { slot, read: f });
         }
         let result = f(&entry.value);
-        self.record_hit(slot, now);
-        Some(result)
+        self.uses += 1;
+        self.slab.touch(slot, self.uses);
+        Ok(Some(result))
+    }
+
+    /// Ends what [`try_get`](Self::try_get) began. O(1).
+    #[inline]
+    pub fn end_get<R, F>(&mut self, unserved: Unserved<F>, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<R>
+    where
+        F: FnOnce(&V) -> R,
+    {
+        let Unserved { slot, read } = unserved;
+        self.update_found(Some(slot), now, removed, |value| read(value))
     }
 
     /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the
@@ -136,7 +195,6 @@ impl<K, V> Shard<K, V> {
         let slot = self.index.guess(ShortHash::of(hash));
         if let Some(slot) = slot {
             self.slab.prefetch(slot);
-            self.deadlines.prefetch(slot);
         }
         Expected(slot)
     }
@@ -156,24 +214,48 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        // Keys are there once, so the guess is right if its key is. Its slot may have been freed
-        // since.
-        let entry = expected.0.and_then(|slot| self.slab.get(slot)).filter(|entry| key.equivalent(&entry.key));
-        let found = match (expected.0, entry) {
-            (Some(slot), Some(entry)) => Some((slot, entry)),
-            (Some(_), None) => self.find(ShortHash::of(hash), key),
-            (None, _) => None,
-        };
-        match found {
-            None => self.counters.misses += 1,
-            Some((slot, _)) if self.deadlines.is_dead(slot, now) => self.expire_on_get(slot, removed),
-            Some((slot, entry)) => {
-                let result = f(&entry.value);
-                self.record_hit(slot, now);
-                return Some(result);
-            }
+        match self.try_expected(expected, key, now, f) {
+            Ok(result) => result,
+            Err(f) => self.get(hash, key, now, removed, f),
         }
-        None
+    }
+
+    /// The quick way of [`get_expected`](Self::get_expected), as far as it goes, as [`try_get`](Self::try_get) is of `get`:
+    /// serves a hit if the expected entry has the key and certainly lives, and a miss if none was expected. O(1).
+    ///
+    /// # Errors
+    ///
+    /// Gives `f` back, having done nothing, if only a look-up can tell.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// shard.insert(hash(1), 1, 10, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed);
+    /// let expected = shard.expect(hash(1));
+    /// assert_eq!(shard.try_expected(expected, &1, Nanos(0), |value| *value).ok(), Some(Some(10)));
+    /// assert!(shard.try_expected(expected, &2, Nanos(0), |value| *value).is_err());
+    /// ```
+    #[inline]
+    pub fn try_expected<Q, R, F>(&mut self, expected: Expected, key: &Q, now: Nanos, f: F) -> Result<Option<R>, F>
+    where
+        Q: Equivalent<K> + ?Sized,
+        F: FnOnce(&V) -> R,
+    {
+        let Some(slot) = expected.0 else {
+            self.counters.misses += 1;
+            return Ok(None);
+        };
+        // Keys are there once, so the guess is right if its key is. Its slot may have been freed since.
+        match self.slab.get(slot) {
+            Some(entry) if key.equivalent(&entry.key) && self.slab.outlives(slot, now, self.uses & MANY_USES) => {
+                let result = f(&entry.value);
+                self.uses += 1;
+                self.slab.touch(slot, self.uses);
+                Ok(Some(result))
+            }
+            _ => Err(f),
+        }
     }
 
     /// The value of `key`, without leaving a trace: the order, the counts and the time of access
@@ -184,7 +266,7 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let (slot, entry) = self.find(ShortHash::of(hash), key)?;
-        if self.deadlines.is_dead(slot, now) { None } else { Some(&entry.value) }
+        if self.is_dead(slot, now) { None } else { Some(&entry.value) }
     }
 
     /// All that is known of `key`, without leaving a trace, as with [`peek`](Self::peek). O(1).
@@ -242,14 +324,15 @@ impl<K, V> Shard<K, V> {
         removed: &mut impl Removals<K, V>,
         f: impl FnOnce(&mut V) -> R,
     ) -> Option<R> {
-        let Some((slot, Entry { value, .. })) = slot.and_then(|slot| Some((slot, self.slab.get_mut(slot)?))) else {
+        let Some(slot) = slot.filter(|&slot| self.slab.is_live(slot)) else {
             self.counters.misses += 1;
             return None;
         };
-        if self.deadlines.is_dead(slot, now) {
+        if self.is_dead(slot, now) {
             self.expire_on_get(slot, removed);
             return None;
         }
+        let Entry { value, .. } = self.slab.get_mut(slot)?;
         let result = f(value);
         self.record_hit(slot, now);
         Some(result)

@@ -30,20 +30,20 @@ use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::eldest::Eldest;
 use crate::index::{Index, ShortHash};
-use crate::nodes::Use;
 use crate::probe::ProbeHint;
 use crate::removed::{RemovalCause, Removals, Removed};
 use crate::room::Room;
 use crate::slab::{Entry, Slab};
 use crate::slot::Slot;
 use crate::time::Nanos;
+use crate::word::{MANY_USES, Use};
 
 pub use contents::Contents;
 pub use decide::{Candidate, Changed, Finding, Match, Stamp, Undecided};
 pub use expiry::Progress;
 pub use insert::Insertion;
 pub use iter::{EntryRef, Iter};
-pub use lookup::Expected;
+pub use lookup::{Expected, Unserved};
 
 /// How a shard is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +99,14 @@ impl Memory {
 /// beside the entry that it found (and, under time-to-idle, the time of access).
 #[repr(C)]
 pub struct Shard<K, V> {
-    /// How often any entry was used: hit, stored or replaced. The number of a use.
+    /// The number of the last use of any entry: hit, stored or replaced.
     uses: Use,
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
     // From here on, what hits don't touch.
     eldest: Eldest,
-    /// Those of `uses` that are no hits.
+    /// `uses` less the hits, modulo 2^64.
     other_uses: u64,
     weights: Column<u32>,
     weight: u64,
@@ -167,7 +167,7 @@ impl<K, V> Shard<K, V> {
     /// What has happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { hits: self.uses - self.other_uses, ..self.counters }
+        Counters { hits: self.uses.wrapping_sub(self.other_uses), ..self.counters }
     }
 
     /// Bytes allocated at this moment.
@@ -221,14 +221,39 @@ impl<K, V> Shard<K, V> {
         self.uses += 1;
         self.slab.touch(slot, self.uses);
         self.deadlines.touch(slot, now);
+        self.renumber_if_due();
     }
 
     /// Counts a use that is no hit, and says its number.
     #[inline]
     fn other_use(&mut self) -> Use {
         self.uses += 1;
-        self.other_uses += 1;
+        self.other_uses = self.other_uses.wrapping_add(1);
         self.uses
+    }
+
+    /// Sees to it that there are numbers left for the next few uses.
+    #[inline]
+    fn renumber_if_due(&mut self) {
+        if self.uses & MANY_USES != 0 {
+            self.renumber();
+        }
+    }
+
+    /// Numbers the last uses of the entries anew.
+    #[cold]
+    #[inline(never)]
+    fn renumber(&mut self) {
+        let hits = self.uses.wrapping_sub(self.other_uses);
+        self.uses = self.slab.renumber();
+        self.other_uses = self.uses.wrapping_sub(hits);
+        self.eldest.forget();
+    }
+
+    /// Whether the deadline of a live slot has come.
+    #[inline]
+    fn is_dead(&self, slot: Slot, now: Nanos) -> bool {
+        !self.slab.outlives(slot, now, 0) && self.deadlines.is_dead(slot, now)
     }
 
     /// Stores an entry that has room, under a key that is not there. Runs none of the caller's
@@ -238,7 +263,7 @@ impl<K, V> Shard<K, V> {
         self.index.grow_ahead(self.capacity_hint);
         self.slab.reserve_one(self.capacity_hint);
         let first_use = self.other_use();
-        let slot = self.slab.insert(key, value, first_use);
+        let slot = self.slab.insert(key, value, first_use, self.deadlines.horizon(fixed));
         let capacity = self.slab.capacity();
         self.hint = self.index.insert(hash, slot, capacity);
         self.deadlines.start(slot, fixed, now, capacity);

@@ -45,7 +45,7 @@ impl<K, V> Shard<K, V> {
 
     /// Removes the entry of a live slot, and returns it unless it is dead.
     pub(super) fn remove_found(&mut self, slot: Slot, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
-        if self.deadlines.is_dead(slot, now) {
+        if self.is_dead(slot, now) {
             self.hand_back(slot, RemovalCause::Expired, removed);
             return None;
         }

@@ -143,7 +143,7 @@ impl<K, V> Shard<K, V> {
     #[inline]
     pub fn swap_slot(&mut self, slot: Slot, value: V, lifetime: Lifetime, now: Nanos) -> Result<V, V> {
         match self.deadlines.fixed(lifetime, now) {
-            Some(fixed) if self.slab.is_live(slot) && !self.deadlines.is_dead(slot, now) => {
+            Some(fixed) if self.slab.is_live(slot) && !self.is_dead(slot, now) => {
                 let weight = self.weights.get(slot);
                 let (older, _) = self.exchange(slot, value, weight, fixed, now);
                 self.count(RemovalCause::Replaced);

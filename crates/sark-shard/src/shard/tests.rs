@@ -105,6 +105,32 @@ fn what_was_removed_is_passed_over_whatever_took_its_place() {
 }
 
 #[test]
+fn order_and_counts_outlast_the_numbers_of_uses() {
+    let mut shard = shard(entries(10));
+    (0..10).for_each(|key| drop(put(&mut shard, key)));
+    let hits = 12;
+    for n in 0..hits {
+        get(&mut shard, n % 3, 0);
+    }
+    for left in 0..3 {
+        // As if so many hits had been between; they are counted as others, which the counters don't show.
+        let jump = MANY_USES - 1 - left - shard.uses;
+        shard.uses += jump;
+        shard.other_uses = shard.other_uses.wrapping_add(jump);
+        let before = shard.counters().hits;
+        let eldest = keys(&mut shard)[0];
+        get(&mut shard, 7, 0);
+        assert_eq!(causes(&put(&mut shard, 100 + left)), [(eldest, RemovalCause::Size)]);
+        get(&mut shard, 7, 0);
+        get(&mut shard, 7, 0);
+        assert_eq!(shard.counters().hits, before + 3);
+        assert!(shard.uses < 100, "{} uses are numbered", shard.uses);
+        shard.validate();
+    }
+    assert_eq!(keys(&mut shard), [6, 8, 9, 0, 1, 2, 100, 101, 102, 7]);
+}
+
+#[test]
 fn the_order_holds_however_many_uses_lie_between() {
     let mut shard = shard(entries(200));
     (0..100).for_each(|key| drop(put(&mut shard, key)));
