@@ -6,7 +6,7 @@
 //! A sender *announces* its message, puts it into the mailbox, and then counts it as *pending*. Two counters, because
 //! they answer different questions:
 //!
-//! * `announced` (added to before the send) keeps the order: zero means that no message of a call that returned is in
+//! * `announced` (added to before the send, where callers run delegates) keeps the order: zero means that no message of a call that returned is in
 //!   the mailbox, so a runner may go ahead with its own request. A count made after the send can't say that: a runner
 //!   takes messages oldest first, one of them may be sent but not yet counted, and would use up the count of a later
 //!   one, which then sits in the mailbox with a counter of zero. The models found this with three threads.
@@ -61,14 +61,27 @@ pub(crate) struct Delegate<S: Resident> {
     in_place: Count,
     state: UnsafeCell<S>,
 
-    // Cold from here on: not touched by a request that is served in place.
+    // Cold from here on: not touched by a request that is served in place. By who writes it: the owner ...
     counts: MessageCounts,
-    /// Messages sent and not yet taken out: added to after the send, subtracted from by runners. Below zero for a moment
-    /// when a message was taken out before its sender counted it.
-    pending: AtomicI32,
+    /// ... senders, once a message. Messages sent and not yet taken out: added to after the send, subtracted from by runners.
+    /// Below zero for a moment when a message was taken out before its sender counted it.
+    pending: OwnLine<AtomicI32>,
+    /// ... and hardly anybody.
+    seldom: OwnLine<Seldom<S>>,
+}
+
+/// Begins a cache line and shares it with nothing else.
+#[repr(align(64))]
+struct OwnLine<T>(T);
+
+/// What is read with each message and written now and then.
+struct Seldom<S: Resident> {
+    /// Whether `announced` is kept: callers run this delegate, and must know whether messages are before them. Where they never do,
+    /// the mailbox alone keeps the order, and it would cost two messages' worth of lines for each.
+    announces: bool,
     mailbox: Mailbox<Message<S>>,
     /// When a worker should tend this delegate, in nanoseconds since the group was made, or `NO_ALARM`.
-    pub(crate) alarm: AtomicU64,
+    alarm: AtomicU64,
     /// Whether `waiting_for_room` may hold somebody.
     starved: AtomicBool,
     /// Futures that found the mailbox full.
@@ -82,7 +95,7 @@ unsafe impl<S: Resident> Sync for Delegate<S> {}
 unsafe impl<S: Resident> Send for Delegate<S> {}
 
 impl<S: Resident> Delegate<S> {
-    pub(crate) fn new(state: S, mailbox: usize) -> Self {
+    pub(crate) fn new(state: S, mailbox: usize, callers_run: bool) -> Self {
         #[cfg(not(loom))]
         const {
             // The state begins right behind the word, the counter and the count: its first fields share their line.
@@ -95,12 +108,28 @@ impl<S: Resident> Delegate<S> {
             in_place: Count::default(),
             state: UnsafeCell::new(state),
             counts: MessageCounts::default(),
-            pending: AtomicI32::new(0),
-            mailbox: Mailbox::new(mailbox),
-            alarm: AtomicU64::new(NO_ALARM),
-            starved: AtomicBool::new(false),
-            waiting_for_room: Mutex::new(Vec::new()),
+            pending: OwnLine(AtomicI32::new(0)),
+            seldom: OwnLine(Seldom {
+                announces: callers_run,
+                mailbox: Mailbox::new(mailbox),
+                alarm: AtomicU64::new(NO_ALARM),
+                starved: AtomicBool::new(false),
+                waiting_for_room: Mutex::new(Vec::new()),
+            }),
         }
+    }
+
+    fn seldom(&self) -> &Seldom<S> {
+        &self.seldom.0
+    }
+
+    fn pending(&self) -> &AtomicI32 {
+        &self.pending.0
+    }
+
+    /// When a worker should tend this delegate, in nanoseconds since the group was made, or `NO_ALARM`.
+    pub(crate) fn alarm(&self) -> &AtomicU64 {
+        &self.seldom().alarm
     }
 
     /// Takes the right to run this delegate, if nobody has it.
@@ -138,36 +167,42 @@ impl<S: Resident> Delegate<S> {
     /// Whether messages wait to be served by somebody. Relaxed: as above.
     #[inline]
     pub(crate) fn has_messages(&self) -> bool {
-        self.pending.load(Ordering::Relaxed) > 0
+        self.pending().load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether anything is announced, where that is kept, or waits to be served. For those who are about to serve it.
+    pub(crate) fn holds_messages(&self) -> bool {
+        self.is_announced() || self.has_messages()
     }
 
     /// Sends, or gives the message back if there is no room. `Ok(true)`: no other message was pending, so this sender
     /// sees to what is.
     pub(crate) fn try_send(&self, message: Message<S>) -> Result<bool, Message<S>> {
-        self.announced.fetch_add(1, Ordering::AcqRel);
-        match self.mailbox.try_send(message) {
-            Ok(()) => Ok(self.count_pending()),
-            Err(message) => {
-                self.announced.fetch_sub(1, Ordering::AcqRel);
-                Err(message)
-            }
-        }
+        self.announce_and(|mailbox| mailbox.try_send(message))
     }
 
     /// As `try_send`, waiting for room for a while.
     pub(crate) fn send_within(&self, message: Message<S>, patience: Duration) -> Result<bool, Message<S>> {
-        self.announced.fetch_add(1, Ordering::AcqRel);
-        match self.mailbox.send_within(message, patience) {
-            Ok(()) => Ok(self.count_pending()),
+        self.announce_and(|mailbox| mailbox.send_within(message, patience))
+    }
+
+    fn announce_and(
+        &self,
+        send: impl FnOnce(&Mailbox<Message<S>>) -> Result<(), Message<S>>,
+    ) -> Result<bool, Message<S>> {
+        let Seldom { announces, mailbox, .. } = self.seldom();
+        if *announces {
+            self.announced.fetch_add(1, Ordering::AcqRel);
+        }
+        match send(mailbox) {
+            Ok(()) => Ok(self.pending().fetch_add(1, Ordering::AcqRel) == 0),
             Err(message) => {
-                self.announced.fetch_sub(1, Ordering::AcqRel);
+                if *announces {
+                    self.announced.fetch_sub(1, Ordering::AcqRel);
+                }
                 Err(message)
             }
         }
-    }
-
-    fn count_pending(&self) -> bool {
-        self.pending.fetch_add(1, Ordering::AcqRel) == 0
     }
 
     pub(crate) fn counts(&self) -> DispatchCounts {
@@ -186,30 +221,34 @@ impl<S: Resident> Delegate<S> {
         // Cloning and dropping wakers is other people's code: not under the lock, for which a runner may be waiting.
         let mut waker = Some(waker.clone());
         {
-            let mut waiting = lock(&self.waiting_for_room);
+            let mut waiting = lock(&self.seldom().waiting_for_room);
             if !waiting.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
                 waiting.extend(waker.take());
             }
         }
-        // The second try announces and the runner takes announcements back, both AcqRel on one counter: who comes second
-        // sees what the first did before. So either the runner sees this, or the second try sees the room.
-        self.starved.store(true, Ordering::Relaxed);
+        // The second try announces (or, where nobody does, this changes what is pending by nothing) and the runner subtracts what
+        // it served, both AcqRel on one counter: who comes second sees what the first did before. So either the runner sees
+        // this, or the second try sees the room.
+        self.seldom().starved.store(true, Ordering::Relaxed);
+        if !self.seldom().announces {
+            self.pending().fetch_add(0, Ordering::AcqRel);
+        }
     }
 
     /// Forgets all messages and gives ownership back, in a forked child: who sent them doesn't exist here.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn restart_in_child(&self) {
-        self.mailbox.abandon();
+        self.seldom().mailbox.abandon();
         self.announced.store(0, Ordering::Relaxed);
-        self.pending.store(0, Ordering::Relaxed);
-        self.alarm.store(NO_ALARM, Ordering::Relaxed);
+        self.pending().store(0, Ordering::Relaxed);
+        self.alarm().store(NO_ALARM, Ordering::Relaxed);
         self.owner.release();
     }
 
     /// Whether a thread that doesn't exist in this forked child had locked the list of those who wait for room.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn is_locked_for_ever(&self) -> bool {
-        matches!(self.waiting_for_room.try_lock(), Err(std::sync::TryLockError::WouldBlock))
+        matches!(self.seldom().waiting_for_room.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }
 
     /// Closes the delegate for good, in a forked child that could not hold it still. If the forking thread itself holds
@@ -296,16 +335,29 @@ impl<'d, S: Resident> Owned<'d, S> {
         // Nothing in here unwinds: the user's code is caught message by message. If we are wrong about that, messages
         // would be lost and waiters with them, so it is better to stop.
         let guard = AbortOnUnwind;
-        // Acquire: what senders did before they announced is seen, whatever the channel lends.
-        let announced = self.delegate.announced.load(Ordering::Acquire);
-        let began = (announced > MESSAGES_PER_CLOCK_READ).then(Instant::now);
+        let delegate = self.delegate;
+        let Seldom { announces, mailbox, starved, waiting_for_room, .. } = delegate.seldom();
+        // Acquire: what senders did before they announced, or counted, is seen, whatever the channel lends.
+        let known = || match *announces {
+            true => delegate.announced.load(Ordering::Acquire),
+            false => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned(),
+        };
+        let mut waiting = known();
+        let began = (waiting > MESSAGES_PER_CLOCK_READ).then(Instant::now);
         let by_worker = on_worker_thread();
         let mut served = 0;
         let came_to_the_end = loop {
-            let Some(message) = self.delegate.mailbox.try_receive() else { break true };
+            if served >= waiting {
+                waiting = known();
+                if served >= waiting {
+                    // Not found out by looking into an empty mailbox: that takes a line away from senders.
+                    break true;
+                }
+            }
+            let Some(message) = mailbox.try_receive() else { break true };
             self.serve(message, by_worker, aftermath);
             served += 1;
-            if self.delegate.owner.is_sealed() {
+            if delegate.owner.is_sealed() {
                 // That request forked, and this is the child: what else is in the mailbox isn't ours.
                 break false;
             }
@@ -315,12 +367,14 @@ impl<'d, S: Resident> Owned<'d, S> {
             }
         };
         if served != 0 {
-            self.delegate.announced.fetch_sub(served, Ordering::AcqRel);
-            self.delegate.pending.fetch_sub(served.cast_signed(), Ordering::AcqRel);
-            // After taking back announcements; see `wake_when_room`.
-            if self.delegate.starved.load(Ordering::Relaxed) {
-                self.delegate.starved.store(false, Ordering::Relaxed);
-                aftermath.wakers.append(&mut lock(&self.delegate.waiting_for_room));
+            if *announces {
+                delegate.announced.fetch_sub(served, Ordering::AcqRel);
+            }
+            delegate.pending().fetch_sub(served.cast_signed(), Ordering::AcqRel);
+            // After what was served is subtracted; see `wake_when_room`.
+            if starved.load(Ordering::Relaxed) {
+                starved.store(false, Ordering::Relaxed);
+                aftermath.wakers.append(&mut lock(waiting_for_room));
             }
         }
         std::mem::forget(guard);

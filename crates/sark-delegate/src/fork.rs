@@ -150,7 +150,7 @@ impl<S: Resident> Forkable for Group<S> {
         let began = Instant::now();
         for (index, delegate) in self.delegates.iter().enumerate() {
             // Announced, and not only pending: a message of a call that returned is at least that.
-            while delegate.is_announced() && began.elapsed() < PATIENCE {
+            while delegate.holds_messages() && began.elapsed() < PATIENCE {
                 self.serve_if_free(index);
                 std::thread::yield_now();
             }

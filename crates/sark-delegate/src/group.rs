@@ -171,13 +171,17 @@ impl<S: Resident> Group<S> {
         if inside::is_inside() {
             return Err(Refused { request, reason: TryError::Reentrant });
         }
-        if let Err(reason) = self.check_fork(index) {
+        if let Err(reason) = self.check_fork() {
             return Err(Refused { request, reason });
         }
         let mut request = request;
-        // On a single processor whoever holds it isn't running.
-        let looks = if self.callers_run && self.shared.processors > 1 { LOOKS_BEFORE_MESSAGE } else { 0 };
-        for look in 0..=looks {
+        let looks = match self.callers_run {
+            false => 0,
+            // On a single processor whoever holds it isn't running.
+            true if self.shared.processors == 1 => 1,
+            true => 1 + LOOKS_BEFORE_MESSAGE,
+        };
+        for look in 0..looks {
             for _ in 0..4_u32.pow(look) / 4 {
                 spin_loop();
             }
@@ -203,7 +207,7 @@ impl<S: Resident> Group<S> {
             }
             Err(_message) => {
                 std::mem::forget(guard);
-                let reason = self.check_fork(index).err().unwrap_or(TryError::Full);
+                let reason = self.check_fork().err().unwrap_or(TryError::Full);
                 return Err(Refused { request: never_served(task), reason });
             }
         }
@@ -229,7 +233,7 @@ impl<S: Resident> Group<S> {
         let mut tasks = Vec::new();
         for (position, (index, request)) in requests.into_iter().enumerate() {
             results.push(None);
-            self.check_fork(index)?;
+            self.check_fork()?;
             // What has to wait for its turn isn't overtaken by a later request on the same delegate.
             let overtakes = tasks.iter().any(|(_, before, _)| *before == index);
             let request = if overtakes {
@@ -297,7 +301,7 @@ impl<S: Resident> Group<S> {
             }
             match self.delegates[index].send_within(message, PATIENCE_FOR_ROOM) {
                 Ok(first) => return Ok(first),
-                Err(back) if self.check_fork(index).is_err() => return Err(back),
+                Err(back) if self.check_fork().is_err() => return Err(back),
                 Err(back) => message = back,
             }
         }
@@ -376,10 +380,12 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Serves what waits and releases. Says whether messages are announced, and whether all that waited was served.
+    /// Serves what waits and releases. Says whether there are messages again, and whether all that waited was served.
     pub(crate) fn serve(&self, mut owned: Owned<'_, S>, aftermath: &mut Aftermath<S>) -> (bool, bool) {
         let caught_up = owned.drain(aftermath);
-        (owned.release(self.barrier).messages, caught_up)
+        let delegate = owned.delegate();
+        let released = owned.release(self.barrier);
+        (released.messages || delegate.has_messages(), caught_up)
     }
 
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {
@@ -452,9 +458,11 @@ impl<S: Resident> Group<S> {
         }
     }
 
+    /// Whether this is a forked child that can't use the delegates: then all of them are sealed. (Asked of the group: a
+    /// delegate's own word is where its runner writes.)
     #[inline]
-    pub(crate) fn check_fork(&self, index: usize) -> Result<(), TryError> {
-        if self.delegates[index].owner.is_sealed() { Err(TryError::Forked) } else { Ok(()) }
+    pub(crate) fn check_fork(&self) -> Result<(), TryError> {
+        if self.shared.forked.load(Ordering::Relaxed) { Err(TryError::Forked) } else { Ok(()) }
     }
 }
 

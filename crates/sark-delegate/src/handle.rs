@@ -88,7 +88,9 @@ impl<S: Resident> Delegates<S> {
         if !(1..=65536).contains(&config.mailbox) {
             return Err(ConfigError::Mailbox(config.mailbox));
         }
-        let delegates: Arc<[_]> = states.into_iter().map(|state| Delegate::new(state, config.mailbox)).collect();
+        let per_core = config.dispatch == Dispatch::PerCore;
+        let delegates: Arc<[_]> =
+            states.into_iter().map(|state| Delegate::new(state, config.mailbox, !per_core)).collect();
         let count = delegates.len();
         if count == 0 {
             return Err(ConfigError::NoStates);
@@ -96,7 +98,6 @@ impl<S: Resident> Delegates<S> {
         if config.name.contains('\0') {
             return Err(ConfigError::Name);
         }
-        let per_core = config.dispatch == Dispatch::PerCore;
         let workers = config.workers.unwrap_or(if per_core { count } else { 1 }).min(count);
         if per_core && workers == 0 {
             return Err(ConfigError::NoWorkers);
@@ -233,7 +234,7 @@ impl<S: Resident> Delegates<S> {
     /// In a forked child that can't use it; when `index` is out of range. A panic of [`Resident::accept`] reaches the
     /// caller only if the post ran in place; elsewhere it is counted.
     pub fn post(&self, index: usize, post: S::Post) {
-        if let Err(reason) = self.group.check_fork(index) {
+        if let Err(reason) = self.group.check_fork() {
             refuse(reason);
         }
         if let Err(post) = self.accept_if_idle(index, post) {
@@ -246,7 +247,7 @@ impl<S: Resident> Delegates<S> {
     /// # Errors
     /// [`Refused`] gives the post back with the reason.
     pub fn try_post(&self, index: usize, post: S::Post) -> Result<(), Refused<S::Post>> {
-        if let Err(reason) = self.group.check_fork(index) {
+        if let Err(reason) = self.group.check_fork() {
             return Err(Refused { request: post, reason });
         }
         let Err(post) = self.accept_if_idle(index, post) else { return Ok(()) };
@@ -279,7 +280,7 @@ impl<S: Resident> Delegates<S> {
         F: FnOnce(&mut S) -> R + Send + 'static,
         R: Send + 'static,
     {
-        if let Err(reason) = self.group.check_fork(index) {
+        if let Err(reason) = self.group.check_fork() {
             refuse(reason);
         }
         Submission::new(&self.group, index, request)

@@ -73,7 +73,7 @@ impl<S: Resident, R: Send + 'static> Future for Submission<'_, S, R> {
         let this = self.get_mut();
         assert!(!inside::is_inside(), "{}", TryError::Reentrant);
         loop {
-            let sealed = this.group.check_fork(this.index);
+            let sealed = this.group.check_fork();
             match std::mem::replace(&mut this.stage, Stage::Over) {
                 Stage::Ready(Ok(result)) => return Poll::Ready(result),
                 Stage::Ready(Err(panic)) => resume_unwind(panic),

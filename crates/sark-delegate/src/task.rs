@@ -74,8 +74,9 @@ enum Body<F, R> {
     Finished(std::thread::Result<R>),
 }
 
-/// A waiting caller's request, on its stack.
-#[repr(C)]
+/// A waiting caller's request, on its stack. It begins a cache line: whoever runs it fetches that from the caller's core, and a
+/// small request with its result lies on one.
+#[repr(C, align(64))]
 pub(crate) struct StackTask<S, F, R> {
     header: Header<S>,
     body: UnsafeCell<Body<F, R>>,

@@ -26,8 +26,9 @@ const SLEEP_WITHOUT_BARRIER: Duration = Duration::from_millis(1);
 const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(50);
 /// An owner is looked at once in so many turns, at least.
 const MOST_TURNS_PER_LOOK: u32 = 16;
-/// Others are let run once in so many turns.
+/// Others are let run once in so many turns, but not in the first ones: on another processor most answers take less.
 const TURNS_PER_YIELD: u32 = 16;
+const TURNS_BEFORE_YIELD: u32 = 48;
 /// So many turns are spent before a permit to spin is asked for, if there seem to be some.
 const TURNS_WITHOUT_PERMIT: u32 = 16;
 /// The clock is looked at once in so many turns.
@@ -119,7 +120,7 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
 /// Sleeps until it is done; false if it never will be.
 fn sleep<S: Resident>(group: &Group<S>, one: &Pending<'_, S>, seen: bool) -> bool {
     while one.task.announce_parking() {
-        if group.check_fork(one.index).is_err() {
+        if group.check_fork().is_err() {
             return false;
         }
         if !one.among_callers() {
@@ -156,7 +157,7 @@ pub(crate) fn spin(processors: usize, limit: Duration, yields: bool, mut done: i
     let Some(_permit) = Permit::get(processors) else { return false };
     let began = Instant::now();
     for turn in 1_u32.. {
-        if yields && turn.is_multiple_of(TURNS_PER_YIELD) {
+        if yields && turn > TURNS_BEFORE_YIELD && turn.is_multiple_of(TURNS_PER_YIELD) {
             yield_now()
         } else {
             spin_loop()

@@ -166,7 +166,7 @@ impl Crew {
             return;
         }
         let at = self.now().saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(NO_ALARM));
-        if group.delegates[index].alarm.fetch_min(at, Ordering::AcqRel) <= at {
+        if group.delegates[index].alarm().fetch_min(at, Ordering::AcqRel) <= at {
             return;
         }
         let number = index % self.workers.len();
@@ -338,7 +338,7 @@ impl Crew {
                     None => park_timeout(PATIENCE_WITH_OWNER),
                 }
             }
-            let alarm = delegate.alarm.load(Ordering::Relaxed);
+            let alarm = delegate.alarm().load(Ordering::Relaxed);
             if alarm != NO_ALARM && alarm <= *now.get_or_insert_with(|| self.now()) {
                 found.alarms = true;
                 self.tend(group, index, aftermath);
@@ -355,11 +355,12 @@ impl Crew {
             return;
         };
         // Taken down before the maintenance looks: an alarm set from here on is a new one.
-        delegate.alarm.store(NO_ALARM, Ordering::Release);
+        delegate.alarm().store(NO_ALARM, Ordering::Release);
         owned.drain(aftermath);
         let next = owned.tend(aftermath);
         // Who came meanwhile waits for this very release. What is only announced, the next round serves: the bell says AWAKE.
-        if owned.release(group.barrier).messages
+        let released = owned.release(group.barrier);
+        if (released.messages || !group.callers_run)
             && delegate.has_messages()
             && let Some(owned) = delegate.try_take()
         {
@@ -368,13 +369,13 @@ impl Crew {
         if let Some(delay) = next {
             let slack = if delay.is_zero() { delay } else { delay.max(ALARM_SLACK) };
             let at = self.now().saturating_add(u64::try_from(slack.as_nanos()).unwrap_or(NO_ALARM));
-            delegate.alarm.fetch_min(at, Ordering::AcqRel);
+            delegate.alarm().fetch_min(at, Ordering::AcqRel);
         }
     }
 
     fn next_alarm<S: Resident>(&self, group: &Group<S>, number: usize) -> u64 {
         self.own_delegates(group, number)
-            .map(|index| group.delegates[index].alarm.load(Ordering::Relaxed))
+            .map(|index| group.delegates[index].alarm().load(Ordering::Relaxed))
             .min()
             .unwrap_or(NO_ALARM)
     }
