@@ -117,7 +117,7 @@ break_ several_given_back_without_looking entered.rs 's/if delegate\.is_announce
 
 # Two counters, and who answers for whom.
 break_ announced_only_after_the_send delegate.rs \
-    's/        self\.announced\.fetch_add\(1, Ordering::AcqRel\);\n        match self\.mailbox\.try_send\(message\) \{\n            Ok\(\(\)\) => Ok\(self\.count_pending\(\)\),/        match self.mailbox.try_send(message) {\n            Ok(()) => { self.announced.fetch_add(1, Ordering::AcqRel); Ok(self.count_pending()) }/; s/(Err\(message\) => \{\n)                self\.announced\.fetch_sub\(1, Ordering::AcqRel\);\n/$1/' \
+    's/        if \*announces \{\n            self\.announced\.fetch_add\(1, Ordering::AcqRel\);\n        \}\n(        match send\(mailbox\) \{\n            Ok\(\(\)\) => Ok\()/$1*announces \&\& { self.announced.fetch_add(1, Ordering::AcqRel); true } \&\& /; s/                if \*announces \{\n                    self\.announced\.fetch_sub\(1, Ordering::AcqRel\);\n                \}\n//' \
     a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too
 break_ first_poster_that_answers_for_nobody group.rs 's/if !first && self\.callers_run \{/if self.callers_run {/' \
     two_posts_to_a_busy_delegate_are_never_left_behind
@@ -147,7 +147,7 @@ break_ worker_without_fence_before_it_looks_again worker.rs \
     's/(worker\.bell\.store\(PARKED, Ordering::Release\);\n)            fence\(Ordering::SeqCst\);\n/$1/' \
     a_worker_serves_a_caller_that_sleeps
 break_ sender_that_rings_without_fence worker.rs \
-    's/(The message was counted before; see the module.s text\.\n)        fence\(Ordering::SeqCst\);\n/$1/' \
+    's/        fence_before_reading\(\);\n(        match worker\.bell\.load\(Ordering::Acquire\) \{\n            AWAKE => Rung::Told,)/$1/' \
     a_worker_serves_a_caller_that_sleeps
 # Who shuts workers down and waits for them looks, too: either look is enough where both are made.
 break_ worker_that_ends_without_looking_again "worker.rs group.rs" \
@@ -162,11 +162,13 @@ break_ worker_that_waits_for_itself group.rs 's/Rung::Elsewhere => !self\.caller
     what_a_worker_drops_may_call_its_own_delegate
 
 # Room.
-break_ runner_that_tells_nobody_of_room delegate.rs 's/if self\.delegate\.starved\.load\(Ordering::Relaxed\) \{/if false {/' \
+break_ runner_that_tells_nobody_of_room delegate.rs 's/if starved\.load\(Ordering::Relaxed\) \{/if false {/' \
     a_submission_to_a_full_mailbox_is_told_when_there_is_room
 break_ runner_that_makes_room_without_order delegate.rs \
     's/announced\.fetch_sub\(served, Ordering::AcqRel\)/announced.fetch_sub(served, Ordering::Relaxed)/' \
     a_submission_to_a_full_mailbox_is_told_when_there_is_room
+break_ worker_that_tells_nobody_of_room delegate.rs 's/if starved\.load\(Ordering::Relaxed\) \{/if false {/' \
+    under_per_core_a_submission_to_a_full_mailbox_is_told_when_there_is_room
 
 if ((survivors)); then
     echo "$survivors not caught" >&2

@@ -170,7 +170,8 @@ impl<S: Resident> Delegate<S> {
         self.pending().load(Ordering::Relaxed) > 0
     }
 
-    /// Whether anything is announced, where that is kept, or waits to be served. For those who are about to serve it.
+    /// Whether anything is announced, where that is kept, or waits to be served. For who is about to fork.
+    #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn holds_messages(&self) -> bool {
         self.is_announced() || self.has_messages()
     }
@@ -260,6 +261,17 @@ impl<S: Resident> Delegate<S> {
     }
 }
 
+/// Which messages are served, where none are announced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// All that are in the mailbox.
+    All,
+    /// As many as are counted. For workers that come again: the count of one that is left behind may have gone to an earlier
+    /// one, whose sender tells them when it has counted, too. (A worker that other people's code holds up by then is not waited
+    /// for: see `waiting`.)
+    Counted,
+}
+
 /// The right to run a delegate. While it exists, waiting calls of this thread fail as reentrant.
 pub(crate) struct Owned<'d, S: Resident> {
     delegate: &'d Delegate<S>,
@@ -331,16 +343,18 @@ impl<'d, S: Resident> Owned<'d, S> {
 
     /// Serves what is in the mailbox, within the budget. True if it came to the end of it.
     #[cold]
-    pub(crate) fn drain(&mut self, aftermath: &mut Aftermath<S>) -> bool {
+    pub(crate) fn drain(&mut self, whose: Whose, aftermath: &mut Aftermath<S>) -> bool {
         // Nothing in here unwinds: the user's code is caught message by message. If we are wrong about that, messages
         // would be lost and waiters with them, so it is better to stop.
         let guard = AbortOnUnwind;
         let delegate = self.delegate;
         let Seldom { announces, mailbox, starved, waiting_for_room, .. } = delegate.seldom();
-        // Acquire: what senders did before they announced, or counted, is seen, whatever the channel lends.
-        let known = || match *announces {
-            true => delegate.announced.load(Ordering::Acquire),
-            false => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned(),
+        // How many there may be. Not found out by looking into an empty mailbox, which takes a line away from senders. Acquire:
+        // what they did before they announced, or counted, is seen, whatever the channel lends.
+        let known = || match (*announces, whose) {
+            (true, _) => delegate.announced.load(Ordering::Acquire),
+            (false, Whose::Counted) => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned(),
+            (false, Whose::All) => u32::MAX,
         };
         let mut waiting = known();
         let began = (waiting > MESSAGES_PER_CLOCK_READ).then(Instant::now);
@@ -350,7 +364,6 @@ impl<'d, S: Resident> Owned<'d, S> {
             if served >= waiting {
                 waiting = known();
                 if served >= waiting {
-                    // Not found out by looking into an empty mailbox: that takes a line away from senders.
                     break true;
                 }
             }
@@ -399,10 +412,12 @@ impl<'d, S: Resident> Owned<'d, S> {
                     aftermath.panics.push(panic);
                 }
             }
-            Message::Errand(mut errand) => {
+            Message::Errand(errand) => {
                 counts.posted.add(1);
-                self.run(|state| errand.perform(state));
-                aftermath.errands.push(errand);
+                // Answered at once, so that who waits goes on while others are served.
+                let (waker, rest) = self.run(|state| errand.perform(state));
+                aftermath.wakers.extend(waker);
+                aftermath.errands.extend(rest);
             }
         }
     }
@@ -444,7 +459,8 @@ pub(crate) struct Aftermath<S: Resident> {
     leftovers: S::Leftovers,
     /// Whether anything had the chance to leave something over.
     has_leftovers: bool,
-    errands: Vec<Box<dyn Errand<S>>>,
+    /// Performed ones, whose results may have nobody but us to drop them.
+    errands: Vec<Errand<S>>,
     wakers: Vec<Waker>,
     /// Of posts and maintenance, already counted: what they carry is dropped outside too.
     panics: Vec<Panic>,
@@ -467,7 +483,7 @@ impl<S: Resident> Aftermath<S> {
         !leftovers && self.errands.is_empty() && self.wakers.is_empty() && self.panics.is_empty()
     }
 
-    /// Answers futures, wakes who waited for room, drops what posts left over. Panics stay here: whose code it is
+    /// Wakes futures and who waited for room, drops what errands and posts left over. Panics stay here: whose code it is
     /// isn't waiting, and whoever runs this has nothing to do with it. Returns how many there were.
     pub(crate) fn settle(self) -> u64 {
         let Self { leftovers, errands, wakers, panics: caught, .. } = self;
@@ -480,11 +496,7 @@ impl<S: Resident> Aftermath<S> {
         };
         for errand in errands {
             let mut errand = Some(errand);
-            guarded(&mut || {
-                if let Some(errand) = errand.take() {
-                    errand.finish();
-                }
-            });
+            guarded(&mut || drop(errand.take()));
         }
         for waker in wakers {
             let mut waker = Some(waker);

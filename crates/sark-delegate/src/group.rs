@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::Resident;
 use crate::barrier::Barrier;
-use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released};
+use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released, Whose};
 use crate::entered::{Entered, EnteredSeveral};
 use crate::error::{Refused, TryError};
 use crate::inside;
@@ -145,7 +145,7 @@ impl<S: Resident> Group<S> {
         F: FnOnce(&mut S) -> R,
     {
         let mut aftermath = Aftermath::new();
-        let outcome = if owned.drain(&mut aftermath) {
+        let outcome = if owned.drain(Whose::All, &mut aftermath) {
             owned.count_in_place();
             Ok(catch_unwind(AssertUnwindSafe(|| owned.run(request))))
         } else {
@@ -375,14 +375,14 @@ impl<S: Resident> Group<S> {
     pub(crate) fn serve_if_free(&self, index: usize) {
         if let Some(owned) = self.delegates[index].try_take() {
             let mut aftermath = Aftermath::new();
-            let (messages, _) = self.serve(owned, &mut aftermath);
+            let (messages, _) = self.serve(owned, Whose::All, &mut aftermath);
             self.look_after(index, messages, aftermath);
         }
     }
 
     /// Serves what waits and releases. Says whether there are messages again, and whether all that waited was served.
-    pub(crate) fn serve(&self, mut owned: Owned<'_, S>, aftermath: &mut Aftermath<S>) -> (bool, bool) {
-        let caught_up = owned.drain(aftermath);
+    pub(crate) fn serve(&self, mut owned: Owned<'_, S>, whose: Whose, aftermath: &mut Aftermath<S>) -> (bool, bool) {
+        let caught_up = owned.drain(whose, aftermath);
         let delegate = owned.delegate();
         let released = owned.release(self.barrier);
         (released.messages || delegate.has_messages(), caught_up)
@@ -418,7 +418,7 @@ impl<S: Resident> Group<S> {
             }
             // Who has it by now looks for messages after its own release.
             let Some(owned) = delegate.try_take() else { break };
-            let (more, caught_up) = self.serve(owned, &mut aftermath);
+            let (more, caught_up) = self.serve(owned, Whose::All, &mut aftermath);
             messages = more && !((!caught_up || round >= ROUNDS_FOR_OTHERS) && self.ring(index));
             if round.is_multiple_of(ROUNDS_PER_SETTLING) {
                 self.settle(std::mem::replace(&mut aftermath, Aftermath::new()));

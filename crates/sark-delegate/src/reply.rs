@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use crate::sync::{Arc, AtomicU32, Ordering, UnsafeCell};
+use crate::sync::{AtomicU32, Ordering, UnsafeCell};
 use crate::task::Panic;
 
 /// No answer yet, and nobody to wake; the reader may write the waker cell.
@@ -32,29 +32,31 @@ unsafe impl<R: Send> Sync for Reply<R> {}
 unsafe impl<R: Send> Send for Reply<R> {}
 
 impl<R> Reply<R> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: AtomicU32::new(EMPTY), waker: UnsafeCell::new(None), answer: UnsafeCell::new(None) })
+    pub(crate) fn new() -> Self {
+        Self { state: AtomicU32::new(EMPTY), waker: UnsafeCell::new(None), answer: UnsafeCell::new(None) }
     }
 
-    /// Writer, once: leaves the answer and wakes the reader if it listens.
-    pub(crate) fn answer(&self, answer: Answer<R>) {
+    /// Writer, once: leaves the answer. The reader, if it listens, is for the caller to wake.
+    pub(crate) fn answer(&self, answer: Answer<R>) -> Option<Waker> {
         self.answer.with_mut(|cell| {
             // SAFETY: the reader looks at this cell only after ANSWERED, which is stored below, once.
             unsafe { *cell = answer };
         });
-        if self.state.swap(ANSWERED, Ordering::AcqRel) == LISTENING {
-            let waker = self.waker.with_mut(|cell| {
-                // SAFETY: the swap took LISTENING away, so the reader finds ANSWERED and leaves this cell to us.
-                unsafe { (*cell).take() }
-            });
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+        if self.state.swap(ANSWERED, Ordering::AcqRel) != LISTENING {
+            return None;
         }
+        self.waker.with_mut(|cell| {
+            // SAFETY: the swap took LISTENING away, so the reader finds ANSWERED and leaves this cell to us.
+            unsafe { (*cell).take() }
+        })
     }
 
     /// Reader: the answer, once, or `Pending` with the task's waker registered.
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Answer<R>> {
+        // Looked at first: a change would take the line away from who is about to write the answer.
+        if self.state.load(Ordering::Acquire) == ANSWERED {
+            return Poll::Ready(self.take());
+        }
         // Take the waker cell back if we left a waker there, unless the answer came.
         if self.state.compare_exchange(LISTENING, EMPTY, Ordering::Acquire, Ordering::Acquire) == Err(ANSWERED) {
             return Poll::Ready(self.take());
@@ -69,7 +71,15 @@ impl<R> Reply<R> {
         });
         match self.state.compare_exchange(EMPTY, LISTENING, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Poll::Pending,
-            Err(_answered) => Poll::Ready(self.take()),
+            Err(_answered) => {
+                let waker = self.waker.with_mut(|cell| {
+                    // SAFETY: the writer found EMPTY, so it has left this cell to us.
+                    unsafe { (*cell).take() }
+                });
+                // Here, and not wherever the last owner of this drops it.
+                drop(waker);
+                Poll::Ready(self.take())
+            }
         }
     }
 

@@ -3,15 +3,15 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::Resident;
 use crate::error::TryError;
 use crate::group::Group;
 use crate::inside;
 use crate::reply::{Answer, Reply};
-use crate::sync::Arc;
-use crate::task::{Errand, Message, Panic};
+use crate::sync::{Arc, UnsafeCell};
+use crate::task::{Errand, Flight, Message, Panic};
 
 /// The result of a request given to [`Delegates::submit`](crate::Delegates::submit), to be awaited.
 ///
@@ -28,8 +28,8 @@ enum Stage<S: Resident, R> {
     /// It ran in place.
     Ready(Result<R, Panic>),
     /// The mailbox was full: the message is still here.
-    NotAccepted(Message<S>, Arc<Reply<R>>),
-    Accepted(Arc<Reply<R>>),
+    NotAccepted(Message<S>, Arc<dyn Awaited<R>>),
+    Accepted(Arc<dyn Awaited<R>>),
     Over,
 }
 
@@ -45,11 +45,11 @@ impl<'g, S: Resident, R: Send + 'static> Submission<'g, S, R> {
             Ok(Ok(result)) => Stage::Ready(Ok(result)),
             Err(panic) => Stage::Ready(Err(panic)),
             Ok(Err(request)) => {
-                let reply = Reply::new();
-                let job = Job { request: Some(request), answer: None, reply: Arc::clone(&reply) };
-                match group.try_leave(index, Message::Errand(Box::new(job))) {
-                    Ok(()) => Stage::Accepted(reply),
-                    Err(message) => Stage::NotAccepted(message, reply),
+                let job = Arc::new(Job { request: UnsafeCell::new(Some(request)), reply: Reply::new() });
+                let errand = Errand::new(Arc::clone(&job) as Arc<dyn Flight<S>>);
+                match group.try_leave(index, Message::Errand(errand)) {
+                    Ok(()) => Stage::Accepted(job),
+                    Err(message) => Stage::NotAccepted(message, job),
                 }
             }
         };
@@ -111,33 +111,58 @@ impl<S: Resident, R: Send + 'static> Future for Submission<'_, S, R> {
     }
 }
 
-/// A closure on its way, and what became of it.
+/// A closure on its way, and what becomes of it: one allocation, which as a rule ends where it was made, with the future.
 struct Job<F, R> {
-    /// Taken when it is performed.
-    request: Option<F>,
-    /// Kept from `perform` to `finish`, so that nobody is woken while the delegate is held.
-    answer: Answer<R>,
-    reply: Arc<Reply<R>>,
+    /// Taken by the one who owns the errand.
+    request: UnsafeCell<Option<F>>,
+    reply: Reply<R>,
 }
 
-impl<S, F, R> Errand<S> for Job<F, R>
+// SAFETY: the request is touched by the owner of the errand alone (`Flight`'s contract), so it is handed from one thread to
+// another, hence `F: Send`; `Reply` is `Sync` for `R: Send`.
+unsafe impl<F: Send, R: Send> Sync for Job<F, R> {}
+
+impl<F, R> Job<F, R> {
+    /// # Safety
+    /// The caller is the owner of the errand, once.
+    unsafe fn take(&self) -> Option<F> {
+        self.request.with_mut(|request| {
+            // SAFETY: by contract nobody else touches the cell.
+            unsafe { (*request).take() }
+        })
+    }
+}
+
+/// Where a future finds its answer, whatever closure it comes from.
+trait Awaited<R>: Send + Sync {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Answer<R>>;
+}
+
+impl<F: Send, R: Send> Awaited<R> for Job<F, R> {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Answer<R>> {
+        self.reply.poll(context)
+    }
+}
+
+impl<S, F, R> Flight<S> for Job<F, R>
 where
     F: FnOnce(&mut S) -> R + Send,
     R: Send,
 {
-    fn perform(&mut self, state: &mut S) {
-        if let Some(request) = self.request.take() {
-            self.answer = Some(catch_unwind(AssertUnwindSafe(|| request(state))));
+    unsafe fn perform(&self, state: &mut S) -> (Option<Waker>, bool) {
+        // SAFETY: by contract.
+        let request = unsafe { self.take() };
+        let answer = request.map(|request| catch_unwind(AssertUnwindSafe(|| request(state))));
+        // The future may be gone; then the answer is dropped with the errand.
+        let rest = std::mem::needs_drop::<R>() || !matches!(answer, Some(Ok(_)));
+        (self.reply.answer(answer), rest)
+    }
+
+    unsafe fn land(&self) {
+        // SAFETY: by contract.
+        drop(unsafe { self.take() });
+        if let Some(waker) = self.reply.answer(None) {
+            waker.wake();
         }
-    }
-
-    fn finish(self: Box<Self>) {
-        // `Drop` answers: with the result, or with nothing if the errand was destroyed unperformed.
-    }
-}
-
-impl<F, R> Drop for Job<F, R> {
-    fn drop(&mut self) {
-        self.reply.answer(self.answer.take());
     }
 }

@@ -58,6 +58,16 @@ pub(crate) use imp::*;
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;
 
+/// A `SeqCst` fence for one who has just changed or read what another thread changes, and is about to read: where a locked
+/// instruction is a full barrier and loads keep their order, as on x86-64, nothing but the compiler needs to be told.
+#[inline]
+pub(crate) fn fence_before_reading() {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+    fence(Ordering::SeqCst);
+}
+
 /// Locks, and goes on after a panic of another holder: what these locks guard is valid at every point.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> + '_ {
     match mutex.lock() {

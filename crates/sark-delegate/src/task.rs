@@ -2,7 +2,7 @@
 //!
 //! * A caller who waits keeps its request on its own stack ([`StackTask`]) and sends a pointer: no allocation, and the
 //!   closure may borrow from the caller. The caller doesn't leave before the task is `DONE`.
-//! * A caller who doesn't wait sends something that owns itself: a typed post, inline in the message, or a boxed
+//! * A caller who doesn't wait sends something that owns itself: a typed post, inline in the message, or an
 //!   [`Errand`] that carries a closure and the reply its future waits for.
 //!
 //! Made by `delegates`, run by `delegate` (always with ownership), waited for in `waiting`.
@@ -10,9 +10,10 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::task::Waker;
 
 use crate::Resident;
-use crate::sync::{AtomicU32, Ordering, Thread, UnsafeCell, current};
+use crate::sync::{Arc, AtomicU32, Ordering, Thread, UnsafeCell, current};
 
 /// What lies in a mailbox.
 pub(crate) enum Message<S: Resident> {
@@ -21,7 +22,7 @@ pub(crate) enum Message<S: Resident> {
     /// A typed request that nobody waits for.
     Post(S::Post),
     /// A closure that nobody waits for, or that a future does.
-    Errand(Box<dyn Errand<S>>),
+    Errand(Errand<S>),
 }
 
 /// Points at the header of a [`StackTask`] whose caller waits.
@@ -183,12 +184,51 @@ impl<S> TaskPointer<S> {
     }
 }
 
-/// A request that owns itself: performed with the delegate held, finished after it was released.
-pub(crate) trait Errand<S>: Send {
-    /// Runs the closure, keeping its result or its panic.
-    fn perform(&mut self, state: &mut S);
-    /// Hands the result to whoever waits and wakes them. Runs code of theirs, so the delegate isn't held.
-    fn finish(self: Box<Self>);
+/// What an errand is made of: a closure and the answer to it.
+pub(crate) trait Flight<S>: Send + Sync {
+    /// Runs the closure and answers. Whom to wake, and whether dropping the rest may run other people's code: both for when
+    /// the delegate is held no longer.
+    ///
+    /// # Safety
+    /// Either this or `land` is called, once, by the owner of the errand.
+    unsafe fn perform(&self, state: &mut S) -> (Option<Waker>, bool);
+
+    /// Drops the closure and answers that it was never run.
+    ///
+    /// # Safety
+    /// As for `perform`.
+    unsafe fn land(&self);
+}
+
+/// A request that owns itself, shared with the future that waits for its answer.
+pub(crate) struct Errand<S> {
+    flight: Arc<dyn Flight<S>>,
+    performed: bool,
+}
+
+impl<S> Errand<S> {
+    /// `flight` must be in no other errand.
+    pub(crate) fn new(flight: Arc<dyn Flight<S>>) -> Self {
+        Self { flight, performed: false }
+    }
+
+    /// Runs the request and answers it. Gives back whom to wake, and itself if dropping that may run other people's code, both
+    /// for when the delegate is held no longer.
+    pub(crate) fn perform(mut self, state: &mut S) -> (Option<Waker>, Option<Self>) {
+        self.performed = true;
+        // SAFETY: this consumes the errand, the only one with this flight, and its `Drop` finds it performed.
+        let (waker, rest) = unsafe { self.flight.perform(state) };
+        (waker, rest.then_some(self))
+    }
+}
+
+impl<S> Drop for Errand<S> {
+    fn drop(&mut self) {
+        if !self.performed {
+            // SAFETY: it was not performed, and ends here.
+            unsafe { self.flight.land() };
+        }
+    }
 }
 
 /// The panic of a caught closure.

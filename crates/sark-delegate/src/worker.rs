@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 
 use crate::Resident;
-use crate::delegate::{AbortOnUnwind, Aftermath, NO_ALARM};
+use crate::delegate::{AbortOnUnwind, Aftermath, NO_ALARM, Whose};
 use crate::group::Group;
 use crate::inside;
 use crate::sync::{
-    AtomicBool, AtomicU32, AtomicU64, JoinHandle, Mutex, Ordering, fence, lock, park, park_timeout, yield_now,
+    AtomicBool, AtomicU32, AtomicU64, JoinHandle, Mutex, Ordering, fence, fence_before_reading, lock, park,
+    park_timeout, yield_now,
 };
 use crate::waiting::{SPIN_FOR_WORKER, spin};
 
@@ -146,8 +147,9 @@ impl Crew {
         }
         let number = index % self.workers.len();
         let worker = &self.workers[number];
-        // The message was counted before; see the module's text.
-        fence(Ordering::SeqCst);
+        // The message was counted before, by a read-modify-write of ours or, as we have read, somebody else's; see the module's
+        // text.
+        fence_before_reading();
         match worker.bell.load(Ordering::Acquire) {
             AWAKE => Rung::Told,
             PARKED => {
@@ -278,7 +280,7 @@ impl Crew {
             while group.delegates[index].has_messages() {
                 // Who has it looks for messages after its release, as every runner.
                 let Some(owned) = group.delegates[index].try_take() else { break };
-                group.serve(owned, &mut aftermath);
+                group.serve(owned, Whose::All, &mut aftermath);
             }
         }
         group.settle(aftermath);
@@ -333,7 +335,7 @@ impl Crew {
                 found.messages = true;
                 match delegate.try_take() {
                     Some(owned) => {
-                        group.serve(owned, aftermath);
+                        group.serve(owned, Whose::Counted, aftermath);
                     }
                     None => park_timeout(PATIENCE_WITH_OWNER),
                 }
@@ -356,7 +358,7 @@ impl Crew {
         };
         // Taken down before the maintenance looks: an alarm set from here on is a new one.
         delegate.alarm().store(NO_ALARM, Ordering::Release);
-        owned.drain(aftermath);
+        owned.drain(Whose::Counted, aftermath);
         let next = owned.tend(aftermath);
         // Who came meanwhile waits for this very release. What is only announced, the next round serves: the bell says AWAKE.
         let released = owned.release(group.barrier);
@@ -364,7 +366,7 @@ impl Crew {
             && delegate.has_messages()
             && let Some(owned) = delegate.try_take()
         {
-            group.serve(owned, aftermath);
+            group.serve(owned, Whose::Counted, aftermath);
         }
         if let Some(delay) = next {
             let slack = if delay.is_zero() { delay } else { delay.max(ALARM_SLACK) };

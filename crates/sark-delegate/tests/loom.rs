@@ -163,6 +163,37 @@ fn a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too() {
     });
 }
 
+/// There, nothing is announced: the mailbox alone keeps the order.
+#[test]
+fn under_per_core_a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too() {
+    model(2, || {
+        let log = per_core(4);
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.post(0, 9));
+        log.post(0, 1);
+        assert!(log.run(0, contents).contains(&1));
+        thread.join().unwrap();
+        assert_eq!(log.run(0, contents).len(), 2);
+        log.shutdown();
+    });
+}
+
+/// Callers serve themselves then, and one may have taken out what another one has not counted yet.
+#[test]
+fn after_the_workers_are_shut_down_two_callers_are_answered() {
+    model(3, || {
+        let log = per_core(2);
+        log.shutdown();
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || {
+            other.run(0, |log| log.0.push(1));
+        });
+        log.run(0, |log| log.0.push(2));
+        thread.join().unwrap();
+        assert_eq!(log.run(0, contents).len(), 2);
+    });
+}
+
 #[test]
 fn requests_of_one_caller_run_in_the_order_of_its_calls() {
     model(2, || {
@@ -281,6 +312,17 @@ fn a_submission_to_a_full_mailbox_is_told_when_there_is_room() {
         let mut seen = log.run(0, contents);
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn under_per_core_a_submission_to_a_full_mailbox_is_told_when_there_is_room() {
+    model(2, || {
+        let log = per_core(1);
+        log.post(0, 2);
+        block_on(log.submit(0, |log| log.0.push(3)));
+        log.shutdown();
+        assert_eq!(log.run(0, contents), [2, 3]);
     });
 }
 
