@@ -116,9 +116,9 @@ break_ several_given_back_without_looking entered.rs 's/if delegate\.is_announce
     what_comes_while_several_delegates_are_held_is_served
 
 # Two counters, and who answers for whom.
-break_ announced_only_after_the_send delegate.rs \
-    's/        if \*announces \{\n            self\.announced\.fetch_add\(1, Ordering::AcqRel\);\n        \}\n(        match send\(mailbox\) \{\n            Ok\(\(\)\) => Ok\()/$1*announces \&\& { self.announced.fetch_add(1, Ordering::AcqRel); true } \&\& /; s/                if \*announces \{\n                    self\.announced\.fetch_sub\(1, Ordering::AcqRel\);\n                \}\n//' \
-    a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too
+break_ one_counter_after_the_send delegate.rs \
+    's/if \*announces \{/if false {/g; s/\(true, _\) => delegate\.announced\.load\(Ordering::Acquire\)/(true, _) => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned()/; s/self\.announced\.load\(Ordering::Relaxed\) != 0/self.pending().load(Ordering::Relaxed) > 0/' \
+    a_call_sees_a_post_that_was_made_while_the_delegate_was_held_although_others_post_too
 break_ first_poster_that_answers_for_nobody group.rs 's/if !first && self\.callers_run \{/if self.callers_run {/' \
     two_posts_to_a_busy_delegate_are_never_left_behind
 break_ first_waiter_that_answers_for_nobody waiting.rs \

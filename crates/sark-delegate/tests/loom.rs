@@ -163,6 +163,21 @@ fn a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too() {
     });
 }
 
+/// The other one may have sent first and not counted yet: its message must not be taken for ours.
+#[test]
+fn a_call_sees_a_post_that_was_made_while_the_delegate_was_held_although_others_post_too() {
+    model(2, || {
+        let log = adaptive(4);
+        let entered = log.enter(0).unwrap();
+        let other = Arc::clone(&log);
+        let thread = thread::spawn(move || other.post(0, 9));
+        log.post(0, 1);
+        drop(entered);
+        assert!(log.run(0, contents).contains(&1));
+        thread.join().unwrap();
+    });
+}
+
 /// There, nothing is announced: the mailbox alone keeps the order.
 #[test]
 fn under_per_core_a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too() {
