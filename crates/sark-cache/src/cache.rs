@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::{Delegates, Entered};
-use sark_shard::{Lifetime, Nanos, Room, Unserved};
+use sark_shard::{Lifetime, Nanos, Room};
 
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
@@ -139,7 +139,7 @@ where
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_get(hash, key, now, read)) {
                 Ok(result) => result,
-                Err(unserved) => end_get(entered, unserved, now),
+                Err(unserved) => end_look_up(entered, |cell, expired| cell.shard.end_get(unserved, now, expired)),
             },
             None => inner.get_by_message(index, hash, key, now, read),
         }
@@ -167,9 +167,18 @@ where
     {
         let inner = self.inner();
         let hash = inner.hash(key);
+        let index = inner.approach(hash);
         let now = inner.common.time.for_reading();
-        let mut expired = Expired::new();
-        inner.delegates.run(inner.approach(hash), |cell| cell.update(hash, key, now, &mut expired, change))
+        match inner.delegates.enter(index) {
+            Some(mut entered) => match entered.run(|cell| cell.shard.try_update(hash, key, now, change)) {
+                Ok(result) => result,
+                Err(unserved) => end_look_up(entered, |cell, expired| cell.shard.end_update(unserved, now, expired)),
+            },
+            None => {
+                let mut expired = Expired::new();
+                inner.delegates.run(index, |cell| cell.update(hash, key, now, &mut expired, change))
+            }
+        }
     }
 
     /// As [`get`](Self::get), but leaves no trace: the order of use, the time of last use and the counts stay.
@@ -552,16 +561,24 @@ where
 /// is what lets a processor begin with the next one while it waits for the memory of this one.
 #[cold]
 #[inline(never)]
-fn end_get<K, V, R, F>(entered: Entered<'_, Cell<K, V>>, unserved: Unserved<F>, now: Nanos) -> Option<R>
+fn end_look_up<K, V, R>(
+    entered: Entered<'_, Cell<K, V>>,
+    end: impl FnOnce(&mut Cell<K, V>, &mut Expired<K, V>) -> Option<R>,
+) -> Option<R>
 where
     K: Eq + Send + 'static,
     V: Send + 'static,
-    F: FnOnce(&V) -> R,
 {
     // What expired is dropped after the shard is given back, whichever way this ends.
     let mut expired = Expired::new();
     let mut entered = entered;
-    entered.run(|cell| cell.end_get(unserved, now, &mut expired))
+    entered.run(|cell| {
+        let result = end(cell, &mut expired);
+        if expired.is_some() {
+            cell.balance();
+        }
+        result
+    })
 }
 
 /// What a shard gives up of `excess`, in proportion to what it uses of `all`, rounded up.

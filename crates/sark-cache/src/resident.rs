@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Resident;
-use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Room, Shard, Unserved};
+use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Room, Shard};
 
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
@@ -140,20 +140,6 @@ impl<K, V> Cell<K, V> {
         let before = out.len();
         let result = self.shard.get(hash, key, now, out, read);
         if out.len() != before {
-            self.balance();
-        }
-        result
-    }
-
-    /// Ends what the shard's `try_get` began.
-    pub(crate) fn end_get<R>(
-        &mut self,
-        unserved: Unserved<impl FnOnce(&V) -> R>,
-        now: Nanos,
-        expired: &mut Expired<K, V>,
-    ) -> Option<R> {
-        let result = self.shard.end_get(unserved, now, expired);
-        if expired.is_some() {
             self.balance();
         }
         result

@@ -24,7 +24,7 @@ const WINDOW: usize = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected(Option<Slot>);
 
-/// A look-up that [`Shard::try_get`] could not serve.
+/// A look-up that [`Shard::try_get`] or [`Shard::try_update`] could not serve.
 #[must_use = "whether it is a hit or a miss is to be found out"]
 pub struct Unserved<F> {
     slot: Slot,
@@ -311,8 +311,59 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let slot = self.find(ShortHash::of(hash), key).map(|(slot, _)| slot);
-        self.update_found(slot, now, removed, f)
+        match self.try_update(hash, key, now, f) {
+            Ok(result) => result,
+            Err(unserved) => self.end_update(unserved, now, removed),
+        }
+    }
+
+    /// The quick way of [`update`](Self::update), as far as it goes, as [`try_get`](Self::try_get) is of `get`. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Unserved`] is to be passed on to [`end_update`](Self::end_update), on the same shard, with nothing in between.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// shard.insert(hash(1), 1, 10, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed);
+    /// assert_eq!(shard.try_update(hash(1), &1, Nanos(0), |count| *count += 1).unwrap(), Some(()));
+    /// assert_eq!(shard.peek(hash(1), &1, Nanos(0)), Some(&11));
+    /// ```
+    #[inline]
+    pub fn try_update<Q, R, F>(&mut self, hash: u64, key: &Q, now: Nanos, f: F) -> Result<Option<R>, Unserved<F>>
+    where
+        Q: Equivalent<K> + ?Sized,
+        F: FnOnce(&mut V) -> R,
+    {
+        let Some((slot, _)) = self.find(ShortHash::of(hash), key) else {
+            self.counters.misses += 1;
+            return Ok(None);
+        };
+        if self.slab.outlives(slot, now, self.uses & MANY_USES)
+            && let Some(entry) = self.slab.get_mut(slot)
+        {
+            let result = f(&mut entry.value);
+            self.uses += 1;
+            self.slab.touch(slot, self.uses);
+            return Ok(Some(result));
+        }
+        Err(Unserved { slot, read: f })
+    }
+
+    /// Ends what [`try_update`](Self::try_update) began. O(1).
+    #[inline]
+    pub fn end_update<R, F>(
+        &mut self,
+        unserved: Unserved<F>,
+        now: Nanos,
+        removed: &mut impl Removals<K, V>,
+    ) -> Option<R>
+    where
+        F: FnOnce(&mut V) -> R,
+    {
+        self.update_found(Some(unserved.slot), now, removed, unserved.read)
     }
 
     /// Ends an update of which the slot is known.
