@@ -36,7 +36,7 @@ const PATHS: [(&str, fn(), u64); 6] = [
     ("miss", miss, 130),
     ("insert-that-evicts", insert_that_evicts, 960),
     ("key-of-a-batch", key_of_a_batch, 219),
-    ("bare-shard-hit", bare_shard_hit, 74),
+    ("bare-shard-hit", bare_shard_hit, 77),
 ];
 
 fn main() -> ExitCode {

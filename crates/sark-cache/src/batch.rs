@@ -114,7 +114,7 @@ where
     {
         let inner = self.inner();
         let now = inner.common.time.for_reading();
-        let mut keys = keys.into_iter();
+        let mut keys = keys.into_iter().fuse();
         let mut values = Vec::with_capacity(keys.size_hint().0);
         let mut left = Vec::new();
         loop {
@@ -145,7 +145,8 @@ where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
         V: Clone,
     {
-        // What expired is dropped after the shards are given back.
+        // Room is made before the shards are taken; what expired is dropped after they are given back.
+        values.reserve(asked.len());
         let mut out = Outgoing::new();
         let mut entered = self.inner().delegates.enter_several(asked.iter().map(|asked| asked.shard));
         // First the memory that all look-ups need is asked for, then they are finished, so that their misses overlap: also where

@@ -336,3 +336,17 @@ under_both_dispatches! {
         assert_eq!(cache.get_many(["forever", "longer than time", "an hour"]), [Some(1), Some(2), Some(3)]);
     }
 }
+
+#[test]
+fn a_batch_ends_where_its_iterator_first_ends() {
+    let cache = Cache::new(100);
+    (0..10).for_each(|key| assert!(cache.insert(key, key)));
+    let keys = [1, 2, 3];
+    let mut calls = 0;
+    // It would go on if it were asked again.
+    let unfused = std::iter::from_fn(|| {
+        calls += 1;
+        (calls != 3).then_some(&keys[calls % 3])
+    });
+    assert_eq!(cache.get_many(unfused), [Some(2), Some(3)]);
+}

@@ -17,7 +17,7 @@
 //!
 //! A runner that took ownership first serves what is in the mailbox, so requests are served in the order of the calls.
 //!
-//! What a runner does on behalf of others that is their code (dropping what is left over, waking, answering futures) it
+//! What a runner does on behalf of others that is their code (dropping what is left over, waking) it
 //! does when it holds nothing, and not before it looked for messages: see [`Aftermath`].
 //!
 //! Called by `group` (callers) and `worker`.
@@ -261,7 +261,7 @@ impl<S: Resident> Delegate<S> {
     }
 }
 
-/// Which messages are served, where none are announced.
+/// Which messages are served, where none are announced. Where they are, it makes no difference: as many are there at most.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
     /// All that are in the mailbox.
@@ -280,7 +280,8 @@ pub(crate) struct Owned<'d, S: Resident> {
 /// What the release of a delegate leaves to do.
 #[derive(Clone, Copy)]
 pub(crate) struct Released {
-    /// Messages are announced: serve those that are pending, or make sure that somebody does.
+    /// Messages are announced: serve those that are pending, or make sure that somebody does. Where nothing is announced, only
+    /// what is pending tells.
     pub(crate) messages: bool,
     /// Something was put off until nothing is held: `inside::run_deferred`.
     pub(crate) deferred: bool,
@@ -357,7 +358,8 @@ impl<'d, S: Resident> Owned<'d, S> {
             (false, Whose::All) => u32::MAX,
         };
         let mut waiting = known();
-        let began = (waiting > MESSAGES_PER_CLOCK_READ).then(Instant::now);
+        let many = delegate.pending().load(Ordering::Relaxed) > MESSAGES_PER_CLOCK_READ.cast_signed();
+        let began = many.then(Instant::now);
         let by_worker = on_worker_thread();
         let mut served = 0;
         let came_to_the_end = loop {
@@ -494,10 +496,7 @@ impl<S: Resident> Aftermath<S> {
                 discard(panic);
             }
         };
-        for errand in errands {
-            let mut errand = Some(errand);
-            guarded(&mut || drop(errand.take()));
-        }
+        // Who waits first: what is dropped may be waiting for them.
         for waker in wakers {
             let mut waker = Some(waker);
             guarded(&mut || {
@@ -505,6 +504,10 @@ impl<S: Resident> Aftermath<S> {
                     waker.wake();
                 }
             });
+        }
+        for errand in errands {
+            let mut errand = Some(errand);
+            guarded(&mut || drop(errand.take()));
         }
         let mut leftovers = Some(leftovers);
         guarded(&mut || drop(leftovers.take()));

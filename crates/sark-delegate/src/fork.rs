@@ -149,7 +149,9 @@ impl<S: Resident> Forkable for Group<S> {
     fn catch_up(&self) {
         let began = Instant::now();
         for (index, delegate) in self.delegates.iter().enumerate() {
-            // Announced, and not only pending: a message of a call that returned is at least that.
+            // Announced, and not only pending: a message of a call that returned is at least that. (Where nothing is announced its
+            // count may have gone to an earlier one, so the mailbox is looked into.)
+            self.serve_if_free(index);
             while delegate.holds_messages() && began.elapsed() < PATIENCE {
                 self.serve_if_free(index);
                 std::thread::yield_now();

@@ -25,7 +25,7 @@ const LOOKS_BEFORE_MESSAGE: u32 = if cfg!(loom) { 0 } else { 5 };
 /// After so many rounds of serving others, a caller leaves the rest to a worker if there may be one.
 const ROUNDS_FOR_OTHERS: u32 = 4;
 /// After so many rounds of serving others with no end in sight, a caller runs what is left to do outside in between: the
-/// answers of futures wait for that, and what is to be dropped takes memory.
+/// futures are woken only then, and what is to be dropped takes memory.
 const ROUNDS_PER_SETTLING: u32 = 16;
 /// How long a sender waits for room before it sees whether it can make some.
 const PATIENCE_FOR_ROOM: Duration = Duration::from_millis(1);

@@ -150,7 +150,7 @@ impl<S: Resident> Delegates<S> {
     /// [`run`](Self::run) is the way.
     ///
     /// `run` does this by itself. Doing it apart keeps what a request captures in registers, some ten instructions less, for
-    /// those who have only that many. While the result exists, every waiting call of this thread fails as reentrant.
+    /// those who have only that many. It is counted as one request, whatever is run. While the result exists, every waiting call of this thread fails as reentrant.
     ///
     /// ```
     /// # use sark_delegate::{Config, Delegates, Resident};

@@ -64,10 +64,11 @@ impl<R> Reply<R> {
         self.waker.with_mut(|cell| {
             // SAFETY: the state is EMPTY, in which only the reader touches this cell.
             let cell = unsafe { &mut *cell };
-            match cell {
-                Some(waker) if waker.will_wake(context.waker()) => {}
-                _ => *cell = Some(context.waker().clone()),
-            }
+            // Taken out first: should cloning panic, none is left behind in it.
+            *cell = match cell.take() {
+                Some(waker) if waker.will_wake(context.waker()) => Some(waker),
+                _ => Some(context.waker().clone()),
+            };
         });
         match self.state.compare_exchange(EMPTY, LISTENING, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Poll::Pending,

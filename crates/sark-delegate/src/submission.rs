@@ -160,9 +160,10 @@ where
 
     unsafe fn land(&self) {
         // SAFETY: by contract.
-        drop(unsafe { self.take() });
+        let request = unsafe { self.take() };
         if let Some(waker) = self.reply.answer(None) {
             waker.wake();
         }
+        drop(request);
     }
 }

@@ -193,7 +193,7 @@ pub(crate) trait Flight<S>: Send + Sync {
     /// Either this or `land` is called, once, by the owner of the errand.
     unsafe fn perform(&self, state: &mut S) -> (Option<Waker>, bool);
 
-    /// Drops the closure and answers that it was never run.
+    /// Answers that the closure was never run, and drops it.
     ///
     /// # Safety
     /// As for `perform`.

@@ -8,7 +8,7 @@
 //! reads the bell; a worker sets the bell to `PARKED`, or `GONE`, and then looks for messages; with `SeqCst` fences in
 //! between on both sides.
 //!
-//! What workers do for others that is other people's code (dropping what posts left over, waking, answering) may wait for
+//! What workers do for others that is other people's code (dropping what posts left over, waking) may wait for
 //! anything, also for one who waits for the worker. So the bell says `ELSEWHERE` meanwhile, and nobody relies on it.
 //! Called by `group` (ring) and `handle` (start, shutdown).
 

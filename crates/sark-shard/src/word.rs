@@ -20,8 +20,8 @@ pub(crate) type Use = u64;
 const USE_BITS: u32 = 38;
 /// No use has a greater number.
 pub(crate) const LAST_USE: Use = (1 << USE_BITS) - 1;
-/// Set in the numbers from half of them on: time to number the entries of the shard anew. With ten million uses a second that is
-/// so every four hours.
+/// Set in the numbers from half of them on: time to number the entries of the shard anew, in one sort. With ten million uses of
+/// one shard a second that is so every four hours.
 pub(crate) const MANY_USES: Use = 1 << (USE_BITS - 1);
 const FREE: u64 = 1 << 63;
 
@@ -29,7 +29,8 @@ const FREE: u64 = 1 << 63;
 const STEP_BITS: u32 = 32;
 
 /// A time that an entry certainly lives to see, in steps from the origin of time. Its deadline is less than a step later, or
-/// unknown, or too far away to be told: 4.5 years from the origin.
+/// unknown, or too far away to be told: 4.5 years from the origin. On a clock that shows more than that, no entry certainly
+/// lives, and each look-up takes a closer look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon(u32);
 
@@ -85,7 +86,8 @@ impl Word {
     #[inline]
     pub(crate) fn used(self, number: Use) -> Self {
         debug_assert!(self.is_live() && number <= LAST_USE);
-        Self(self.0 & !LAST_USE | number)
+        // Masked, so that whatever the number is, nobody lives longer for it.
+        Self(self.0 & !LAST_USE | number & LAST_USE)
     }
 
     /// The same with another horizon.

@@ -1,7 +1,8 @@
 //! Looking up: `get`, many at a time, without a trace, and in place.
 //!
-//! A hit writes the count of uses and, beside the entry, the number of this one (see `eldest`). It never allocates; only an
-//! entry found dead changes what is in the shard.
+//! A hit writes the count of uses and, beside the entry, the number of this one (see `eldest`). It allocates nothing, and only an
+//! entry found dead changes what is in the shard; but once in 2^37 uses of a shard, by whatever operation, the numbers of its
+//! entries are given anew, which sorts them.
 
 use core::fmt;
 

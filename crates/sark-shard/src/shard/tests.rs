@@ -131,6 +131,36 @@ fn order_and_counts_outlast_the_numbers_of_uses() {
 }
 
 #[test]
+fn no_way_of_using_entries_runs_out_of_numbers() {
+    type Uses = fn(&mut Shard<u64, u64>);
+    let ways: [Uses; 6] = [
+        |shard| shard.get(hash(7), &7, Nanos(0), &mut Out::new(), |_| ()).unwrap(),
+        |shard| shard.update(hash(7), &7, Nanos(0), &mut Out::new(), |value| *value += 1).unwrap(),
+        |shard| {
+            let slot = shard.slot(hash(7), &7).unwrap();
+            shard.hit_slot(slot, Nanos(0), &mut Out::new(), |_| ()).unwrap();
+        },
+        |shard| {
+            let slot = shard.slot(hash(7), &7).unwrap();
+            shard.swap_slot(slot, 8, Lifetime::For(20), Nanos(0)).unwrap();
+        },
+        |shard| drop(put(shard, 7)),
+        |shard| shard.get_batch(&[hash(7); 2], |_| &7, Nanos(0), &mut Out::new(), |_, value| assert!(value.is_some())),
+    ];
+    for use_it in ways {
+        let mut shard = shard(entries(10));
+        (0..10).for_each(|key| drop(put(&mut shard, key)));
+        let jump = MANY_USES - 1 - shard.uses;
+        shard.uses += jump;
+        shard.other_uses = shard.other_uses.wrapping_add(jump);
+        (0..4).for_each(|_| use_it(&mut shard));
+        assert!(shard.uses < 100, "{} uses are numbered", shard.uses);
+        assert_eq!(keys(&mut shard), [0, 1, 2, 3, 4, 5, 6, 8, 9, 7]);
+        shard.validate();
+    }
+}
+
+#[test]
 fn the_order_holds_however_many_uses_lie_between() {
     let mut shard = shard(entries(200));
     (0..100).for_each(|key| drop(put(&mut shard, key)));
