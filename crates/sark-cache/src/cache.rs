@@ -1,24 +1,21 @@
 //! The cache people use: hash once, route, send, wait, return. What leaves a shard is dropped here, with nothing held.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::{Delegates, Entered};
-use sark_shard::{Lifetime, Nanos, Room};
+use sark_shard::{Lifetime, Nanos};
 
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
-use crate::ledger::Gathered;
 use crate::outgoing::{Expired, Outgoing};
 use crate::resident::{Arrival, Cell, Common, PostedInsert, Short};
 use crate::stats::Stats;
 
 /// Maintenance holds a shard for about so many entries at a time.
-const SLICE: usize = 256;
-/// How often an insertion goes round the shards for room before it gives up; once is enough unless others take what it frees.
-const ROUNDS_FOR_ROOM: usize = 16;
+pub(crate) const SLICE: usize = 256;
 
 /// A concurrent, bounded LRU + TTL cache, embedded in your process.
 ///
@@ -319,37 +316,7 @@ where
     /// there, every shard gives up its least recently used entries, in proportion, before this returns. Zero empties the
     /// cache and keeps it empty.
     pub fn set_capacity(&self, capacity: u64) {
-        let inner = self.inner();
-        let ledger = &inner.common.ledger;
-        let mut out = Outgoing::new();
-        let turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.set_capacity(capacity);
-        loop {
-            let (excess, used) = (ledger.excess(), ledger.used());
-            if excess.is_none() {
-                break;
-            }
-            for index in 0..inner.delegates.len() {
-                let mut left = inner.delegates.run(index, |cell| share_of(excess, cell.shard.used(), used));
-                let average = used.weight.div_ceil(used.entries.max(1)).max(1);
-                let slice = Room { entries: SLICE as u64, weight: average.saturating_mul(SLICE as u64) };
-                loop {
-                    let wanted = left.min(slice).min(ledger.excess());
-                    if wanted.is_none() {
-                        break;
-                    }
-                    let freed = inner.delegates.run(index, |cell| cell.evict_for_another(wanted, &mut out));
-                    if freed.is_none() {
-                        break;
-                    }
-                    ledger.give_back(freed);
-                    left = left.saturating_sub(freed);
-                }
-            }
-        }
-        // What was evicted is dropped with nothing held.
-        drop(turn);
-        drop(out);
+        self.inner().change_capacity(capacity);
     }
 
     /// How many entries there are, dead ones that nobody has reclaimed yet included. Exact, never above the capacity, and O(1).
@@ -508,53 +475,6 @@ where
             kept
         })
     }
-
-    /// The entry's own shard has too little even if it evicts everything: the others give, least recently used first,
-    /// before it is stored. One thread at a time does this, so it always gets there.
-    #[cold]
-    pub(crate) fn insert_with_room_of_others(
-        &self,
-        index: usize,
-        short: Short<K, V>,
-        now: Nanos,
-        out: &mut Outgoing<K, V>,
-    ) -> bool {
-        let Short { mut arrival, mut missing } = short;
-        let ledger = &self.common.ledger;
-        let _turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut gathered = Gathered { room: Room::NONE, ledger };
-        let whole = Room { entries: 1, weight: if ledger.is_weighted() { u64::from(arrival.weight) } else { 0 } };
-        let others = self.delegates.len();
-        let tries = if whole.fits_in(ledger.limit()) { others * ROUNDS_FOR_ROOM } else { 0 };
-        for step in 1..=tries {
-            let other = (index + step) % others;
-            if other != index {
-                let wanted = missing.saturating_sub(gathered.room);
-                let freed = self.delegates.run(other, |cell| cell.evict_for_another(wanted, out));
-                gathered.room = gathered.room.saturating_add(freed);
-            }
-            if !missing.fits_in(gathered.room) && step % others != 0 {
-                continue;
-            }
-            let mut short = None;
-            let (kept, alarm) = self.delegates.run(index, |cell| {
-                let kept = cell.insert(arrival, now, &mut gathered, out, &mut short);
-                (kept, cell.earlier_alarm(now))
-            });
-            if let Some(delay) = alarm {
-                self.delegates.wake_in(index, delay);
-            }
-            match short {
-                None => return kept,
-                Some(Short { arrival: back, missing: still }) => {
-                    arrival = back;
-                    missing = still;
-                }
-            }
-        }
-        self.delegates.run(index, |cell| cell.reject(arrival, now, out));
-        false
-    }
 }
 
 /// Finds out what a look-up is whose entry may be dead. Apart, so that the others have little around them: in large caches that
@@ -579,18 +499,6 @@ where
         }
         result
     })
-}
-
-/// What a shard gives up of `excess`, in proportion to what it uses of `all`, rounded up.
-fn share_of(excess: Room, used: Room, all: Room) -> Room {
-    let share = |excess: u64, used: u64, all: u64| {
-        let share = (u128::from(excess) * u128::from(used)).div_ceil(u128::from(all.max(1)));
-        u64::try_from(share).unwrap_or(u64::MAX)
-    };
-    Room {
-        entries: share(excess.entries, used.entries, all.entries),
-        weight: share(excess.weight, used.weight, all.weight),
-    }
 }
 
 impl<K, V, H> Clone for Cache<K, V, H>

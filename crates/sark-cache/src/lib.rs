@@ -36,6 +36,7 @@ mod batch;
 mod builder;
 mod cache;
 mod clock;
+mod gathering;
 mod hints;
 mod ledger;
 mod outgoing;

@@ -1,0 +1,115 @@
+//! Making room across shards: for an entry that its own shard can't make room for, and when the capacity is lowered.
+//!
+//! Called by `cache` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
+//! waits for another; what is evicted is dropped with nothing held.
+
+use std::sync::PoisonError;
+
+use sark_shard::{Nanos, Room};
+
+use crate::cache::{Inner, SLICE};
+use crate::ledger::Gathered;
+use crate::outgoing::Outgoing;
+use crate::resident::Short;
+
+/// How often an insertion goes round the shards for room before it gives up; once is enough unless others take what it frees.
+const ROUNDS_FOR_ROOM: usize = 16;
+
+impl<K, V, H> Inner<K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    /// Sets the capacity; if that is less than what is there, every shard gives up its share before this returns.
+    pub(crate) fn change_capacity(&self, capacity: u64) {
+        let ledger = &self.common.ledger;
+        let mut out = Outgoing::new();
+        let turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.set_capacity(capacity);
+        loop {
+            let (excess, used) = (ledger.excess(), ledger.used());
+            if excess.is_none() {
+                break;
+            }
+            for index in 0..self.delegates.len() {
+                let mut left = self.delegates.run(index, |cell| share_of(excess, cell.shard.used(), used));
+                let average = used.weight.div_ceil(used.entries.max(1)).max(1);
+                let slice = Room { entries: SLICE as u64, weight: average.saturating_mul(SLICE as u64) };
+                loop {
+                    let wanted = left.min(slice).min(ledger.excess());
+                    if wanted.is_none() {
+                        break;
+                    }
+                    let freed = self.delegates.run(index, |cell| cell.evict_for_another(wanted, &mut out));
+                    if freed.is_none() {
+                        break;
+                    }
+                    ledger.give_back(freed);
+                    left = left.saturating_sub(freed);
+                }
+            }
+        }
+        // What was evicted is dropped with nothing held.
+        drop(turn);
+        drop(out);
+    }
+
+    /// The entry's own shard has too little even if it evicts everything: the others give, least recently used first,
+    /// before it is stored. One thread at a time does this, so it always gets there.
+    #[cold]
+    pub(crate) fn insert_with_room_of_others(
+        &self,
+        index: usize,
+        short: Short<K, V>,
+        now: Nanos,
+        out: &mut Outgoing<K, V>,
+    ) -> bool {
+        let Short { mut arrival, mut missing } = short;
+        let ledger = &self.common.ledger;
+        let _turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = Gathered { room: Room::NONE, ledger };
+        let whole = Room { entries: 1, weight: if ledger.is_weighted() { u64::from(arrival.weight) } else { 0 } };
+        let others = self.delegates.len();
+        let tries = if whole.fits_in(ledger.limit()) { others * ROUNDS_FOR_ROOM } else { 0 };
+        for step in 1..=tries {
+            let other = (index + step) % others;
+            if other != index {
+                let wanted = missing.saturating_sub(gathered.room);
+                let freed = self.delegates.run(other, |cell| cell.evict_for_another(wanted, out));
+                gathered.room = gathered.room.saturating_add(freed);
+            }
+            if !missing.fits_in(gathered.room) && step % others != 0 {
+                continue;
+            }
+            let mut short = None;
+            let (kept, alarm) = self.delegates.run(index, |cell| {
+                let kept = cell.insert(arrival, now, &mut gathered, out, &mut short);
+                (kept, cell.earlier_alarm(now))
+            });
+            if let Some(delay) = alarm {
+                self.delegates.wake_in(index, delay);
+            }
+            match short {
+                None => return kept,
+                Some(Short { arrival: back, missing: still }) => {
+                    arrival = back;
+                    missing = still;
+                }
+            }
+        }
+        self.delegates.run(index, |cell| cell.reject(arrival, now, out));
+        false
+    }
+}
+
+/// What a shard gives up of `excess`, in proportion to what it uses of `all`, rounded up.
+fn share_of(excess: Room, used: Room, all: Room) -> Room {
+    let share = |excess: u64, used: u64, all: u64| {
+        let share = (u128::from(excess) * u128::from(used)).div_ceil(u128::from(all.max(1)));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    };
+    Room {
+        entries: share(excess.entries, used.entries, all.entries),
+        weight: share(excess.weight, used.weight, all.weight),
+    }
+}
