@@ -1,6 +1,6 @@
 //! The StoreLoad barrier between "release" and "look for messages", in two forms.
 //!
-//! A runner releases ownership and then reads `pending`; a sender adds to `pending` and then tries ownership. One of
+//! A runner releases ownership and then looks for messages; a sender counts its message and then tries ownership. One of
 //! them must see the other's write, or a message is left behind. That takes a barrier on both sides:
 //!
 //! * [`Barrier::Fences`]: a `SeqCst` fence on each side. Works everywhere; the runner pays some 20 cycles per request.

@@ -15,7 +15,6 @@ use crate::removed::{RemovalCause, Removals};
 use crate::slab::Entry;
 use crate::slot::Slot;
 use crate::time::Nanos;
-use crate::word::MANY_USES;
 
 /// How many look-ups of a batch are in flight at once: enough to keep a core's outstanding loads
 /// busy, few enough that what was prefetched is still there when its turn comes.
@@ -29,7 +28,7 @@ pub struct Expected(Option<Slot>);
 #[must_use = "whether it is a hit or a miss is to be found out"]
 pub struct Unserved<F> {
     slot: Slot,
-    read: F,
+    f: F,
 }
 
 impl<F> fmt::Debug for Unserved<F> {
@@ -101,13 +100,11 @@ impl<K, V> Shard<K, V> {
             self.counters.misses += 1;
             return Ok(None);
         };
-        // One branch for both: until when it certainly lives, and whether there are numbers for its use.
-        if !self.slab.outlives(slot, now, self.uses & MANY_USES) {
-            return Err(Unserved { slot, read: f });
+        if !self.may_serve(slot, now) {
+            return Err(Unserved { slot, f });
         }
         let result = f(&entry.value);
-        self.uses += 1;
-        self.slab.touch(slot, self.uses);
+        self.note_use(slot);
         Ok(Some(result))
     }
 
@@ -117,8 +114,8 @@ impl<K, V> Shard<K, V> {
     where
         F: FnOnce(&V) -> R,
     {
-        let Unserved { slot, read } = unserved;
-        self.update_found(Some(slot), now, removed, |value| read(value))
+        let Unserved { slot, f } = unserved;
+        self.update_found(Some(slot), now, removed, |value| f(value))
     }
 
     /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the
@@ -249,10 +246,9 @@ impl<K, V> Shard<K, V> {
         };
         // Keys are there once, so the guess is right if its key is. Its slot may have been freed since.
         match self.slab.get(slot) {
-            Some(entry) if key.equivalent(&entry.key) && self.slab.outlives(slot, now, self.uses & MANY_USES) => {
+            Some(entry) if key.equivalent(&entry.key) && self.may_serve(slot, now) => {
                 let result = f(&entry.value);
-                self.uses += 1;
-                self.slab.touch(slot, self.uses);
+                self.note_use(slot);
                 Ok(Some(result))
             }
             _ => Err(f),
@@ -342,15 +338,14 @@ impl<K, V> Shard<K, V> {
             self.counters.misses += 1;
             return Ok(None);
         };
-        if self.slab.outlives(slot, now, self.uses & MANY_USES)
+        if self.may_serve(slot, now)
             && let Some(entry) = self.slab.get_mut(slot)
         {
             let result = f(&mut entry.value);
-            self.uses += 1;
-            self.slab.touch(slot, self.uses);
+            self.note_use(slot);
             return Ok(Some(result));
         }
-        Err(Unserved { slot, read: f })
+        Err(Unserved { slot, f })
     }
 
     /// Ends what [`try_update`](Self::try_update) began. O(1).
@@ -364,7 +359,7 @@ impl<K, V> Shard<K, V> {
     where
         F: FnOnce(&mut V) -> R,
     {
-        self.update_found(Some(unserved.slot), now, removed, unserved.read)
+        self.update_found(Some(unserved.slot), now, removed, unserved.f)
     }
 
     /// Ends an update of which the slot is known.

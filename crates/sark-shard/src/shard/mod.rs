@@ -218,10 +218,23 @@ impl<K, V> Shard<K, V> {
     /// Counts a hit on a live entry and notes its use.
     #[inline]
     fn record_hit(&mut self, slot: Slot, now: Nanos) {
-        self.uses += 1;
-        self.slab.touch(slot, self.uses);
+        self.note_use(slot);
         self.deadlines.touch(slot, now);
         self.renumber_if_due();
+    }
+
+    /// Whether a hit on a live slot may be served the quick way: the entry certainly lives, and there are numbers for its use. One
+    /// branch for both.
+    #[inline]
+    fn may_serve(&self, slot: Slot, now: Nanos) -> bool {
+        self.slab.outlives(slot, now, self.uses & MANY_USES)
+    }
+
+    /// Gives the next number to a use of a live slot, which counts as a hit.
+    #[inline]
+    fn note_use(&mut self, slot: Slot) {
+        self.uses += 1;
+        self.slab.touch(slot, self.uses);
     }
 
     /// Counts a use that is no hit, and says its number.
