@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::{Delegates, Entered};
-use sark_shard::{Lifetime, Nanos};
+use sark_shard::{Lifetime, Nanos, Unstored};
 
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
 use crate::outgoing::{Expired, Outgoing};
-use crate::resident::{Arrival, Cell, Common, PostedInsert, Short};
+use crate::resident::{Arrival, Cell, Common, PostedInsert, Short, Terms};
 use crate::stats::Stats;
 
 /// Maintenance holds a shard for about so many entries at a time.
@@ -439,15 +439,57 @@ where
     /// Stores an entry in its shard, making room in others if need be. False if it isn't kept.
     #[inline]
     pub(crate) fn insert_at(&self, index: usize, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
-        let (mut alarm, mut short) = (None, None);
-        let kept = match self.delegates.enter(index) {
-            Some(mut entered) => entered.run(|cell| {
-                let kept = cell.insert(arrival, now, &mut &self.common.ledger, out, &mut short);
-                alarm = cell.earlier_alarm(now);
-                kept
-            }),
-            None => self.insert_by_message(index, arrival, now, out, &mut short, &mut alarm),
+        let Some(mut entered) = self.delegates.enter(index) else {
+            return self.insert_by_message(index, arrival, now, out);
         };
+        let terms = arrival.terms();
+        let stored = entered.run(|cell| {
+            let evicted = cell.try_insert(arrival, now, &mut &self.common.ledger, out)?;
+            Ok((evicted, cell.earlier_alarm(now)))
+        });
+        match stored {
+            Ok((evicted, alarm)) => {
+                // Given back before it is dropped what left.
+                drop(entered);
+                if let Some(delay) = alarm {
+                    self.delegates.wake_in(index, delay);
+                }
+                drop(evicted);
+                true
+            }
+            Err(unstored) => self.end_insert(entered, index, unstored, terms, now, out),
+        }
+    }
+
+    /// Ends an insertion that isn't that of a new entry in the place of an old one.
+    #[inline(never)]
+    fn end_insert(
+        &self,
+        mut entered: Entered<'_, Cell<K, V>>,
+        index: usize,
+        unstored: Unstored<K, V>,
+        terms: Terms,
+        now: Nanos,
+        out: &mut Outgoing<K, V>,
+    ) -> bool {
+        let mut short = None;
+        let (kept, alarm) = entered.run(|cell| {
+            let kept = cell.end_insert(unstored, terms, now, &mut &self.common.ledger, out, &mut short);
+            (kept, cell.earlier_alarm(now))
+        });
+        drop(entered);
+        self.conclude_insertion(index, kept, short, now, alarm, out)
+    }
+
+    fn conclude_insertion(
+        &self,
+        index: usize,
+        kept: bool,
+        short: Option<Short<K, V>>,
+        now: Nanos,
+        alarm: Option<Duration>,
+        out: &mut Outgoing<K, V>,
+    ) -> bool {
         if let Some(delay) = alarm {
             self.delegates.wake_in(index, delay);
         }
@@ -459,21 +501,13 @@ where
 
     #[cold]
     #[inline(never)]
-    fn insert_by_message(
-        &self,
-        index: usize,
-        arrival: Arrival<K, V>,
-        now: Nanos,
-        out: &mut Outgoing<K, V>,
-        short: &mut Option<Short<K, V>>,
-        alarm: &mut Option<Duration>,
-    ) -> bool {
-        let mut pool = &self.common.ledger;
-        self.delegates.run(index, |cell| {
-            let kept = cell.insert(arrival, now, &mut pool, out, short);
-            *alarm = cell.earlier_alarm(now);
-            kept
-        })
+    fn insert_by_message(&self, index: usize, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
+        let (mut short, mut pool) = (None, &self.common.ledger);
+        let (kept, alarm) = self.delegates.run(index, |cell| {
+            let kept = cell.insert(arrival, now, &mut pool, out, &mut short);
+            (kept, cell.earlier_alarm(now))
+        });
+        self.conclude_insertion(index, kept, short, now, alarm, out)
     }
 }
 

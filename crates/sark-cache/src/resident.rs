@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Resident;
-use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Room, Shard};
+use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Removed, Room, Shard, Unstored};
 
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
@@ -42,7 +42,7 @@ pub(crate) struct Cell<K, V> {
     common: Arc<Common>,
     /// Which of the shards this is.
     index: usize,
-    /// The deadline that a worker was last asked to look after; `MAX` if none.
+    /// The deadline that a worker was last asked to look after; `MAX` if none, and zero if workers are not to be asked.
     alarm: Nanos,
 }
 
@@ -51,6 +51,20 @@ pub(crate) struct Arrival<K, V> {
     pub(crate) hash: u64,
     pub(crate) key: K,
     pub(crate) value: V,
+    pub(crate) weight: u32,
+    pub(crate) lifetime: Lifetime,
+}
+
+impl<K, V> Arrival<K, V> {
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { hash: self.hash, weight: self.weight, lifetime: self.lifetime }
+    }
+}
+
+/// What is decided about an entry outside, without the entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) hash: u64,
     pub(crate) weight: u32,
     pub(crate) lifetime: Lifetime,
 }
@@ -64,7 +78,8 @@ pub(crate) struct Short<K, V> {
 impl<K, V> Cell<K, V> {
     pub(crate) fn new(shard: Shard<K, V>, index: usize, common: Arc<Common>) -> Self {
         const { assert!(std::mem::offset_of!(Self, shard) == 0) }
-        Self { shard, common, index, alarm: Nanos::MAX }
+        let alarm = if common.workers_reclaim { Nanos::MAX } else { Nanos(0) };
+        Self { shard, common, index, alarm }
     }
 
     /// Returns to the ledger what the shard has a budget for and doesn't use.
@@ -182,16 +197,55 @@ impl<K, V> Cell<K, V> {
     where
         K: Eq,
     {
-        if self.shard.has_deadlines() && self.shard.next_deadline().is_some_and(|due| due <= now) {
-            let full = self.common.ledger.is_full();
-            self.shard.advance(now, if full { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT }, out);
-        }
+        self.reclaim_if_due(now, out);
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let insertion = self.shard.insert(hash, key, value, weight, lifetime, now, pool, out);
+        self.conclude(insertion, Terms { hash, weight, lifetime }, short)
+    }
+
+    /// The quick way of [`insert`](Self::insert), as far as it goes: see [`Shard::try_insert`]. What it can't do,
+    /// [`end_insert`](Self::end_insert) does. Nothing of `out` is read unless something is due.
+    #[inline(always)]
+    pub(crate) fn try_insert(
+        &mut self,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        pool: &mut impl Pool,
+        out: &mut Outgoing<K, V>,
+    ) -> Result<Removed<K, V>, Unstored<K, V>>
+    where
+        K: Eq,
+    {
+        self.reclaim_if_due(now, out);
+        let Arrival { hash, key, value, weight, lifetime } = arrival;
+        let evicted = self.shard.try_insert(hash, key, value, weight, lifetime, now, pool)?;
+        self.publish_hint();
+        Ok(evicted)
+    }
+
+    /// Ends what [`try_insert`](Self::try_insert) began. `short` as for `insert`.
+    pub(crate) fn end_insert(
+        &mut self,
+        unstored: Unstored<K, V>,
+        terms: Terms,
+        now: Nanos,
+        pool: &mut impl Pool,
+        out: &mut Outgoing<K, V>,
+        short: &mut Option<Short<K, V>>,
+    ) -> bool {
+        let insertion = self.shard.end_insert(unstored, now, pool, out);
+        self.conclude(insertion, terms, short)
+    }
+
+    #[inline]
+    fn conclude(
+        &mut self,
+        insertion: Insertion<K, V>,
+        Terms { hash, weight, lifetime }: Terms,
+        short: &mut Option<Short<K, V>>,
+    ) -> bool {
         self.balance();
-        if let Some(hint) = self.common.hints.get(self.index) {
-            hint.update(self.shard.probe_hint());
-        }
+        self.publish_hint();
         match insertion {
             Insertion::Inserted | Insertion::Replaced => true,
             Insertion::Rejected => false,
@@ -199,6 +253,30 @@ impl<K, V> Cell<K, V> {
                 *short = Some(Short { arrival: Arrival { hash, key, value, weight, lifetime }, missing });
                 false
             }
+        }
+    }
+
+    /// Reclaims some of what is dead before an entry comes in.
+    #[inline]
+    fn reclaim_if_due(&mut self, now: Nanos, out: &mut Outgoing<K, V>) {
+        if self.shard.quiet_until() <= now {
+            self.reclaim_some(now, out);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reclaim_some(&mut self, now: Nanos, out: &mut Outgoing<K, V>) {
+        let budget = if self.common.ledger.is_full() { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT };
+        self.shard.advance(now, budget, out);
+        self.balance();
+    }
+
+    /// Tells callers where the index is now.
+    #[inline]
+    fn publish_hint(&self) {
+        if let Some(hint) = self.common.hints.get(self.index) {
+            hint.update(self.shard.probe_hint());
         }
     }
 
@@ -243,11 +321,13 @@ impl<K, V> Cell<K, V> {
     /// How soon a worker is to look after the deadlines, if that is sooner than it was asked to.
     #[inline]
     pub(crate) fn earlier_alarm(&mut self, now: Nanos) -> Option<Duration> {
-        if !self.common.workers_reclaim || !self.shard.has_deadlines() {
-            return None;
-        }
+        if self.shard.quiet_until() < self.alarm { self.set_alarm(now) } else { None }
+    }
+
+    #[inline(never)]
+    fn set_alarm(&mut self, now: Nanos) -> Option<Duration> {
         let due = self.shard.next_deadline()?;
-        if due >= self.alarm {
+        if !self.common.workers_reclaim || due >= self.alarm {
             return None;
         }
         self.alarm = due;

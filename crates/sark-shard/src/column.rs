@@ -41,6 +41,12 @@ impl<T: Copy + PartialEq> Column<T> {
         self.values.get(slot.index()).copied().unwrap_or(self.usual)
     }
 
+    /// Whether no slot ever had another value than the usual one.
+    #[inline]
+    pub(crate) fn is_usual(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Starts loading the value of `slot`.
     #[inline]
     pub(crate) fn prefetch(&self, slot: Slot) {

@@ -107,6 +107,15 @@ impl Deadlines {
         self.arm(slot, fixed, capacity);
     }
 
+    /// As [`start`](Self::start), of an entry that takes the place of another.
+    #[inline]
+    pub(crate) fn restart(&mut self, slot: Slot, fixed: Nanos, now: Nanos, capacity: usize) {
+        // As a rule nothing here has a deadline, or everything has.
+        if self.wheel.len() != 0 || fixed != Nanos::MAX || self.time_to_idle != NEVER {
+            self.start(slot, fixed, now, capacity);
+        }
+    }
+
     /// Changes the deadline that accesses don't move.
     pub(crate) fn change(&mut self, slot: Slot, fixed: Nanos, capacity: usize) {
         self.uses.change(slot, |uses| uses.fixed = fixed.0);
@@ -139,6 +148,12 @@ impl Deadlines {
     #[inline]
     pub(crate) fn next(&self) -> Option<Nanos> {
         self.wheel.next().map(Nanos)
+    }
+
+    /// A time that is not after the earliest deadline either: less close to it, and at hand.
+    #[inline]
+    pub(crate) fn quiet_until(&self) -> Nanos {
+        Nanos(self.wheel.quiet_until())
     }
 
     /// Number of slots with a deadline.

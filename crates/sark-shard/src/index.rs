@@ -108,6 +108,13 @@ impl Index {
         ProbeHint { base, mask: self.table.num_buckets() - 1 }
     }
 
+    /// Takes a slot out and adds it again under another hash, and says where the table is now. `capacity` is that of the slab.
+    #[inline]
+    pub(crate) fn move_to(&mut self, hash: ShortHash, slot: Slot, capacity: usize) -> ProbeHint {
+        self.remove(slot);
+        self.insert(hash, slot, capacity)
+    }
+
     /// Takes a slot out.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) {

@@ -131,6 +131,15 @@ impl<P: Payload> Nodes<P> {
         slot
     }
 
+    /// Puts something else into a live slot, with a word that says that it is live, and gives what the slot carried.
+    #[inline]
+    pub(crate) fn reoccupy(&mut self, slot: Slot, payload: P, word: Word) -> Option<P> {
+        debug_assert!(word.is_live());
+        let node = self.nodes.get_mut(slot.index()).filter(|node| node.is_live())?;
+        node.word = word;
+        Some(core::mem::replace(&mut node.payload, payload))
+    }
+
     /// Frees a live slot, and gives what it carried.
     #[inline]
     pub(crate) fn release(&mut self, slot: Slot) -> Option<P> {

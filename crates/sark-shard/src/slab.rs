@@ -111,6 +111,20 @@ impl<K, V> Slab<K, V> {
         self.nodes.occupy(MaybeUninit::new(Entry { key, value }), Word::live(first_use, horizon))
     }
 
+    /// Puts another entry into a live slot, which is its first use, and takes out the one that was there.
+    #[inline]
+    pub(crate) fn replace(
+        &mut self,
+        slot: Slot,
+        entry: Entry<K, V>,
+        first_use: Use,
+        horizon: Horizon,
+    ) -> Option<Entry<K, V>> {
+        let older = self.nodes.reoccupy(slot, MaybeUninit::new(entry), Word::live(first_use, horizon));
+        // SAFETY: the slot was live, so its entry was initialised, as is the one that is there now.
+        older.map(|entry| unsafe { entry.assume_init() })
+    }
+
     /// Takes the entry out; the slot is free then.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entry<K, V>> {

@@ -79,6 +79,8 @@ pub(crate) struct Wheel {
     elapsed: u64,
     /// Number of scheduled slots.
     len: usize,
+    /// No deadline is before this; as a rule the earliest one isn't much later.
+    quiet_until: u64,
 }
 
 /// The bucket of `deadline` in a wheel that has reached `elapsed`.
@@ -131,7 +133,7 @@ impl Wheel {
 
     /// A wheel that has reached `elapsed` and has no deadlines.
     pub(crate) fn at(elapsed: u64) -> Self {
-        Self { nodes: empty(), buckets: None, elapsed, len: 0 }
+        Self { nodes: empty(), buckets: None, elapsed, len: 0, quiet_until: NEVER }
     }
 
     /// The deadline of `slot`; `u64::MAX` if there is none.
@@ -167,6 +169,7 @@ impl Wheel {
         self.nodes[slot.index()].deadline = deadline;
         self.link(slot.0);
         self.len += 1;
+        self.quiet_until = self.quiet_until.min(deadline);
     }
 
     /// Takes the deadline of `slot` away, if it has one. O(1).
@@ -215,9 +218,11 @@ impl Wheel {
             buckets.set_first(DUE, first);
             self.nodes[first as usize].prev = FIRST | DUE;
         }
-        if !self.is_due(now) {
+        let next = self.next();
+        if next.is_none_or(|next| next > now) {
             self.elapsed = now;
         }
+        self.quiet_until = next.unwrap_or(NEVER);
         None
     }
 
@@ -236,6 +241,12 @@ impl Wheel {
             return Some(0);
         }
         Some(range_of(buckets.earliest()?, self.elapsed).0)
+    }
+
+    /// A time that is not after the earliest deadline either, `u64::MAX` if there is none: less close to it, and at hand.
+    #[inline]
+    pub(crate) fn quiet_until(&self) -> u64 {
+        self.quiet_until
     }
 
     /// Starts loading the deadline of `slot`.
@@ -298,6 +309,8 @@ impl Wheel {
     pub(crate) fn validate(&self) {
         let scheduled = self.nodes.iter().filter(|node| node.deadline != NEVER).count();
         assert_eq!(scheduled, self.len, "wheel: {scheduled} slots are scheduled, {} are counted", self.len);
+        let earliest = self.nodes.iter().map(|node| node.deadline).min().unwrap_or(NEVER);
+        assert!(self.quiet_until <= earliest, "wheel: {earliest} comes before {}", self.quiet_until);
         let Some(buckets) = &self.buckets else {
             assert_eq!(self.len, 0, "wheel: deadlines without buckets");
             return;

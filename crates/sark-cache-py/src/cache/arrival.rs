@@ -31,7 +31,7 @@ impl Arrival<'_, '_> {
     #[inline]
     pub(super) fn store(&self, shard: &mut ObjectShard, place: Option<Slot>, out: &mut Outgoing) -> Option<u32> {
         let mut place = place;
-        if shard.has_deadlines() && shard.next_deadline().is_some_and(|due| due <= self.now) {
+        if shard.quiet_until() <= self.now {
             shard.advance(self.now, RECLAIM_PER_INSERT, out);
             // What is due may have been the very entry.
             place = place.filter(|&slot| shard.key_at(slot).is_some());

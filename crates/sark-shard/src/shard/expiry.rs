@@ -54,6 +54,26 @@ impl<K, V> Shard<K, V> {
         self.deadlines.next()
     }
 
+    /// A time before which [`advance`](Self::advance) certainly has nothing to do, [`Nanos::MAX`] if there are no deadlines: what
+    /// [`next_deadline`](Self::next_deadline) works out, as it was at some time before. An advance that comes to its end brings
+    /// it up to date. O(1), at hand.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
+    /// shard.insert(7, 1, 10, 1, Lifetime::For(100), Nanos(0), &mut NoPool, &mut removed);
+    /// assert_eq!(shard.quiet_until(), Nanos(100));
+    /// shard.remove(7, &1, Nanos(1), &mut removed);
+    /// assert_eq!((shard.quiet_until(), shard.next_deadline()), (Nanos(100), None));
+    /// shard.advance(Nanos(100), 1, &mut removed);
+    /// assert_eq!(shard.quiet_until(), Nanos::MAX);
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn quiet_until(&self) -> Nanos {
+        self.deadlines.quiet_until()
+    }
+
     /// Whether any entry has a deadline now, so that time matters. O(1).
     #[must_use]
     #[inline]

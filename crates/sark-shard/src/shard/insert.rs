@@ -3,6 +3,8 @@
 //! The one place where entries come in. It never holds more than the budget, not for a moment, and
 //! evicts nothing for an entry that won't fit anyway.
 
+use core::fmt;
+
 use super::Shard;
 use crate::index::ShortHash;
 use crate::removed::{RemovalCause, Removals, Removed};
@@ -10,6 +12,7 @@ use crate::room::{Pool, Room};
 use crate::slab::Entry;
 use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
+use crate::word::MANY_USES;
 
 /// What became of an insertion.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +43,21 @@ pub(super) struct New<K, V> {
     pub(super) value: V,
     pub(super) weight: u32,
     pub(super) lifetime: Lifetime,
+}
+
+/// An insertion that [`Shard::try_insert`] did not do.
+#[must_use = "an entry that is not stored is lost"]
+pub struct Unstored<K, V> {
+    /// Where an entry of the key is, dead or alive.
+    found: Option<Slot>,
+    new: New<K, V>,
+}
+
+/// Shows nothing of key and value.
+impl<K, V> fmt::Debug for Unstored<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unstored").field("found", &self.found).finish_non_exhaustive()
+    }
 }
 
 impl<K, V> Shard<K, V> {
@@ -89,10 +107,62 @@ impl<K, V> Shard<K, V> {
     where
         K: Eq,
     {
+        let (found, hash) = self.seek(hash, &key);
+        self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
+    }
+
+    /// The quick way of [`insert`](Self::insert), as far as it goes: where all entries weigh one, it stores a new entry in the place
+    /// of the least recently used one of a full shard, or in place of an older value that certainly lives. What leaves for it
+    /// comes back, with its cause. What it can't do, [`end_insert`](Self::end_insert) does. O(1), in the long run.
+    ///
+    /// For callers who want to have little around what a full shard does all the time: `insert` is these two.
+    ///
+    /// # Errors
+    ///
+    /// [`Unstored`] is to be passed on to `end_insert`, on the same shard, with nothing in between.
+    ///
+    /// # Panics
+    ///
+    /// As `insert` does.
+    ///
+    /// ```
+    /// # use sark_shard::*;
+    /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// let mut shard = Shard::new(Config { budget: Room::for_entries(1), ..Config::default() });
+    /// let (now, mut removed) = (Nanos(0), Vec::new());
+    /// let unstored = shard.try_insert(hash(1), 1, "one", 1, Lifetime::Default, now, &mut NoPool).unwrap_err();
+    /// assert_eq!(shard.end_insert(unstored, now, &mut NoPool, &mut removed), Insertion::Inserted);
+    /// let evicted = shard.try_insert(hash(2), 2, "two", 1, Lifetime::Default, now, &mut NoPool).unwrap();
+    /// assert_eq!((evicted.value, evicted.cause, shard.len()), ("one", RemovalCause::Size, 1));
+    /// ```
+    #[expect(clippy::too_many_arguments, reason = "each is a fact that only the caller knows")]
+    #[inline]
+    pub fn try_insert(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        weight: u32,
+        lifetime: Lifetime,
+        now: Nanos,
+        pool: &mut impl Pool,
+    ) -> Result<Removed<K, V>, Unstored<K, V>>
+    where
+        K: Eq,
+    {
+        let (found, hash) = self.seek(hash, &key);
+        self.try_store(found, New { hash, key, value, weight, lifetime }, now, pool)
+    }
+
+    /// Where an entry of the key is that is to be stored.
+    #[inline]
+    fn seek(&self, hash: u64, key: &K) -> (Option<Slot>, ShortHash)
+    where
+        K: Eq,
+    {
         self.foresee_eviction();
         let hash = ShortHash::of(hash);
-        let found = self.find(hash, &key).map(|(slot, _)| slot);
-        self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
+        (self.find(hash, key).map(|(slot, _)| slot), hash)
     }
 
     /// Starts loading what it takes to evict the least recently used entry, if the bound on entries is reached: so that
@@ -142,6 +212,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Stores an entry whose key is at `found`, or nowhere.
+    #[inline]
     pub(super) fn store(
         &mut self,
         found: Option<Slot>,
@@ -150,6 +221,92 @@ impl<K, V> Shard<K, V> {
         pool: &mut impl Pool,
         removed: &mut impl Removals<K, V>,
     ) -> Insertion<K, V> {
+        match self.try_store(found, new, now, pool) {
+            Ok(left) => {
+                let replaced = left.cause == RemovalCause::Replaced;
+                removed.push(left);
+                if replaced { Insertion::Replaced } else { Insertion::Inserted }
+            }
+            Err(unstored) => self.end_insert(unstored, now, pool, removed),
+        }
+    }
+
+    /// What a full shard does nearly always, with little around it: [`try_insert`](Self::try_insert) where it is known what is there.
+    #[inline]
+    fn try_store(
+        &mut self,
+        found: Option<Slot>,
+        new: New<K, V>,
+        now: Nanos,
+        pool: &mut impl Pool,
+    ) -> Result<Removed<K, V>, Unstored<K, V>> {
+        // Weights change nothing, and there are numbers left for uses.
+        let plain = new.weight == 1 && self.weights.is_usual() && self.uses & MANY_USES == 0;
+        let fixed = if plain { self.deadlines.fixed(new.lifetime, now) } else { None };
+        if let Some(fixed) = fixed {
+            if let Some(slot) = found {
+                if self.slab.outlives(slot, now, 0) && self.used().fits_in(self.budget) {
+                    let New { key, value, .. } = new;
+                    let (value, weight) = self.exchange(slot, value, 1, fixed, now);
+                    self.count(RemovalCause::Replaced);
+                    return Ok(Removed { key, value, weight, cause: RemovalCause::Replaced });
+                }
+            } else if let Some(slot) = self.place_of_eldest(pool) {
+                let New { hash, key, value, weight, .. } = new;
+                let Entry { key, value } = self.take_over(slot, hash, Entry { key, value }, fixed, now);
+                self.foresee_next_eviction();
+                return Ok(Removed { key, value, weight, cause: RemovalCause::Size });
+            }
+        }
+        Err(Unstored { found, new })
+    }
+
+    /// The slot of the least recently used entry, if this one leaves for the next to come, both weighing one. It is for the caller
+    /// to use: it is not found a second time.
+    #[inline]
+    fn place_of_eldest(&mut self, pool: &mut impl Pool) -> Option<Slot> {
+        let limit = self.limit();
+        if self.slab.len() as u64 != limit.entries || self.weight >= limit.weight {
+            return None;
+        }
+        let given = pool.take(Room { entries: 1, weight: 0 });
+        if !given.is_none() {
+            self.budget = self.budget.saturating_add(given);
+            return None;
+        }
+        self.take_eldest()
+    }
+
+    /// Puts a new entry in the place of one that leaves for it, which comes back. Runs none of the caller's code.
+    #[inline]
+    fn take_over(&mut self, slot: Slot, hash: ShortHash, new: Entry<K, V>, fixed: Nanos, now: Nanos) -> Entry<K, V> {
+        let first_use = self.other_use();
+        let Some(older) = self.slab.replace(slot, new, first_use, self.deadlines.horizon(fixed)) else {
+            unreachable!("{slot:?} was found live, and nothing has been removed since")
+        };
+        let capacity = self.slab.capacity();
+        self.hint = self.index.move_to(hash, slot, capacity);
+        self.deadlines.restart(slot, fixed, now, capacity);
+        self.decide.inserted(hash, slot, capacity);
+        self.count(RemovalCause::Size);
+        self.counters.inserted += 1;
+        older
+    }
+
+    /// Ends what [`try_insert`](Self::try_insert) began. O(1), plus what is evicted.
+    ///
+    /// # Panics
+    ///
+    /// As [`insert`](Self::insert) does.
+    #[inline(never)]
+    pub fn end_insert(
+        &mut self,
+        unstored: Unstored<K, V>,
+        now: Nanos,
+        pool: &mut impl Pool,
+        removed: &mut impl Removals<K, V>,
+    ) -> Insertion<K, V> {
+        let Unstored { found, new } = unstored;
         self.renumber_if_due();
         let found = self.unless_dead(found, now, removed);
         let Some(fixed) = self.deadlines.fixed(new.lifetime, now) else {

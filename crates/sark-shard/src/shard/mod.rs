@@ -41,7 +41,7 @@ use crate::word::{MANY_USES, Use};
 pub use contents::Contents;
 pub use decide::{Candidate, Changed, Finding, Match, Stamp, Undecided};
 pub use expiry::Progress;
-pub use insert::Insertion;
+pub use insert::{Insertion, Unstored};
 pub use iter::{EntryRef, Iter};
 pub use lookup::{Expected, Unserved};
 
