@@ -260,16 +260,9 @@ impl<K, V> Cell<K, V> {
     #[inline]
     fn reclaim_if_due(&mut self, now: Nanos, out: &mut Outgoing<K, V>) {
         if self.shard.quiet_until() <= now {
-            self.reclaim_some(now, out);
+            let full = self.common.ledger.is_full();
+            self.reclaim_up_to(if full { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT }, now, out);
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn reclaim_some(&mut self, now: Nanos, out: &mut Outgoing<K, V>) {
-        let budget = if self.common.ledger.is_full() { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT };
-        self.shard.advance(now, budget, out);
-        self.balance();
     }
 
     /// Tells callers where the index is now.
@@ -312,7 +305,13 @@ impl<K, V> Cell<K, V> {
     }
 
     /// Reclaims what is dead; true if there is more than `budget` to do.
+    #[inline]
     pub(crate) fn reclaim(&mut self, now: Nanos, budget: usize, out: &mut Outgoing<K, V>) -> bool {
+        self.shard.quiet_until() <= now && self.reclaim_up_to(budget, now, out)
+    }
+
+    #[inline(never)]
+    fn reclaim_up_to(&mut self, budget: usize, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
         let progress = self.shard.advance(now, budget, out);
         self.balance();
         progress.more
