@@ -136,7 +136,7 @@ where
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_get(hash, key, now, read)) {
                 Ok(result) => result,
-                Err(unserved) => end_look_up(entered, |cell, expired| cell.shard.end_get(unserved, now, expired)),
+                Err(unserved) => end_look_up(entered, move |cell, expired| cell.shard.end_get(unserved, now, expired)),
             },
             None => inner.get_by_message(index, hash, key, now, read),
         }
@@ -169,7 +169,9 @@ where
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_update(hash, key, now, change)) {
                 Ok(result) => result,
-                Err(unserved) => end_look_up(entered, |cell, expired| cell.shard.end_update(unserved, now, expired)),
+                Err(unserved) => {
+                    end_look_up(entered, move |cell, expired| cell.shard.end_update(unserved, now, expired))
+                }
             },
             None => {
                 let mut expired = Expired::new();

@@ -33,12 +33,10 @@ impl Barrier {
     /// The runner's side: after its release, before it looks for messages.
     #[inline(always)]
     pub(crate) fn light(self) {
-        match self {
-            Self::Fences => fence(Ordering::SeqCst),
-            #[cfg(not(loom))]
-            Self::Membarrier => std::sync::atomic::compiler_fence(Ordering::SeqCst),
-            #[cfg(loom)]
-            Self::Membarrier => fence(Ordering::SeqCst),
+        if self == Self::Fences || cfg!(loom) {
+            fence(Ordering::SeqCst);
+        } else {
+            std::sync::atomic::compiler_fence(Ordering::SeqCst);
         }
     }
 

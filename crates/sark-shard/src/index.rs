@@ -29,10 +29,10 @@ impl ShortHash {
     }
 
     /// The bucket where `hashbrown` begins to look, in a table of `mask + 1` of them. (It doesn't promise that; only hints
-    /// depend on it.)
+    /// depend on it. No table has more than 2^32 buckets.)
     #[inline]
     pub(crate) const fn probe_start(self, mask: usize) -> usize {
-        self.folded() as usize & mask
+        self.0 as usize & mask
     }
 }
 

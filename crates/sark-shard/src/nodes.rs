@@ -79,6 +79,15 @@ impl<P: Payload> Nodes<P> {
         self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| &node.payload)
     }
 
+    /// Whether a slot is live and carries what is sought. (Without an `Option` of a reference, which would be compared with null.)
+    #[inline]
+    pub(crate) fn carries(&self, slot: Slot, is_it: impl FnOnce(&P) -> bool) -> bool {
+        slot.index() < self.nodes.len() && {
+            let node = &self.nodes[slot.index()];
+            node.is_live() && is_it(&node.payload)
+        }
+    }
+
     /// What a live slot carries, to be changed.
     #[inline]
     pub(crate) fn payload_mut(&mut self, slot: Slot) -> Option<&mut P> {

@@ -86,6 +86,13 @@ impl<K, V> Slab<K, V> {
         self.nodes.payload(slot).map(|entry| unsafe { entry.assume_init_ref() })
     }
 
+    /// Whether a slot is live and its entry is the one sought.
+    #[inline]
+    pub(crate) fn holds(&self, slot: Slot, is_it: impl FnOnce(&Entry<K, V>) -> bool) -> bool {
+        // SAFETY: the slot is live, so its entry is initialised.
+        self.nodes.carries(slot, |entry| is_it(unsafe { entry.assume_init_ref() }))
+    }
+
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry<K, V>> {
         // SAFETY: the slot is live, so its entry is initialised.

@@ -218,7 +218,7 @@ impl Wheel {
             buckets.set_first(DUE, first);
             self.nodes[first as usize].prev = FIRST | DUE;
         }
-        let next = self.next();
+        let next = self.earliest_bucket();
         if next.is_none_or(|next| next > now) {
             self.elapsed = now;
         }
@@ -232,10 +232,15 @@ impl Wheel {
         self.next().is_some_and(|next| next <= now.max(self.elapsed))
     }
 
-    /// A time that is not after the earliest deadline: the start of its bucket, or zero if
-    /// something is due already.
+    /// A time that is not after the earliest deadline, and at which an advance may have something to do.
     #[inline]
     pub(crate) fn next(&self) -> Option<u64> {
+        Some(self.earliest_bucket()?.max(self.quiet_until))
+    }
+
+    /// When the bucket with the earliest deadlines begins, or zero if something is due already or being moved.
+    #[inline]
+    fn earliest_bucket(&self) -> Option<u64> {
         let buckets = self.buckets.as_deref()?;
         if buckets.first[DUE as usize] != NONE {
             return Some(0);
@@ -243,7 +248,8 @@ impl Wheel {
         Some(range_of(buckets.earliest()?, self.elapsed).0)
     }
 
-    /// A time that is not after the earliest deadline either, `u64::MAX` if there is none: less close to it, and at hand.
+    /// A time that is not after the earliest deadline, `u64::MAX` if there is none; less close to it than [`next`](Self::next), but at
+    /// hand.
     #[inline]
     pub(crate) fn quiet_until(&self) -> u64 {
         self.quiet_until

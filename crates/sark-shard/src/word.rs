@@ -86,8 +86,7 @@ impl Word {
     #[inline]
     pub(crate) fn used(self, number: Use) -> Self {
         debug_assert!(self.is_live() && number <= LAST_USE);
-        // Masked, so that whatever the number is, nobody lives longer for it.
-        Self(self.0 & !LAST_USE | number & LAST_USE)
+        Self(self.0 & !LAST_USE | number)
     }
 
     /// The same with another horizon.

@@ -46,17 +46,15 @@ impl<K, V> Shard<K, V> {
     }
 
     /// A time at which [`advance`](Self::advance) may have something to do: never after the
-    /// earliest deadline, and before it if that is far away, when there are only timers to move.
-    /// Zero if an advance is under way. O(1).
+    /// earliest deadline, and perhaps before it, when there are only timers to move. O(1).
     #[must_use]
     #[inline]
     pub fn next_deadline(&self) -> Option<Nanos> {
         self.deadlines.next()
     }
 
-    /// A time before which [`advance`](Self::advance) certainly has nothing to do, [`Nanos::MAX`] if there are no deadlines: what
-    /// [`next_deadline`](Self::next_deadline) works out, as it was at some time before. An advance that comes to its end brings
-    /// it up to date. O(1), at hand.
+    /// A time before which no deadline comes, [`Nanos::MAX`] if there are none: never after [`next_deadline`](Self::next_deadline), which
+    /// takes a closer look. An [`advance`](Self::advance) that comes to its end brings it up to date. O(1), at hand.
     ///
     /// ```
     /// # use sark_shard::*;

@@ -201,12 +201,9 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut found = None;
-        let slot = self.index.find(hash, |slot| {
-            found = self.slab.get(slot).filter(|entry| key.equivalent(&entry.key));
-            found.is_some()
-        })?;
-        Some((slot, found?))
+        let slot = self.index.find(hash, |slot| self.slab.holds(slot, |entry| key.equivalent(&entry.key)))?;
+        // Where keys are compared in place, what is compiled looks once.
+        Some((slot, self.slab.get(slot)?))
     }
 
     /// The least recently used entry, for the caller to take out: it is not found a second time.
