@@ -139,6 +139,11 @@ impl Deadlines {
         }
     }
 
+    /// The slots that [`Self::pop_dead`] looks at next, as far as that is known.
+    pub(crate) fn upcoming(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.wheel.upcoming()
+    }
+
     /// Whether [`Self::pop_dead`] would have anything to do.
     pub(crate) fn is_due(&self, now: Nanos) -> bool {
         self.wheel.is_due(now.tick())

@@ -226,6 +226,16 @@ impl Wheel {
         None
     }
 
+    /// The slots that are looked at next by [`Self::pop_due`], as far as that is known: those of one bucket.
+    pub(crate) fn upcoming(&self) -> impl Iterator<Item = Slot> + '_ {
+        let some = |node: u32| (node != NONE).then_some(node);
+        let first = self.buckets.as_deref().and_then(|buckets| {
+            let due = some(buckets.first[DUE as usize]);
+            due.or_else(|| some(buckets.first[buckets.earliest()? as usize]))
+        });
+        core::iter::successors(first, move |&node| some(self.nodes[node as usize].next)).map(Slot)
+    }
+
     /// Whether an advance to `now` has anything to do.
     #[inline]
     pub(crate) fn is_due(&self, now: u64) -> bool {

@@ -45,6 +45,22 @@ fn a_deadline_in_the_past_is_due_at_once() {
 }
 
 #[test]
+fn what_is_popped_next_is_known_before() {
+    let mut wheel = Wheel::at(0);
+    assert_eq!(wheel.upcoming().count(), 0);
+    wheel.schedule(Slot(9), 1_000_000, 10);
+    for slot in 0..5 {
+        wheel.schedule(Slot(slot), 10, 10);
+    }
+    assert_eq!(wheel.upcoming().map(|slot| slot.0).collect::<BTreeSet<_>>(), (0..5).collect());
+    for left in (0..5).rev() {
+        let next = wheel.upcoming().next();
+        assert_eq!((wheel.pop_due(10, &mut 1), wheel.upcoming().count()), (next, if left == 0 { 1 } else { left }));
+    }
+    assert_eq!(wheel.upcoming().collect::<Vec<_>>(), [Slot(9)]);
+}
+
+#[test]
 fn a_bucket_that_has_passed_whole_is_not_moved_down() {
     let mut wheel = Wheel::at(0);
     for slot in 0..1000 {

@@ -17,6 +17,10 @@ pub struct Progress {
     pub more: bool,
 }
 
+/// So many entries are loaded at once before they are handed back: as many loads as a core has under way, and few enough that
+/// it costs little where they are near.
+const FORESEEN: usize = 16;
+
 impl<K, V> Shard<K, V> {
     /// Hands back entries whose deadline has come by `now`, in no particular order.
     ///
@@ -38,11 +42,30 @@ impl<K, V> Shard<K, V> {
     pub fn advance(&mut self, now: Nanos, budget: usize, removed: &mut impl Removals<K, V>) -> Progress {
         let mut left = budget;
         let mut expired = 0;
-        while let Some(slot) = self.deadlines.pop_dead(now, &mut left, self.slab.capacity()) {
-            self.hand_back(slot, RemovalCause::Expired, removed);
-            expired += 1;
+        loop {
+            let part = left.min(FORESEEN);
+            if self.deadlines.is_due(now) {
+                self.foresee_deaths(part);
+            }
+            let mut unused = part;
+            while let Some(slot) = self.deadlines.pop_dead(now, &mut unused, self.slab.capacity()) {
+                self.hand_back(slot, RemovalCause::Expired, removed);
+                expired += 1;
+            }
+            left -= part - unused;
+            if unused > 0 || left == 0 {
+                break;
+            }
         }
         Progress { expired, more: left == 0 && self.deadlines.is_due(now) }
+    }
+
+    /// Starts loading what it takes to hand back those who are looked at next.
+    fn foresee_deaths(&self, number: usize) {
+        for slot in self.deadlines.upcoming().take(number) {
+            self.slab.prefetch(slot);
+            self.hint.prefetch(u64::from(self.index.hash_of(slot).0));
+        }
     }
 
     /// A time at which [`advance`](Self::advance) may have something to do: never after the
