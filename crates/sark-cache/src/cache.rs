@@ -11,11 +11,8 @@ use sark_shard::{Lifetime, Nanos, Unstored};
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
 use crate::outgoing::{Expired, Outgoing};
-use crate::resident::{Arrival, Cell, Common, PostedInsert, Short, Terms};
+use crate::resident::{Arrival, Cell, Common, PostedInsert, RECLAIM_AT_ONCE, Short, Terms};
 use crate::stats::Stats;
-
-/// Maintenance holds a shard for about so many entries at a time.
-pub(crate) const SLICE: usize = 256;
 
 /// A concurrent, bounded LRU + TTL cache, embedded in your process.
 ///
@@ -349,7 +346,7 @@ where
         for index in 0..inner.delegates.len() {
             loop {
                 let mut out = Outgoing::new();
-                if !inner.delegates.run(index, |cell| cell.reclaim(now, SLICE, &mut out)) {
+                if !inner.delegates.run(index, |cell| cell.reclaim(now, RECLAIM_AT_ONCE, &mut out)) {
                     break;
                 }
             }

@@ -7,13 +7,16 @@ use std::sync::PoisonError;
 
 use sark_shard::{Nanos, Room};
 
-use crate::cache::{Inner, SLICE};
+use crate::cache::Inner;
 use crate::ledger::Gathered;
 use crate::outgoing::Outgoing;
 use crate::resident::Short;
 
 /// How often an insertion goes round the shards for room before it gives up; once is enough unless others take what it frees.
 const ROUNDS_FOR_ROOM: usize = 16;
+
+/// When the capacity is lowered, a shard is held for about so many entries at a time.
+const SLICE: usize = 256;
 
 impl<K, V, H> Inner<K, V, H>
 where

@@ -20,9 +20,9 @@ use crate::outgoing::{Expired, Outgoing};
 const RECLAIM_PER_INSERT: usize = 4;
 /// The same where the cache is full, and a live entry would have to leave although dead ones are there.
 const RECLAIM_BEFORE_EVICTION: usize = 32;
-/// A worker reclaims so many entries before it lets callers have the shard: some ten microseconds' work where entries are far
-/// from the processor.
-const RECLAIM_PER_TEND: usize = 32;
+/// Who reclaims all that is dead takes so many entries before others can have the shard: some microseconds' work, less than it
+/// takes to put a caller who waits to sleep.
+pub(crate) const RECLAIM_AT_ONCE: usize = 32;
 
 /// What the shards of a cache share.
 #[derive(Debug)]
@@ -364,7 +364,7 @@ where
 
     fn tend(&mut self, out: &mut Self::Leftovers) -> Option<Duration> {
         let now = self.common.time.for_reading();
-        if self.reclaim(now, RECLAIM_PER_TEND, out) {
+        if self.reclaim(now, RECLAIM_AT_ONCE, out) {
             return Some(Duration::ZERO);
         }
         self.alarm = self.shard.next_deadline().unwrap_or(Nanos::MAX);
