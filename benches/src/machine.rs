@@ -1,5 +1,7 @@
 //! The machine and the program it runs: what stands at the head of every report.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 
 use serde::Serialize;
@@ -33,8 +35,11 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Threads of this process, by number.
+pub type Threads = BTreeSet<OsString>;
+
 /// Threads of this process that are neither its first nor the load's: those that caches started. Linux only.
-pub fn threads_of_others() -> Option<usize> {
+pub fn threads_of_others() -> Option<Threads> {
     let first = std::process::id().to_string();
     let threads = fs::read_dir("/proc/self/task").ok()?;
     let others = threads.filter_map(Result::ok).filter(|thread| {
@@ -42,12 +47,12 @@ pub fn threads_of_others() -> Option<usize> {
         // A thread that ended meanwhile has no name any more.
         thread.file_name() != first.as_str() && !name.is_empty() && !name.starts_with(LOAD_THREAD)
     });
-    Some(others.count())
+    Some(others.map(|thread| thread.file_name()).collect())
 }
 
-/// How many of them there are more than before.
-pub fn threads_since(before: Option<usize>) -> Option<usize> {
-    before.zip(threads_of_others()).map(|(before, now)| now.saturating_sub(before))
+/// How many of them were not there before. (Not how many more there are: others may have ended since.)
+pub fn threads_since(before: Option<Threads>) -> Option<usize> {
+    before.zip(threads_of_others()).map(|(before, now)| now.difference(&before).count())
 }
 
 /// The versions of a crate that this program was built with.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::contestants::Name;
-use crate::machine;
+use crate::machine::{self, Threads};
 
 /// How long and how often to measure.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +74,8 @@ pub struct Entrant {
     pub laps: Vec<Lap>,
     /// Threads that belong to the cache; `None` where the system doesn't tell.
     pub threads_owned: Option<usize>,
+    /// All threads that it ever started, as far as that was seen.
+    threads: Threads,
 }
 
 impl Entrant {
@@ -97,15 +99,23 @@ impl Entrant {
     ) -> Result<Self, E> {
         let before = machine::threads_of_others();
         let run = build()?;
-        let threads_owned = machine::threads_since(before);
-        Ok(Self { name, is_ours, run, operations, laps: Vec::new(), threads_owned })
+        let mut entrant =
+            Self { name, is_ours, run, operations, laps: Vec::new(), threads: Threads::new(), threads_owned: None };
+        entrant.count_threads(before);
+        Ok(entrant)
+    }
+
+    /// Takes account of the threads that are there and were not before: they are the cache's, now and later.
+    fn count_threads(&mut self, before: Option<Threads>) {
+        let Some((before, now)) = before.zip(machine::threads_of_others()) else { return };
+        self.threads.extend(now.difference(&before).cloned());
+        self.threads_owned = self.threads_owned.max(Some(self.threads.intersection(&now).count()));
     }
 
     fn watched(&mut self, lap: u32, operations: u64) -> Lap {
         let before = machine::threads_of_others();
         let lap = self.run.run(lap, operations);
-        let more = machine::threads_since(before);
-        self.threads_owned = self.threads_owned.zip(more).map(|(owned, more)| owned + more);
+        self.count_threads(before);
         lap
     }
 
@@ -180,6 +190,9 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::JoinHandle;
+
     use super::*;
 
     fn lap(nanoseconds: u64) -> Lap {
@@ -212,5 +225,43 @@ mod tests {
         let mut entrant = Entrant::build(Name::Moka, effort.operations, || Ok::<_, ()>(Box::new(Slow) as _)).unwrap();
         entrant.calibrate(&effort);
         assert_eq!(entrant.operations, 50);
+    }
+
+    /// Ends somebody else's thread and starts one of its own, which stays.
+    struct Successor {
+        predecessor: Option<(Sender<()>, JoinHandle<()>)>,
+        own: Option<Sender<()>>,
+    }
+
+    fn idler() -> (Sender<()>, JoinHandle<()>) {
+        let (sender, receiver) = channel();
+        // It ends when the sender is dropped.
+        let wait = move || {
+            let _gone = receiver.recv();
+        };
+        (sender, std::thread::spawn(wait))
+    }
+
+    impl Run for Successor {
+        fn run(&mut self, _: u32, operations: u64) -> Lap {
+            if let Some((sender, thread)) = self.predecessor.take() {
+                drop(sender);
+                thread.join().unwrap();
+                self.own = Some(idler().0);
+            }
+            Lap { operations, ..Lap::default() }
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_is_counted_also_where_another_one_s_ends_meanwhile() {
+        let predecessor = Some(idler());
+        let run = Box::new(Successor { predecessor, own: None });
+        let mut entrant = Entrant::called("successor", false, 1, || Ok::<_, ()>(run as _)).unwrap();
+        entrant.watched(0, 1);
+        entrant.watched(1, 1);
+        // At least: tests that run beside this one have threads, too.
+        assert!(entrant.threads_owned >= Some(1), "{:?}", entrant.threads_owned);
     }
 }

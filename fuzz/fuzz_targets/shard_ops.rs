@@ -137,6 +137,8 @@ enum SlotStep {
 
 #[derive(Arbitrary, Debug)]
 struct History {
+    /// All entries weigh one, as in most caches.
+    plain: bool,
     budget: Option<Space>,
     time_to_live: Option<Amount>,
     time_to_idle: Option<Amount>,
@@ -170,6 +172,7 @@ struct World {
     inserted_alike: HashMap<u32, u64>,
     /// Whether the budget was lowered below what is used.
     lowered: bool,
+    plain: bool,
 }
 
 fn line(removed: &Removed<Key, Value>) -> Line {
@@ -212,7 +215,12 @@ impl World {
             questions: Vec::new(),
             inserted_alike: HashMap::new(),
             lowered: false,
+            plain: history.plain,
         }
+    }
+
+    fn weight(&self, amount: Amount) -> u32 {
+        if self.plain { 1 } else { amount.weight() }
     }
 
     fn new_entry(&mut self, id: u8) -> (Key, Value) {
@@ -396,7 +404,7 @@ impl World {
                 assert_eq!(got, ids.iter().map(|id| model.get(id.0, now.0)).collect::<Vec<_>>());
             }
             Step::Insert(id, weight, life) => {
-                let (id, weight, lifetime) = (id.0, weight.weight(), life.lifetime());
+                let (id, weight, lifetime) = (id.0, self.weight(*weight), life.lifetime());
                 let (key, value) = self.new_entry(id);
                 let number = key.edition;
                 let Self { shard, purse, removed, .. } = self;
@@ -419,7 +427,7 @@ impl World {
                 assert_eq!(got, model.set_lifetime(id.0, life.lifetime(), now.0));
             }
             Step::Ask(id, can_tell) => self.ask(id.0, *can_tell),
-            Step::Answer(which, weight, life) => self.answer(*which, weight.weight(), life.lifetime()),
+            Step::Answer(which, weight, life) => self.answer(*which, self.weight(*weight), life.lifetime()),
             Step::BySlot(which, step) => self.by_slot(*which, step),
             Step::Pass(span) => self.now = now.after(span.0),
             Step::Back(span) => self.now = Nanos(now.0.saturating_sub((*span).into())),

@@ -134,7 +134,7 @@ fn fill<K: Key, V: Value, C: Contestant<K, V>>(plan: &Plan, entries: u64, make: 
 fn wait_for_threads_to_end() {
     const PATIENCE: Duration = Duration::from_secs(5);
     let begun = Instant::now();
-    while crate::machine::threads_of_others().is_some_and(|threads| threads > 0) && begun.elapsed() < PATIENCE {
+    while crate::machine::threads_of_others().is_some_and(|threads| !threads.is_empty()) && begun.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(10));
     }
 }

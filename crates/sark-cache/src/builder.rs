@@ -283,7 +283,7 @@ where
             hasher: self.hasher,
             common,
             weigher: self.weigher,
-            default_lifetime: time_to_live,
+            default_lifetime: [time_to_live, time_to_idle].into_iter().flatten().min(),
             name: self.name,
         }))
     }

@@ -23,7 +23,8 @@ use crate::stats::Stats;
 /// message. Therefore `Eq` of keys and `Clone` of values may run on any thread that uses the cache. They must not block,
 /// and a call that waits for any sark cache from inside them panics at once instead of hanging. Everything else of yours
 /// (`Hash`, the weigher, `Drop`) runs on the calling thread with nothing held, except `Drop` of what a posted insertion
-/// or a worker displaced, which runs on the thread that did it, with nothing held.
+/// or a worker displaced, which runs on the thread that did it, with nothing held; and except that of the entry of an
+/// insertion whose `Eq` panics, which must not call a cache either.
 ///
 /// ```
 /// use sark_cache::Cache;
@@ -51,7 +52,7 @@ where
     pub(crate) hasher: H,
     pub(crate) common: Arc<Common>,
     pub(crate) weigher: Option<Weigher<K, V>>,
-    /// Of entries without one of their own, in nanoseconds.
+    /// How long entries without a lifetime of their own are kept if nobody reads them, in nanoseconds.
     pub(crate) default_lifetime: Option<u64>,
     pub(crate) name: String,
 }
@@ -460,7 +461,7 @@ where
         }
     }
 
-    /// Ends an insertion that isn't that of a new entry in the place of an old one.
+    /// Ends an insertion that [`Cell::try_insert`] did not do.
     #[inline(never)]
     fn end_insert(
         &self,

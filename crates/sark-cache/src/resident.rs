@@ -216,9 +216,12 @@ impl<K, V> Cell<K, V> {
     where
         K: Eq,
     {
-        self.reclaim_if_due(now, out);
+        let reclaimed = self.reclaim_if_due(now, out);
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let evicted = self.shard.try_insert(hash, key, value, weight, lifetime, now, pool)?;
+        if reclaimed {
+            self.balance();
+        }
         self.publish_hint();
         Ok(evicted)
     }
@@ -256,13 +259,21 @@ impl<K, V> Cell<K, V> {
         }
     }
 
-    /// Reclaims some of what is dead before an entry comes in.
+    /// Reclaims some of what is dead before an entry comes in, and says whether it had to look. What that frees stays in the
+    /// shard's budget, for the entry, until the caller balances.
     #[inline]
-    fn reclaim_if_due(&mut self, now: Nanos, out: &mut Outgoing<K, V>) {
-        if self.shard.quiet_until() <= now {
-            let full = self.common.ledger.is_full();
-            self.reclaim_up_to(if full { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT }, now, out);
+    fn reclaim_if_due(&mut self, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
+        let due = self.shard.quiet_until() <= now;
+        if due {
+            self.reclaim_for_entry(now, out);
         }
+        due
+    }
+
+    #[inline(never)]
+    fn reclaim_for_entry(&mut self, now: Nanos, out: &mut Outgoing<K, V>) {
+        let full = self.common.ledger.is_full();
+        self.shard.advance(now, if full { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT }, out);
     }
 
     /// Tells callers where the index is now.
@@ -307,11 +318,9 @@ impl<K, V> Cell<K, V> {
     /// Reclaims what is dead; true if there is more than `budget` to do.
     #[inline]
     pub(crate) fn reclaim(&mut self, now: Nanos, budget: usize, out: &mut Outgoing<K, V>) -> bool {
-        self.shard.quiet_until() <= now && self.reclaim_up_to(budget, now, out)
-    }
-
-    #[inline(never)]
-    fn reclaim_up_to(&mut self, budget: usize, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
+        if self.shard.quiet_until() > now {
+            return false;
+        }
         let progress = self.shard.advance(now, budget, out);
         self.balance();
         progress.more
@@ -369,5 +378,91 @@ where
         }
         self.alarm = self.shard.next_deadline().unwrap_or(Nanos::MAX);
         (self.alarm != Nanos::MAX).then(|| until(self.alarm, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sark_shard::Config;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    /// Others, who take all that is free whenever it is looked for.
+    struct Others<'l>(&'l Ledger);
+
+    impl Pool for Others<'_> {
+        fn take(&mut self, wanted: Room) -> Room {
+            let mut ledger = self.0;
+            ledger.take(Room { entries: u64::MAX, weight: u64::MAX });
+            ledger.take(wanted)
+        }
+    }
+
+    fn cell(capacity: u64) -> (Cell<u64, u64>, Arc<Common>) {
+        let common = Arc::new(Common {
+            ledger: Ledger::new(capacity, None),
+            time: Timekeeping::new(Clock::manual().0),
+            workers_reclaim: false,
+            hints: Box::default(),
+        });
+        let config = Config { budget: common.ledger.budget_for(Room::NONE), ..Config::default() };
+        (Cell::new(Shard::new(config), 0, Arc::clone(&common)), common)
+    }
+
+    fn arrival(key: u64, nanos: u64) -> Arrival<u64, u64> {
+        Arrival { hash: key, key, value: key, weight: 1, lifetime: Lifetime::For(nanos) }
+    }
+
+    #[test]
+    fn an_entry_has_the_room_of_what_died_before_it_whatever_others_take() {
+        for in_parts in [false, true] {
+            let (mut cell, common) = cell(2);
+            let (mut out, mut short) = (Outgoing::new(), None);
+            assert!(cell.insert(arrival(1, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short));
+            let (late, mut others) = (Nanos(10), Others(&common.ledger));
+            let kept = if in_parts {
+                let (arrival, terms) = (arrival(2, 10), arrival(2, 10).terms());
+                match cell.try_insert(arrival, late, &mut others, &mut out) {
+                    Ok(_evicted) => panic!("1 is dead, so nobody is evicted"),
+                    Err(unstored) => cell.end_insert(unstored, terms, late, &mut others, &mut out, &mut short),
+                }
+            } else {
+                cell.insert(arrival(2, 10), late, &mut others, &mut out, &mut short)
+            };
+            assert!(kept && short.is_none());
+            assert_eq!((out.len(), cell.shard.len(), common.ledger.used().entries), (1, 1, 1));
+        }
+    }
+
+    #[test]
+    fn room_that_an_entry_in_another_s_place_does_not_need_goes_back() {
+        let (mut cell, common) = cell(100);
+        let (mut out, mut short) = (Outgoing::new(), None);
+        for key in 0..8 {
+            cell.insert(arrival(key, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short);
+        }
+        cell.insert(arrival(8, 1 << 40), Nanos(0), &mut &common.ledger, &mut out, &mut short);
+        // Some of the dead are reclaimed, and the value is exchanged.
+        assert!(cell.try_insert(arrival(8, 1 << 40), Nanos(10), &mut &common.ledger, &mut out).is_ok());
+        assert!(out.len() > 0 && cell.shard.len() < 9);
+        let entries = cell.shard.len() as u64;
+        assert_eq!((common.ledger.used().entries, cell.shard.budget().entries), (entries, entries));
+    }
+
+    #[test]
+    fn who_tends_is_not_asked_again_before_there_is_something_to_do() {
+        let (mut cell, common) = cell(100);
+        let (mut out, mut short) = (Outgoing::new(), None);
+        for nanos in [100, 5000, 1_000_000] {
+            cell.insert(arrival(nanos, nanos), Nanos(0), &mut &common.ledger, &mut out, &mut short);
+        }
+        for now in [0, 70, 99, 100, 4100, 4999, 5000, 900_000] {
+            let more = cell.reclaim(Nanos(now), RECLAIM_AT_ONCE, &mut out);
+            let next = cell.shard.next_deadline().expect("one is left");
+            assert!(!more && next > Nanos(now), "at {now} it is told to come at {next:?}");
+        }
+        assert!(!cell.reclaim(Nanos(1_000_000), RECLAIM_AT_ONCE, &mut out));
+        assert_eq!(cell.shard.next_deadline(), None);
     }
 }

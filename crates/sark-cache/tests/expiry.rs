@@ -141,12 +141,34 @@ under_both_dispatches! {
         for key in 0..5000 {
             cache.insert_with_ttl(key, census.make(key), Duration::from_millis(50));
         }
-        let patience = Instant::now() + Duration::from_secs(20);
-        while census.alive() != 0 {
-            assert!(Instant::now() < patience, "{} values are still there", census.alive());
-            std::thread::yield_now();
-        }
+        census.wait_until_nothing_is_alive();
         assert_eq!((cache.entry_count(), cache.stats().expired), (0, 5000));
+    }
+
+    fn workers_hear_of_deadlines_that_come_with_new_entries_of_a_full_cache(dispatch) {
+        // New keys in the place of old ones, and new values of keys that are there: no room changes hands.
+        for first in [100, 0] {
+            let census = Census::default();
+            let cache = builder(dispatch).max_capacity(100).shards(1).build().unwrap();
+            for key in 0..100 {
+                cache.insert(key, census.make(key));
+            }
+            for key in first..first + 100 {
+                cache.insert_with_ttl(key, census.make(key), Duration::from_millis(50));
+            }
+            census.wait_until_nothing_is_alive();
+            assert_eq!((cache.entry_count(), cache.stats().expired), (0, 100));
+        }
+    }
+
+    fn workers_hear_of_posted_entries_that_nobody_reads(dispatch) {
+        let census = Census::default();
+        let cache = builder(dispatch).time_to_idle(Duration::from_millis(50)).build().unwrap();
+        for key in 0..10 {
+            cache.post_insert(key, census.make(key));
+        }
+        census.wait_until_nothing_is_alive();
+        assert_eq!((cache.entry_count(), cache.stats().expired), (0, 10));
     }
 
     fn on_the_system_clock_nothing_is_ever_served_late(dispatch) {

@@ -258,8 +258,8 @@ impl Wheel {
         Some(range_of(buckets.earliest()?, self.elapsed).0)
     }
 
-    /// A time that is not after the earliest deadline, `u64::MAX` if there is none; less close to it than [`next`](Self::next), but at
-    /// hand.
+    /// A time that is not after the earliest deadline, `u64::MAX` only if there is none; not after [`next`](Self::next) either, but
+    /// at hand.
     #[inline]
     pub(crate) fn quiet_until(&self) -> u64 {
         self.quiet_until

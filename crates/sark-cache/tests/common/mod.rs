@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Turns `fn name(dispatch: Dispatch) {...}` into two tests, `adaptive::name` and `per_core::name`.
 #[macro_export]
@@ -47,6 +48,15 @@ impl Census {
     /// Values that exist now.
     pub fn alive(&self) -> i64 {
         self.0.alive.load(Ordering::Relaxed)
+    }
+
+    /// Waits for others to drop what is left.
+    pub fn wait_until_nothing_is_alive(&self) {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while self.alive() != 0 {
+            assert!(Instant::now() < patience, "{} values are still there", self.alive());
+            std::thread::yield_now();
+        }
     }
 
     /// The most values that existed at once.

@@ -76,8 +76,9 @@ impl<K, V> Shard<K, V> {
         self.deadlines.next()
     }
 
-    /// A time before which no deadline comes, [`Nanos::MAX`] if there are none: never after [`next_deadline`](Self::next_deadline), which
-    /// takes a closer look. An [`advance`](Self::advance) that comes to its end brings it up to date. O(1), at hand.
+    /// A time before which no deadline comes, [`Nanos::MAX`] only if there are none: never after
+    /// [`next_deadline`](Self::next_deadline), which takes a closer look. An [`advance`](Self::advance) that comes to its end sets it
+    /// anew, to a time after that. O(1), at hand.
     ///
     /// ```
     /// # use sark_shard::*;

@@ -111,9 +111,10 @@ impl<K, V> Shard<K, V> {
         self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
     }
 
-    /// The quick way of [`insert`](Self::insert), as far as it goes: where all entries weigh one, it stores a new entry in the place
-    /// of the least recently used one of a full shard, or in place of an older value that certainly lives. What leaves for it
-    /// comes back, with its cause. What it can't do, [`end_insert`](Self::end_insert) does. O(1), in the long run.
+    /// The quick way of [`insert`](Self::insert), as far as it goes: where all entries weigh one (and did since the shard was made
+    /// or [cleared](Self::clear)), it stores a new entry in the place of the least recently used one of a full shard, or in place of
+    /// an older value that certainly lives. What leaves for it comes back, with its cause. What it can't do,
+    /// [`end_insert`](Self::end_insert) does, which may ask `pool` a second time. O(1), in the long run.
     ///
     /// For callers who want to have little around what a full shard does all the time: `insert` is these two.
     ///
@@ -307,6 +308,8 @@ impl<K, V> Shard<K, V> {
         removed: &mut impl Removals<K, V>,
     ) -> Insertion<K, V> {
         let Unstored { found, new } = unstored;
+        // Whoever does something in between gets what he asks for, perhaps an entry twice, but a shard that is valid.
+        let found = found.filter(|&slot| self.slab.is_live(slot));
         self.renumber_if_due();
         let found = self.unless_dead(found, now, removed);
         let Some(fixed) = self.deadlines.fixed(new.lifetime, now) else {

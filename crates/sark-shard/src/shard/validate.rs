@@ -3,6 +3,7 @@
 
 use super::Shard;
 use crate::slot::Slot;
+use crate::time::Nanos;
 
 impl<K, V> Shard<K, V> {
     /// Asserts every invariant: slots, free slots, uses, who leaves next, index, deadlines, weights,
@@ -19,6 +20,12 @@ impl<K, V> Shard<K, V> {
         self.index.validate(self.slots());
         for slot in (0..self.slab.slots() as u32).map(Slot) {
             self.deadlines.validate_slot(slot, self.slab.is_live(slot));
+            let deadline = Nanos(self.deadlines.deadline(slot));
+            // A look-up that needs no closer look serves the entry.
+            assert!(
+                deadline == Nanos::MAX || !self.slab.outlives(slot, deadline, 0),
+                "deadlines: {slot:?} is said to live after {deadline:?}"
+            );
         }
         let weight: u64 = self.slots().map(|slot| u64::from(self.weights.get(slot))).sum();
         assert_eq!(weight, self.weight, "weights: the entries weigh {weight}, {} is counted", self.weight);
