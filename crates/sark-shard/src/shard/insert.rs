@@ -2,6 +2,9 @@
 //!
 //! The one place where entries come in. It never holds more than the budget, not for a moment, and
 //! evicts nothing for an entry that won't fit anyway.
+//!
+//! What a full shard does nearly always goes a quick way (`try_store`), on which no room changes
+//! hands: one entry takes the place of another. All else goes through `end_insert`.
 
 use core::fmt;
 
