@@ -36,7 +36,7 @@ const PATHS: [(&str, fn(), u64); 8] = [
     ("miss", miss, 121),
     ("insert-that-evicts", insert_that_evicts, 596),
     ("insert-with-deadline", insert_with_deadline, 714),
-    ("replacement", replacement, 405),
+    ("replacement", replacement, 386),
     ("key-of-a-batch", key_of_a_batch, 219),
     ("bare-shard-hit", bare_shard_hit, 71),
 ];

@@ -335,7 +335,7 @@ impl<K, V> Cell<K, V> {
     #[inline(never)]
     fn set_alarm(&mut self, now: Nanos) -> Option<Duration> {
         let due = self.shard.next_deadline()?;
-        if !self.common.workers_reclaim || due >= self.alarm {
+        if due >= self.alarm {
             return None;
         }
         self.alarm = due;

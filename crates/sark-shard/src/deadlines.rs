@@ -101,19 +101,17 @@ impl Deadlines {
     /// Starts the time of an entry that was just written.
     #[inline]
     pub(crate) fn start(&mut self, slot: Slot, fixed: Nanos, now: Nanos, capacity: usize) {
+        // As a rule nothing here has a deadline, or everything has.
+        if self.wheel.len() != 0 || fixed != Nanos::MAX || self.time_to_idle != NEVER {
+            self.start_over(slot, fixed, now, capacity);
+        }
+    }
+
+    fn start_over(&mut self, slot: Slot, fixed: Nanos, now: Nanos, capacity: usize) {
         if self.time_to_idle != NEVER {
             self.uses.set(slot, Use { fixed: fixed.0, accessed: now.0 }, capacity);
         }
         self.arm(slot, fixed, capacity);
-    }
-
-    /// As [`start`](Self::start), of an entry that takes the place of another.
-    #[inline]
-    pub(crate) fn restart(&mut self, slot: Slot, fixed: Nanos, now: Nanos, capacity: usize) {
-        // As a rule nothing here has a deadline, or everything has.
-        if self.wheel.len() != 0 || fixed != Nanos::MAX || self.time_to_idle != NEVER {
-            self.start(slot, fixed, now, capacity);
-        }
     }
 
     /// Changes the deadline that accesses don't move.
@@ -155,7 +153,7 @@ impl Deadlines {
         self.wheel.next().map(Nanos)
     }
 
-    /// A time that is not after the earliest deadline either: less close to it, and at hand.
+    /// A time that is not after the earliest deadline; see [`Wheel::quiet_until`].
     #[inline]
     pub(crate) fn quiet_until(&self) -> Nanos {
         Nanos(self.wheel.quiet_until())

@@ -290,7 +290,7 @@ impl<K, V> Shard<K, V> {
         };
         let capacity = self.slab.capacity();
         self.hint = self.index.move_to(hash, slot, capacity);
-        self.deadlines.restart(slot, fixed, now, capacity);
+        self.deadlines.start(slot, fixed, now, capacity);
         self.decide.inserted(hash, slot, capacity);
         self.count(RemovalCause::Size);
         self.counters.inserted += 1;
