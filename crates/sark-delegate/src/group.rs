@@ -14,6 +14,7 @@ use crate::error::{Refused, TryError};
 use crate::inside;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, spin_loop, yield_now};
 use crate::task::{Message, StackTask};
+use crate::turn;
 use crate::waiting::{self, Pending};
 use crate::worker::{Crew, Rung, on_worker_thread};
 
@@ -426,6 +427,9 @@ impl<S: Resident> Group<S> {
         }
         self.settle(aftermath);
         inside::run_deferred();
+        if self.callers_run {
+            turn::met_others_on(self.order_key(index));
+        }
     }
 
     /// Tells the delegate's worker that messages wait, starting it if need be. False if there is none to rely on.

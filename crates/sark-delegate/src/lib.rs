@@ -38,6 +38,7 @@ mod signals;
 mod submission;
 mod sync;
 mod task;
+mod turn;
 mod waiting;
 mod worker;
 

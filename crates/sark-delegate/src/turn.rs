@@ -1,0 +1,98 @@
+//! Turns on a delegate that several threads want all the time.
+//!
+//! Who runs such a delegate answers the others' messages in between and goes on, until the system takes its processor away.
+//! As a rule that happens while it holds the delegate: then everybody else runs into it and goes to sleep, one after the
+//! other, until it comes back and wakes them all. So a thread that keeps meeting others gives way by itself, holding nothing, well
+//! before that. Turns are shorter then, which is fairer, and hardly anybody sleeps.
+//!
+//! Where threads meet by chance, giving way would be wrong: it makes one request of many wait for everybody else's turn. So it takes
+//! a number of meetings on one and the same delegate, with none on another in between. Called by `group`.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::sync::yield_now;
+
+/// How long a turn is. A scheduler's, which it is to end before, are some ten times as long.
+const LENGTH: Duration = Duration::from_micros(300);
+/// So many meetings in a row are no chance. Also, the clock is read once in so many.
+const MEETINGS: u32 = 8;
+
+/// What a thread knows of its turn.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Tells the delegate from all others of the process.
+    delegate: usize,
+    /// Since the clock was read last.
+    meetings: u32,
+    /// `None` as long as it may be chance.
+    began: Option<Instant>,
+}
+
+thread_local! {
+    static TURN: Cell<Turn> = const { Cell::new(Turn::NONE) };
+}
+
+impl Turn {
+    const NONE: Self = Self { delegate: 0, meetings: 0, began: None };
+
+    /// Notes a meeting, and says whether it ends the turn.
+    fn ends_with_meeting(&mut self, delegate: usize, clock: impl FnOnce() -> Instant) -> bool {
+        if self.delegate != delegate {
+            *self = Self { delegate, ..Self::NONE };
+        }
+        self.meetings += 1;
+        if self.meetings < MEETINGS {
+            return false;
+        }
+        self.meetings = 0;
+        let now = clock();
+        let is_over = self.began.is_some_and(|began| now.duration_since(began) >= LENGTH);
+        self.began = if is_over { None } else { self.began.or(Some(now)) };
+        is_over
+    }
+}
+
+/// To be called by a caller that holds nothing, after it served messages on `delegate`, or found that somebody else does.
+pub(crate) fn met_others_on(delegate: usize) {
+    // A model has no time, and nobody's processor is taken away there.
+    if cfg!(loom) {
+        return;
+    }
+    let mut turn = TURN.get();
+    let is_over = turn.ends_with_meeting(delegate, Instant::now);
+    TURN.set(turn);
+    if is_over {
+        yield_now();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The meetings that end a turn, where each is so many microseconds after the first and on that delegate.
+    fn ending(meetings: impl IntoIterator<Item = (u64, usize)>) -> Vec<u64> {
+        let first = Instant::now();
+        let mut turn = Turn::NONE;
+        let ends =
+            |(at, delegate): &(u64, usize)| turn.ends_with_meeting(*delegate, || first + Duration::from_micros(*at));
+        meetings.into_iter().filter(ends).map(|(at, _)| at).collect()
+    }
+
+    #[test]
+    fn a_turn_on_a_delegate_that_others_want_all_the_time_ends_after_its_length() {
+        // The clock is read at 70, 150, 230..., a turn counts from the first of these.
+        assert_eq!(ending((0..100).map(|number| (number * 10, 1))), [390, 790]);
+    }
+
+    #[test]
+    fn few_meetings_end_no_turn_however_long_it_takes() {
+        assert_eq!(ending((0..15).map(|number| (number * 1_000_000, 1))), []);
+    }
+
+    #[test]
+    fn meetings_on_one_delegate_and_another_are_chance() {
+        assert_eq!(ending((0..1000).map(|number| (number * 10, number as usize % 2))), []);
+    }
+}
