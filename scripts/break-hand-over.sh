@@ -142,24 +142,36 @@ break_ answer_to_a_future_without_acquire reply.rs 's/swap\(ANSWERED, Ordering::
 
 # The second Dekker pair: count, then read the bell; set the bell, then look.
 break_ worker_that_sleeps_without_looking_again worker.rs 's/if message\(\) \|\| self\.next_alarm\(group, number\) < until \|\| /if /' \
-    a_worker_serves_a_caller_that_sleeps
+    channel::a_worker_serves_a_caller_that_sleeps
 break_ worker_without_fence_before_it_looks_again worker.rs \
     's/(worker\.bell\.store\(PARKED, Ordering::Release\);\n)            fence\(Ordering::SeqCst\);\n/$1/' \
-    a_worker_serves_a_caller_that_sleeps
+    channel::a_worker_serves_a_caller_that_sleeps
 break_ sender_that_rings_without_fence worker.rs \
     's/        fence_before_reading\(\);\n(        match worker\.bell\.load\(Ordering::Acquire\) \{\n            AWAKE => Rung::Told,)/$1/' \
-    a_worker_serves_a_caller_that_sleeps
+    channel::a_worker_serves_a_caller_that_sleeps
 # Who shuts workers down and waits for them looks, too: either look is enough where both are made.
 break_ worker_that_ends_without_looking_again "worker.rs group.rs" \
     's/while group\.delegates\[index\]\.has_messages\(\) \{/while false {/; s/if self\.delegates\[index\]\.has_messages\(\) \{/if false {/' \
-    a_request_in_flight_is_answered_although_the_workers_are_shut_down
+    channel::a_request_in_flight_is_answered_although_the_workers_are_shut_down
 break_ worker_that_ends_without_fence worker.rs \
     's/(bell\.store\(GONE, Ordering::Release\);\n)        fence\(Ordering::SeqCst\);\n/$1/' \
-    a_request_in_flight_is_answered_although_the_workers_are_shut_down
+    channel::a_request_in_flight_is_answered_although_the_workers_are_shut_down
 break_ shutdown_that_wakes_nobody worker.rs 's/            thread\.thread\(\)\.unpark\(\);\n            if !among/            if !among/' \
-    a_worker_serves_a_caller_that_sleeps
+    channel::a_worker_serves_a_caller_that_sleeps
 break_ worker_that_waits_for_itself group.rs 's/Rung::Elsewhere => !self\.callers_run && !on_worker_thread\(\)/Rung::Elsewhere => !self.callers_run/' \
-    what_a_worker_drops_may_call_its_own_delegate
+    channel::what_a_worker_drops_may_call_its_own_delegate
+
+# Slots.
+break_ worker_that_does_not_look_at_slots delegate.rs 's/ \|\| self\.seldom\(\)\.slots\.any\(\)//' \
+    slots::a_worker_serves_a_caller_that_sleeps
+break_ request_put_into_a_slot_without_release slots.rs \
+    's/number\.fetch_add\(1, Ordering::Release\)/number.fetch_add(1, Ordering::Relaxed)/' \
+    slots::a_worker_serves_a_caller_that_sleeps
+break_ slots_that_go_before_the_mailbox delegate.rs 's/mailbox\.len\(\)\.try_into\(\)\.unwrap_or\(u32::MAX\)/0/' \
+    slots::a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too
+
+break_ slot_freed_by_who_does_not_have_it slots.rs 's/free\.then\(\|\| Seat\(slot\)\)/free.then_some(Seat(slot))/' \
+    slots::a_worker_serves_a_caller_beside_one_that_calls_twice
 
 # Room.
 break_ runner_that_tells_nobody_of_room delegate.rs 's/if starved\.load\(Ordering::Relaxed\) \{/if false {/' \

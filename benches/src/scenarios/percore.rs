@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use core_affinity::CoreId;
-use sark_delegate::{Config as DelegateConfig, Delegates, Dispatch, Resident, Submission};
+use sark_delegate::{Config as DelegateConfig, Delegates, Dispatch, Resident, Submission, Transport};
 use sark_shard::{Config, Lifetime, Nanos, NoPool, Removed, Shard};
 
 use super::{Settings, window};
@@ -28,6 +28,8 @@ use crate::workload::threads::together;
 
 /// The scenario's name.
 pub const NAME: &str = "percore";
+/// The same with slots for requests that wait, instead of the channel alone.
+const SLOTS: &str = "sark-cache-percore-slots";
 /// What stands beside it.
 const BARE: &str = "bare-shard";
 const PING_PONG: &str = "ping-pong";
@@ -360,7 +362,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
     let cases = choose(all, &settings.wishes, |(keys, asked)| asked.words(*keys))?;
     let effort = settings.effort(FULL_RUN);
     let mut report = Report::new(NAME, settings.rounds, &[Name::SarkPerCore]);
-    let mut progress = Progress::new(cases.len() as u64 * 3 * u64::from(settings.rounds));
+    let mut progress = Progress::new(cases.len() as u64 * 4 * u64::from(settings.rounds));
     for (count, asked) in cases {
         let words = asked.words(count);
         progress.begin(format!("{NAME} {words}"));
@@ -394,8 +396,18 @@ pub fn verdicts(report: &Report) -> Vec<String> {
             time(keys, Asked::PostedBatches, ours)?,
         ))
     };
+    let through_slots = |keys: u32| {
+        let over = |asked, other: &str| Some(time(keys, asked, SLOTS)? / time(keys, asked, other)?);
+        Some(format!(
+            "With {keys} keys and slots for requests that wait ({SLOTS}) these are {:.1} times for one request and {:.1} times for a key of \
+             a batch.",
+            over(Asked::Sync, PING_PONG)?,
+            over(Asked::Batched, BARE)?,
+        ))
+    };
     let (caller, worker) = seats();
-    let mut sentences: Vec<String> = KEYS.into_iter().filter_map(sentence).collect();
+    let mut sentences: Vec<String> =
+        KEYS.into_iter().flat_map(|keys| [sentence(keys), through_slots(keys)]).flatten().collect();
     if let (Some(caller), Some(worker)) = (caller, worker) {
         let (caller, worker) = (caller.id, worker.id);
         sentences.push(format!(
@@ -411,8 +423,8 @@ fn entrants(count: u32, asked: Asked, effort: &Effort) -> Result<Vec<Entrant>> {
     let keys: Vec<u64> = keys.into_iter().map(u64::from).collect();
     let hasher = hasher();
     let (caller, last) = seats();
-    let by_message = || -> Result<Box<dyn Run>> {
-        let config = DelegateConfig { dispatch: Dispatch::PerCore, pin: false, ..DelegateConfig::default() };
+    let by_message = |transport| -> Result<Box<dyn Run>> {
+        let config = DelegateConfig { dispatch: Dispatch::PerCore, pin: false, transport, ..DelegateConfig::default() };
         let delegates = Delegates::new(config, [Owned::of(count, &hasher)])?;
         // By itself the first worker would sit on the first processor, where the caller is to be. The first request runs on
         // the worker, and moves it.
@@ -423,8 +435,9 @@ fn entrants(count: u32, asked: Asked, effort: &Effort) -> Result<Vec<Entrant>> {
         let owned = Owned::of(count, &hasher);
         Ok(Box::new(Bare { owned, hasher: hasher.clone(), keys: keys.clone(), asked, caller }))
     };
-    let ours = Entrant::called(Name::SarkPerCore.as_str(), true, effort.operations, by_message)?;
+    let ours = Entrant::called(Name::SarkPerCore.as_str(), true, effort.operations, || by_message(Transport::Channel))?;
+    let slots = Entrant::called(SLOTS, false, effort.operations, || by_message(Transport::Slots))?;
     let bare = Entrant::called(BARE, false, effort.operations, bare)?;
     let ping_pong = || -> Result<Box<dyn Run>> { Ok(Box::new(PingPong)) };
-    Ok(vec![ours, bare, Entrant::called(PING_PONG, false, effort.operations, ping_pong)?])
+    Ok(vec![ours, slots, bare, Entrant::called(PING_PONG, false, effort.operations, ping_pong)?])
 }

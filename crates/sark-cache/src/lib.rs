@@ -48,6 +48,6 @@ pub use builder::{Builder, ConfigError};
 pub use cache::Cache;
 pub use clock::{Clock, Hands, Timekeeping};
 pub use equivalent::Equivalent;
-pub use sark_delegate::{Dispatch, DispatchCounts};
+pub use sark_delegate::{Dispatch, DispatchCounts, Transport};
 pub use stats::Stats;
 pub use string_cache::{CacheError, LruTtlCache, Text, TimedText};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sark_cache::{Builder, Cache, ConfigError, Dispatch};
+use sark_cache::{Builder, Cache, ConfigError, Dispatch, Transport};
 
 fn builder() -> Builder<u64, u64> {
     Cache::builder()
@@ -85,4 +85,25 @@ fn a_cache_can_be_debugged_and_named() {
     assert_eq!(cache.name(), "policies");
     assert!(format!("{cache:?}").contains("policies"));
     assert!(format!("{:?}", builder().max_capacity(10)).contains("max_capacity: Some(10)"));
+}
+
+#[test]
+fn both_ways_to_the_threads_of_per_core_give_the_same_answers() {
+    for transport in [Transport::Channel, Transport::Slots] {
+        let cache = builder().dispatch(Dispatch::PerCore).transport(transport).pin(false).shards(2).build().unwrap();
+        std::thread::scope(|scope| {
+            for caller in 0..6 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for number in (0..600).map(|number| number * 6 + caller) {
+                        cache.post_insert(number, number);
+                        assert_eq!(cache.get(&number), Some(number), "a posted insertion is seen by the next call");
+                        assert_eq!(cache.get_many(&[number, u64::MAX]), [Some(number), None]);
+                        assert_eq!(cache.remove(&number), Some(number));
+                    }
+                });
+            }
+        });
+        assert_eq!(cache.entry_count(), 0, "{transport:?}");
+    }
 }

@@ -33,7 +33,8 @@ use crate::counts::{Count, DispatchCounts, MessageCounts};
 use crate::inside;
 use crate::mailbox::Mailbox;
 use crate::ownership::OwnershipWord;
-use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, UnsafeCell, lock};
+use crate::slots::{Seat, Slots};
+use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, UnsafeCell, lock, spin_loop};
 use crate::task::{Errand, Message, Panic, discard};
 use crate::worker::on_worker_thread;
 
@@ -41,6 +42,9 @@ use crate::worker::on_worker_thread;
 const BUDGET_MESSAGES: u32 = if cfg!(loom) { 1 } else { 64 };
 /// ... and for about so long.
 const BUDGET_TIME: Duration = Duration::from_micros(20);
+/// How long a worker that was sent several messages that nobody waits for leaves their senders alone, in pauses of the processor. The
+/// count of messages goes to and fro with each look at it: they send faster so, and the next look finds more.
+const PAUSES_FOR_SENDERS: u32 = if cfg!(loom) { 0 } else { 16 };
 /// The clock is looked at once in so many messages.
 const MESSAGES_PER_CLOCK_READ: u32 = 8;
 
@@ -80,6 +84,7 @@ struct Seldom<S: Resident> {
     /// the mailbox alone keeps the order, and it would cost two messages' worth of lines for each.
     announces: bool,
     mailbox: Mailbox<Message<S>>,
+    slots: Slots<S>,
     /// When a worker should tend this delegate, in nanoseconds since the group was made, or `NO_ALARM`.
     alarm: AtomicU64,
     /// Whether `waiting_for_room` may hold somebody.
@@ -95,7 +100,7 @@ unsafe impl<S: Resident> Sync for Delegate<S> {}
 unsafe impl<S: Resident> Send for Delegate<S> {}
 
 impl<S: Resident> Delegate<S> {
-    pub(crate) fn new(state: S, mailbox: usize, callers_run: bool) -> Self {
+    pub(crate) fn new(state: S, mailbox: usize, callers_run: bool, slots: Slots<S>) -> Self {
         #[cfg(not(loom))]
         const {
             // The state begins right behind the word, the counter and the count: its first fields share their line.
@@ -112,6 +117,7 @@ impl<S: Resident> Delegate<S> {
             seldom: OwnLine(Seldom {
                 announces: callers_run,
                 mailbox: Mailbox::new(mailbox),
+                slots,
                 alarm: AtomicU64::new(NO_ALARM),
                 starved: AtomicBool::new(false),
                 waiting_for_room: Mutex::new(Vec::new()),
@@ -164,16 +170,22 @@ impl<S: Resident> Delegate<S> {
         self.announced.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether messages wait to be served by somebody. Relaxed: as above.
+    /// Whether messages, or requests in slots, wait to be served by somebody. Relaxed: as above.
     #[inline]
     pub(crate) fn has_messages(&self) -> bool {
-        self.pending().load(Ordering::Relaxed) > 0
+        self.pending().load(Ordering::Relaxed) > 0 || self.seldom().slots.any()
     }
 
     /// Whether anything is announced, where that is kept, or waits to be served. For who is about to fork.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn holds_messages(&self) -> bool {
         self.is_announced() || self.has_messages()
+    }
+
+    /// A slot for a request whose caller waits, if there is one to be had.
+    #[inline]
+    pub(crate) fn seat(&self) -> Option<Seat<'_, S>> {
+        self.seldom().slots.seat()
     }
 
     /// Sends, or gives the message back if there is no room. `Ok(true)`: no other message was pending, so this sender
@@ -240,6 +252,7 @@ impl<S: Resident> Delegate<S> {
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn restart_in_child(&self) {
         self.seldom().mailbox.abandon();
+        self.seldom().slots.abandon();
         self.announced.store(0, Ordering::Relaxed);
         self.pending().store(0, Ordering::Relaxed);
         self.alarm().store(NO_ALARM, Ordering::Relaxed);
@@ -342,14 +355,34 @@ impl<'d, S: Resident> Owned<'d, S> {
         })
     }
 
-    /// Serves what is in the mailbox, within the budget. True if it came to the end of it.
-    #[cold]
+    /// Serves what is in the mailbox, within the budget, and then what is in slots. True if it came to the end of the mailbox.
+    #[inline(never)]
     pub(crate) fn drain(&mut self, whose: Whose, aftermath: &mut Aftermath<S>) -> bool {
         // Nothing in here unwinds: the user's code is caught message by message. If we are wrong about that, messages
         // would be lost and waiters with them, so it is better to stop.
         let guard = AbortOnUnwind;
+        let by_worker = on_worker_thread();
+        let Seldom { mailbox, slots, .. } = self.delegate.seldom();
+        // What these come after is in the mailbox by now, and goes first, whatever the budget.
+        let mut filled = slots.filled();
+        let before_slots = if filled.any() { mailbox.len().try_into().unwrap_or(u32::MAX) } else { 0 };
+        let came_to_the_end = self.drain_mailbox(whose, before_slots, by_worker, aftermath);
+        // If a request forked and this is the child, what else there is isn't ours.
+        while !self.delegate.owner.is_sealed()
+            // SAFETY: `self` is ownership, and `filled` was asked of it above.
+            && let Some(task) = unsafe { slots.take_next(&mut filled) }
+        {
+            self.serve(Message::Task(task), by_worker, aftermath);
+        }
+        std::mem::forget(guard);
+        came_to_the_end
+    }
+
+    /// Serves what is in the mailbox, within the budget, but no less than `at_least` messages of it. True if it came to the end of it.
+    #[inline]
+    fn drain_mailbox(&mut self, whose: Whose, at_least: u32, by_worker: bool, aftermath: &mut Aftermath<S>) -> bool {
         let delegate = self.delegate;
-        let Seldom { announces, mailbox, starved, waiting_for_room, .. } = delegate.seldom();
+        let Seldom { announces, mailbox, slots, starved, waiting_for_room, .. } = delegate.seldom();
         // How many there may be. Not found out by looking into an empty mailbox, which takes a line away from senders. Acquire:
         // what they did before they announced, or counted, is seen, whatever the channel lends.
         let known = || match (*announces, whose) {
@@ -357,30 +390,48 @@ impl<'d, S: Resident> Owned<'d, S> {
             (false, Whose::Counted) => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned(),
             (false, Whose::All) => u32::MAX,
         };
-        let mut waiting = known();
+        let mut waiting = known().max(at_least);
+        if waiting == 0 {
+            return true;
+        }
         let many = delegate.pending().load(Ordering::Relaxed) > MESSAGES_PER_CLOCK_READ.cast_signed();
         let began = many.then(Instant::now);
-        let by_worker = on_worker_thread();
         let mut served = 0;
+        let mut somebody_waited = false;
         let came_to_the_end = loop {
             if served >= waiting {
-                waiting = known();
+                // A worker comes again anyway, and each look takes the count's line away from senders.
+                if *announces {
+                    waiting = known();
+                }
                 if served >= waiting {
                     break true;
                 }
             }
             let Some(message) = mailbox.try_receive() else { break true };
+            somebody_waited |= matches!(message, Message::Task(_));
             self.serve(message, by_worker, aftermath);
             served += 1;
             if delegate.owner.is_sealed() {
                 // That request forked, and this is the child: what else is in the mailbox isn't ours.
                 break false;
             }
+            if served < at_least {
+                continue;
+            }
             let late = || began.is_some_and(|began| began.elapsed() >= BUDGET_TIME);
             if served >= BUDGET_MESSAGES || served % MESSAGES_PER_CLOCK_READ == 0 && late() {
                 break false;
             }
         };
+        if served > 1 && by_worker && !*announces && !somebody_waited {
+            for _ in 0..PAUSES_FOR_SENDERS {
+                if slots.any() {
+                    break;
+                }
+                spin_loop();
+            }
+        }
         if served != 0 {
             if *announces {
                 delegate.announced.fetch_sub(served, Ordering::AcqRel);
@@ -392,7 +443,6 @@ impl<'d, S: Resident> Owned<'d, S> {
                 aftermath.wakers.append(&mut lock(waiting_for_room));
             }
         }
-        std::mem::forget(guard);
         came_to_the_end
     }
 

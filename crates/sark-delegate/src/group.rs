@@ -12,8 +12,9 @@ use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released, Whose
 use crate::entered::{Entered, EnteredSeveral};
 use crate::error::{Refused, TryError};
 use crate::inside;
+use crate::slots::Seat;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, spin_loop, yield_now};
-use crate::task::{Message, StackTask};
+use crate::task::{Message, StackTask, TaskPointer};
 use crate::turn;
 use crate::waiting::{self, Pending};
 use crate::worker::{Crew, Rung, on_worker_thread};
@@ -198,10 +199,13 @@ impl<S: Resident> Group<S> {
         let guard = AbortOnUnwind;
         // SAFETY: `task` isn't moved before it is done: either `publish` gives the message back, or `wait` returns
         // once it is done, and the guard sees to it that nothing unwinds out of here in between.
-        let message = Message::Task(unsafe { task.pointer() });
-        match self.publish(index, message, wait_for_room) {
+        let pointer = unsafe { task.pointer() };
+        // In use until the request is answered.
+        let seat = self.delegates[index].seat();
+        match self.publish(index, pointer, seat.as_ref(), wait_for_room) {
             Ok(sent) => {
-                if !waiting::wait(self, &[Pending { index, task: task.header(), sent }]) {
+                let soon = sent == Sent::ToWorker && waiting::is_soon_done(self.shared.processors, task.header());
+                if !soon && !waiting::wait(self, &[Pending { index, task: task.header(), sent }]) {
                     std::mem::forget(guard);
                     return Err(Refused { request: never_served(task), reason: TryError::Forked });
                 }
@@ -252,11 +256,18 @@ impl<S: Resident> Group<S> {
         }
         let guard = AbortOnUnwind;
         let mut pending = Vec::with_capacity(tasks.len());
+        // In use until all are answered.
+        let mut seats = Vec::new();
         for (_, index, task) in &tasks {
             // SAFETY: `tasks` is neither moved nor grown before all its tasks are done, and the guard sees to it that
             // nothing unwinds out of here in between.
-            let message = Message::Task(unsafe { task.pointer() });
-            match self.publish(*index, message, true) {
+            let pointer = unsafe { task.pointer() };
+            // One that goes through a slot could be overtaken by a later one, or overtake one before it.
+            let alone = tasks.iter().filter(|(_, other, _)| other == index).take(2).count() == 1;
+            let seat = if alone { self.delegates[*index].seat() } else { None };
+            let published = self.publish(*index, pointer, seat.as_ref(), true);
+            seats.extend(seat);
+            match published {
                 Ok(sent) => pending.push(Pending { index: *index, task: task.header(), sent }),
                 Err(_sealed) => break,
             }
@@ -282,12 +293,26 @@ impl<S: Resident> Group<S> {
     }
 
     /// Sends a request that its caller waits for. Gives it back if there is no room and waiting for it isn't wanted, and
-    /// in a forked child that can't use the delegate.
-    fn publish(&self, index: usize, message: Message<S>, wait_for_room: bool) -> Result<Sent, Message<S>> {
-        let first = match self.delegates[index].try_send(message) {
-            Ok(first) => first,
-            Err(message) if wait_for_room => self.send_when_room(index, message)?,
-            Err(message) => return Err(message),
+    /// in a forked child that can't use the delegate. Through `seat`, if there is one, which is of this delegate: that
+    /// always has room.
+    fn publish(
+        &self,
+        index: usize,
+        task: TaskPointer<S>,
+        seat: Option<&Seat<'_, S>>,
+        wait_for_room: bool,
+    ) -> Result<Sent, Message<S>> {
+        let first = match seat {
+            Some(seat) => {
+                seat.fill(task);
+                // It isn't counted among the messages, so none of the others is left to us.
+                false
+            }
+            None => match self.delegates[index].try_send(Message::Task(task)) {
+                Ok(first) => first,
+                Err(message) if wait_for_room => self.send_when_room(index, message)?,
+                Err(message) => return Err(message),
+            },
         };
         Ok(if !self.callers_run && self.ring(index) { Sent::ToWorker } else { Sent::AmongCallers { first } })
     }

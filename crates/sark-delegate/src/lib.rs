@@ -35,6 +35,7 @@ mod ownership;
 mod reply;
 #[cfg(not(loom))]
 mod signals;
+mod slots;
 mod submission;
 mod sync;
 mod task;
@@ -48,7 +49,7 @@ pub use barrier::Barrier;
 pub use counts::DispatchCounts;
 pub use entered::{Entered, EnteredSeveral};
 pub use error::{ConfigError, Refused, TryError};
-pub use handle::{Config, Delegates};
+pub use handle::{Config, Delegates, Transport};
 pub use inside::is_inside;
 pub use submission::Submission;
 

@@ -57,6 +57,14 @@ impl<T> Mailbox<T> {
         self.channel().try_receive()
     }
 
+    /// How many messages are in it, those included whose senders are about to fill their place. What was put in before something that
+    /// this thread has seen is among them.
+    pub(crate) fn len(&self) -> usize {
+        let channel = self.channel.load(Ordering::Acquire);
+        // SAFETY: as in `channel`.
+        if channel.is_null() { 0 } else { unsafe { &*channel }.len() }
+    }
+
     /// Forgets the channel and what is in it, without touching either: in a forked child it may be in mid-change.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn abandon(&self) {
@@ -94,6 +102,10 @@ impl<T> Channel<T> {
 
     fn send_within(&self, message: T, patience: Duration) -> Result<(), T> {
         self.sender.send_timeout(message, patience).map_err(crossbeam_channel::SendTimeoutError::into_inner)
+    }
+
+    fn len(&self) -> usize {
+        self.receiver.len()
     }
 
     fn try_receive(&self) -> Option<T> {
@@ -160,6 +172,11 @@ impl<T> Channel<T> {
     fn send_within(&self, message: T, _patience: Duration) -> Result<(), T> {
         crate::sync::yield_now();
         self.try_send(message)
+    }
+
+    fn len(&self) -> usize {
+        let state = self.state();
+        state.messages.len() + state.reserved
     }
 
     fn try_receive(&self) -> Option<T> {

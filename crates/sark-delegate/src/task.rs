@@ -49,8 +49,9 @@ pub(crate) struct Header<S> {
     execute: unsafe fn(NonNull<Header<S>>, &mut S),
     /// `WAITING` -> `PARKED` by the caller, `-> DONE` by the runner.
     state: AtomicU32,
-    /// The caller's wake handle.
-    thread: Thread,
+    /// The caller's wake handle: written by the caller as long as it is `WAITING`, before it says `PARKED`; read by the runner that
+    /// finds that.
+    thread: UnsafeCell<Option<Thread>>,
 }
 
 impl<S> Header<S> {
@@ -62,6 +63,13 @@ impl<S> Header<S> {
 
     /// The caller says that it is about to sleep; false if the answer came first.
     pub(crate) fn announce_parking(&self) -> bool {
+        if self.state.load(Ordering::Relaxed) == WAITING {
+            self.thread.with_mut(|thread| {
+                // SAFETY: only this thread, the caller, takes the state from WAITING to PARKED, and the runner touches the cell only after
+                // it read PARKED.
+                unsafe { *thread = Some(current()) };
+            });
+        }
         match self.state.compare_exchange(WAITING, PARKED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
             Err(state) => state == PARKED,
@@ -90,7 +98,7 @@ where
 {
     pub(crate) fn new(closure: F) -> Self {
         Self {
-            header: Header { execute: Self::execute, state: AtomicU32::new(WAITING), thread: current() },
+            header: Header { execute: Self::execute, state: AtomicU32::new(WAITING), thread: UnsafeCell::new(None) },
             body: UnsafeCell::new(Body::Ready(closure)),
         }
     }
@@ -151,6 +159,18 @@ where
 }
 
 impl<S> TaskPointer<S> {
+    /// For who keeps it in an atomic.
+    pub(crate) fn into_raw(self) -> *mut Header<S> {
+        self.0.as_ptr()
+    }
+
+    /// # Safety
+    /// `task` comes from `into_raw`, and this is called once for it.
+    pub(crate) unsafe fn from_raw(task: *mut Header<S>) -> Self {
+        // SAFETY: by contract; `into_raw` gives no null.
+        Self(unsafe { NonNull::new_unchecked(task) })
+    }
+
     /// Runs the task and wakes its caller if it sleeps. Returns whether it slept.
     ///
     /// The message it came from must have been taken out of the mailbox, which delivers it once.
@@ -175,9 +195,14 @@ impl<S> TaskPointer<S> {
             Ok(_) => false,
             Err(_parked) => {
                 // The wake handle is cloned before DONE: after it the task may be gone with its caller's stack.
-                let thread = header.thread.clone();
+                let thread = header.thread.with_mut(|thread| {
+                    // SAFETY: PARKED was read with Acquire: the caller has written this, and doesn't touch it before DONE.
+                    unsafe { (*thread).clone() }
+                });
                 header.state.store(DONE, Ordering::Release);
-                thread.unpark();
+                if let Some(thread) = thread {
+                    thread.unpark();
+                }
                 true
             }
         }

@@ -28,9 +28,9 @@ const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(50);
 const MOST_TURNS_PER_LOOK: u32 = 16;
 /// Others are let run once in so many turns, but not in the first ones: on another processor most answers take less.
 const TURNS_PER_YIELD: u32 = 16;
-const TURNS_BEFORE_YIELD: u32 = 48;
+const TURNS_BEFORE_YIELD: u32 = 16;
 /// So many turns are spent before a permit to spin is asked for, if there seem to be some.
-const TURNS_WITHOUT_PERMIT: u32 = 16;
+const TURNS_WITHOUT_PERMIT: u32 = 64;
 /// The clock is looked at once in so many turns.
 const TURNS_PER_CLOCK_READ: u32 = 8;
 
@@ -66,6 +66,7 @@ impl Looks {
     }
 
     /// Whether this turn has a look in it. To be asked once in each turn.
+    #[inline]
     fn is_due(&mut self) -> bool {
         self.turn += 1;
         let due = self.turn == self.next;
@@ -74,6 +75,20 @@ impl Looks {
         }
         due
     }
+}
+
+/// Turns for a moment until `task` is done, as most are that a worker looks out for. How `wait` begins, without what several requests
+/// and others' messages take.
+#[inline]
+pub(crate) fn is_soon_done<S>(processors: usize, task: &Header<S>) -> bool {
+    let turns = if Permit::to_be_had(processors) { TURNS_WITHOUT_PERMIT } else { 0 };
+    for _ in 0..turns {
+        if task.is_done() {
+            return true;
+        }
+        spin_loop();
+    }
+    task.is_done()
 }
 
 /// Waits until all of them are done. False, with some that never will be, only in a forked child.

@@ -134,10 +134,16 @@ impl Crew {
         self.workers.iter().filter(runs).count()
     }
 
+    /// The worker that sees to delegate `index`, if there are any.
+    fn number_of(&self, index: usize) -> usize {
+        // As a rule each has its own. No division then: this is on the way of each message.
+        if index < self.workers.len() { index } else { index % self.workers.len() }
+    }
+
     /// Whether delegate `index` has a worker that isn't held up by other people's code.
     pub(crate) fn attends(&self, index: usize) -> bool {
         let bell = |worker: &Worker| worker.bell.load(Ordering::Relaxed);
-        !self.workers.is_empty() && matches!(bell(&self.workers[index % self.workers.len()]), AWAKE | PARKED)
+        !self.workers.is_empty() && matches!(bell(&self.workers[self.number_of(index)]), AWAKE | PARKED)
     }
 
     /// Wakes or starts the worker that sees to delegate `index`, after a message was counted.
@@ -145,7 +151,7 @@ impl Crew {
         if self.workers.is_empty() {
             return Rung::Nobody;
         }
-        let number = index % self.workers.len();
+        let number = self.number_of(index);
         let worker = &self.workers[number];
         // The message was counted before, by a read-modify-write of ours or, as we have read, somebody else's; see the module's
         // text.
@@ -171,7 +177,7 @@ impl Crew {
         if group.delegates[index].alarm().fetch_min(at, Ordering::AcqRel) <= at {
             return;
         }
-        let number = index % self.workers.len();
+        let number = self.number_of(index);
         let worker = &self.workers[number];
         fence(Ordering::SeqCst);
         match worker.bell.load(Ordering::Acquire) {
@@ -237,13 +243,21 @@ impl Crew {
     }
 
     fn own_delegates<S: Resident>(&self, group: &Group<S>, number: usize) -> impl Iterator<Item = usize> + use<S> {
-        (number..group.delegates.len()).step_by(self.workers.len())
+        // Not by `step_by`, which divides: a worker that spins asks this in each turn.
+        let (every, end) = (self.workers.len(), group.delegates.len());
+        let mut next = number;
+        std::iter::from_fn(move || {
+            let index = next;
+            next += every;
+            (index < end).then_some(index)
+        })
     }
 
     fn work<S: Resident>(&self, group: &Group<S>, number: usize) {
         let worker = &self.workers[number];
+        let mut aftermath = Aftermath::new();
         loop {
-            if self.serve(group, number) {
+            if self.serve(group, number, &mut aftermath) {
                 continue;
             }
             if self.closing.load(Ordering::Acquire) {
@@ -288,15 +302,14 @@ impl Crew {
     }
 
     /// Serves messages and alarms, then does what that leaves. True if there was anything to do.
-    fn serve<S: Resident>(&self, group: &Group<S>, number: usize) -> bool {
+    fn serve<S: Resident>(&self, group: &Group<S>, number: usize, aftermath: &mut Aftermath<S>) -> bool {
         let worker = &self.workers[number];
         // Under `PerCore` answers come first: who waits looks after itself if this takes long (`waiting`).
         let limit = if group.callers_run { ROUNDS_BEFORE_SETTLING } else { 1 };
-        let mut aftermath = Aftermath::new();
         let mut rounds = 0;
         loop {
             while rounds < limit {
-                let found = self.round(group, number, &mut aftermath);
+                let found = self.round(group, number, aftermath);
                 if !found.anything() {
                     break;
                 }
@@ -318,7 +331,7 @@ impl Crew {
                 worker.bell.store(AWAKE, Ordering::Relaxed);
                 continue;
             }
-            group.settle(aftermath);
+            group.settle(std::mem::replace(aftermath, Aftermath::new()));
             inside::run_deferred();
             worker.bell.store(AWAKE, Ordering::Relaxed);
             return true;

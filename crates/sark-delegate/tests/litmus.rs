@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use sark_delegate::{Barrier, Config, Delegates, Dispatch, Resident, Submission};
+use sark_delegate::{Barrier, Config, Delegates, Dispatch, Resident, Submission, Transport};
 
 const THREADS: u64 = 6;
 const DELEGATES: usize = 2;
@@ -185,8 +185,10 @@ fn nothing_is_lost_with_a_worker_that_helps() {
 
 #[test]
 fn nothing_is_lost_between_callers_and_workers_of_their_own() {
-    for mailbox in [1, 64] {
-        let config = Config { dispatch: Dispatch::PerCore, ..config(Barrier::Fences, 2, mailbox) };
-        hammer(config, operations(6_000));
+    for transport in [Transport::Channel, Transport::Slots] {
+        for mailbox in [1, 64] {
+            let config = Config { dispatch: Dispatch::PerCore, transport, ..config(Barrier::Fences, 2, mailbox) };
+            hammer(config, operations(6_000));
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use loom::future::block_on;
 use loom::thread;
-use sark_delegate::{Barrier, Config, Delegates, Dispatch, Resident, TryError};
+use sark_delegate::{Barrier, Config, Delegates, Dispatch, Resident, Transport, TryError};
 
 /// What it was told, in order.
 #[derive(Default)]
@@ -36,8 +36,8 @@ fn adaptive(mailbox: usize) -> Arc<Delegates<Log>> {
     Arc::new(Delegates::new(config, [Log::default()]).unwrap())
 }
 
-fn per_core(mailbox: usize) -> Arc<Delegates<Log>> {
-    let config = Config { dispatch: Dispatch::PerCore, pin: false, mailbox, ..Config::default() };
+fn per_core(transport: Transport, mailbox: usize) -> Arc<Delegates<Log>> {
+    let config = Config { dispatch: Dispatch::PerCore, transport, pin: false, mailbox, ..Config::default() };
     Arc::new(Delegates::new(config, [Log::default()]).unwrap())
 }
 
@@ -178,37 +178,6 @@ fn a_call_sees_a_post_that_was_made_while_the_delegate_was_held_although_others_
     });
 }
 
-/// There, nothing is announced: the mailbox alone keeps the order.
-#[test]
-fn under_per_core_a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too() {
-    model(2, || {
-        let log = per_core(4);
-        let other = Arc::clone(&log);
-        let thread = thread::spawn(move || other.post(0, 9));
-        log.post(0, 1);
-        assert!(log.run(0, contents).contains(&1));
-        thread.join().unwrap();
-        assert_eq!(log.run(0, contents).len(), 2);
-        log.shutdown();
-    });
-}
-
-/// Callers serve themselves then, and one may have taken out what another one has not counted yet.
-#[test]
-fn after_the_workers_are_shut_down_two_callers_are_answered() {
-    model(3, || {
-        let log = per_core(2);
-        log.shutdown();
-        let other = Arc::clone(&log);
-        let thread = thread::spawn(move || {
-            other.run(0, |log| log.0.push(1));
-        });
-        log.run(0, |log| log.0.push(2));
-        thread.join().unwrap();
-        assert_eq!(log.run(0, contents).len(), 2);
-    });
-}
-
 #[test]
 fn requests_of_one_caller_run_in_the_order_of_its_calls() {
     model(2, || {
@@ -243,49 +212,9 @@ fn a_full_mailbox_makes_posters_wait_and_loses_nothing() {
 }
 
 #[test]
-fn a_worker_serves_a_caller_that_sleeps() {
-    model(2, || {
-        let log = per_core(2);
-        log.run(0, |log| log.0.push(1));
-        assert_eq!(log.run(0, contents), [1]);
-        log.shutdown();
-        assert_eq!(log.threads(), 0);
-    });
-}
-
-#[test]
-fn a_worker_serves_two_callers() {
-    model(2, || {
-        let log = per_core(2);
-        let other = Arc::clone(&log);
-        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
-        log.run(0, |log| log.0.push(2));
-        thread.join().unwrap();
-        log.shutdown();
-        let mut seen = log.run(0, contents);
-        seen.sort_unstable();
-        assert_eq!(seen, [1, 2]);
-    });
-}
-
-#[test]
-fn a_request_in_flight_is_answered_although_the_workers_are_shut_down() {
-    model(2, || {
-        let log = per_core(2);
-        // The worker is there, so that it may end just when the next request comes.
-        log.run(0, |log| log.0.push(0));
-        let other = Arc::clone(&log);
-        let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
-        log.shutdown();
-        thread.join().unwrap();
-        assert_eq!(log.run(0, contents), [0, 1]);
-    });
-}
-
-#[test]
 fn a_post_in_flight_is_served_although_the_workers_are_shut_down() {
     model(2, || {
-        let log = per_core(2);
+        let log = per_core(Transport::Channel, 2);
         log.run(0, |log| log.0.push(0));
         let other = Arc::clone(&log);
         let thread = thread::spawn(move || other.post(0, 1));
@@ -333,7 +262,7 @@ fn a_submission_to_a_full_mailbox_is_told_when_there_is_room() {
 #[test]
 fn under_per_core_a_submission_to_a_full_mailbox_is_told_when_there_is_room() {
     model(2, || {
-        let log = per_core(1);
+        let log = per_core(Transport::Channel, 1);
         log.post(0, 2);
         block_on(log.submit(0, |log| log.0.push(3)));
         log.shutdown();
@@ -454,26 +383,128 @@ fn what_comes_while_several_delegates_are_held_is_served() {
     });
 }
 
-/// Other people's code on a worker may wait for the very delegate that the worker serves.
-#[test]
-fn what_a_worker_drops_may_call_its_own_delegate() {
-    struct Calls(Arc<Delegates<Log>>);
-    impl Drop for Calls {
-        fn drop(&mut self) {
-            self.0.run(0, |log| log.0.push(2));
+/// Models of workers of their own, each for both ways of waiting requests to them. There is one slot here, so where two call one may
+/// have to use the mailbox.
+macro_rules! with_both_transports {
+    ($($(#[$meta:meta])* fn $name:ident($transport:ident) $body:block)+) => {
+        mod channel {
+            #[allow(unused_imports)]
+            use super::*;
+            $($(#[$meta])* #[test] fn $name() { let $transport = Transport::Channel; $body })+
         }
+        mod slots {
+            #[allow(unused_imports)]
+            use super::*;
+            $($(#[$meta])* #[test] fn $name() { let $transport = Transport::Slots; $body })+
+        }
+    };
+}
+
+with_both_transports! {
+    /// There, nothing is announced: the mailbox alone keeps the order.
+    fn a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too(transport) {
+        model(2, move || {
+            let log = per_core(transport, 4);
+            let other = Arc::clone(&log);
+            let thread = thread::spawn(move || other.post(0, 9));
+            log.post(0, 1);
+            assert!(log.run(0, contents).contains(&1));
+            thread.join().unwrap();
+            assert_eq!(log.run(0, contents).len(), 2);
+            log.shutdown();
+        });
     }
-    model(2, || {
-        let log = per_core(2);
-        let inner = Arc::clone(&log);
-        // Nobody awaits the answer, so the worker drops it.
-        drop(log.submit(0, move |log| {
-            log.0.push(1);
-            Calls(inner)
-        }));
-        // Waits for the worker, which may be in that code.
-        log.run(0, |_| ());
-        log.shutdown();
-        assert_eq!(log.run(0, contents), [1, 2]);
-    });
+
+    /// Callers serve themselves then, and one may have taken out what another one has not counted yet.
+    fn after_the_workers_are_shut_down_two_callers_are_answered(transport) {
+        model(3, move || {
+            let log = per_core(transport, 2);
+            log.shutdown();
+            let other = Arc::clone(&log);
+            let thread = thread::spawn(move || {
+                other.run(0, |log| log.0.push(1));
+            });
+            log.run(0, |log| log.0.push(2));
+            thread.join().unwrap();
+            assert_eq!(log.run(0, contents).len(), 2);
+        });
+    }
+
+    fn a_worker_serves_a_caller_that_sleeps(transport) {
+        model(2, move || {
+            let log = per_core(transport, 2);
+            log.run(0, |log| log.0.push(1));
+            assert_eq!(log.run(0, contents), [1]);
+            log.shutdown();
+            assert_eq!(log.threads(), 0);
+        });
+    }
+
+    fn a_worker_serves_two_callers(transport) {
+        model(2, move || {
+            let log = per_core(transport, 2);
+            let other = Arc::clone(&log);
+            let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+            log.run(0, |log| log.0.push(2));
+            thread.join().unwrap();
+            log.shutdown();
+            let mut seen = log.run(0, contents);
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 2]);
+        });
+    }
+
+    /// One of them finds the slot in use, and must leave it to the other.
+    fn a_worker_serves_a_caller_beside_one_that_calls_twice(transport) {
+        model(1, move || {
+            let log = per_core(transport, 2);
+            let other = Arc::clone(&log);
+            let thread = thread::spawn(move || {
+                other.run(0, |log| log.0.push(1));
+                other.run(0, |log| log.0.push(2));
+            });
+            log.run(0, |log| log.0.push(3));
+            thread.join().unwrap();
+            log.shutdown();
+            let mut seen = log.run(0, contents);
+            seen.retain(|&number| number != 3);
+            assert_eq!(seen, [1, 2]);
+        });
+    }
+
+    fn a_request_in_flight_is_answered_although_the_workers_are_shut_down(transport) {
+        model(2, move || {
+            let log = per_core(transport, 2);
+            // The worker is there, so that it may end just when the next request comes.
+            log.run(0, |log| log.0.push(0));
+            let other = Arc::clone(&log);
+            let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
+            log.shutdown();
+            thread.join().unwrap();
+            assert_eq!(log.run(0, contents), [0, 1]);
+        });
+    }
+
+    /// Other people's code on a worker may wait for the very delegate that the worker serves.
+    fn what_a_worker_drops_may_call_its_own_delegate(transport) {
+        struct Calls(Arc<Delegates<Log>>);
+        impl Drop for Calls {
+            fn drop(&mut self) {
+                self.0.run(0, |log| log.0.push(2));
+            }
+        }
+        model(2, move || {
+            let log = per_core(transport, 2);
+            let inner = Arc::clone(&log);
+            // Nobody awaits the answer, so the worker drops it.
+            drop(log.submit(0, move |log| {
+                log.0.push(1);
+                Calls(inner)
+            }));
+            // Waits for the worker, which may be in that code.
+            log.run(0, |_| ());
+            log.shutdown();
+            assert_eq!(log.run(0, contents), [1, 2]);
+        });
+    }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use sark_delegate::{Config, Delegates, Dispatch, Resident};
+use sark_delegate::{Config, Delegates, Dispatch, Resident, Transport};
 
 /// How long anything may take before it counts as hung. Generous: the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -79,11 +79,15 @@ pub fn per_core() -> Config {
     Config { dispatch: Dispatch::PerCore, name: "per-core".to_owned(), ..Config::default() }
 }
 
+pub fn slots() -> Config {
+    Config { transport: Transport::Slots, name: "slots".to_owned(), ..per_core() }
+}
+
 pub fn rooms(config: Config, count: usize) -> Rooms {
     Arc::new(Delegates::new(config, (0..count).map(|_| Room::default())).unwrap())
 }
 
-/// Writes each test once and runs it under both dispatches.
+/// Writes each test once and runs it under both dispatches, and under both ways to a worker.
 macro_rules! under_both_dispatches {
     ($($(#[$meta:meta])* fn $name:ident($config:ident) $body:block)+) => {
         mod adaptive {
@@ -95,6 +99,11 @@ macro_rules! under_both_dispatches {
             #[allow(unused_imports)]
             use super::*;
             $($(#[$meta])* #[test] fn $name() { let $config = crate::common::per_core(); $body })+
+        }
+        mod slots {
+            #[allow(unused_imports)]
+            use super::*;
+            $($(#[$meta])* #[test] fn $name() { let $config = crate::common::slots(); $body })+
         }
     };
 }
