@@ -112,7 +112,7 @@ break_ waiter_without_barrier waiting.rs 's/!among_callers \|\| group\.barrier\.
 
 break_ several_without_barrier entered.rs 's/        group\.barrier\.light\(\);\n//' \
     what_comes_while_several_delegates_are_held_is_served
-break_ several_given_back_without_looking entered.rs 's/if delegate\.is_announced\(\) \{/if false {/' \
+break_ several_given_back_without_looking entered.rs 's/if group\.delegates\[index\]\.is_announced\(\) \{/if false {/' \
     what_comes_while_several_delegates_are_held_is_served
 
 # Two counters, and who answers for whom.
@@ -170,6 +170,9 @@ break_ request_put_into_a_slot_without_release slots.rs \
 break_ slots_that_go_before_the_mailbox delegate.rs 's/mailbox\.len\(\)\.try_into\(\)\.unwrap_or\(u32::MAX\)/0/' \
     slots::a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too
 
+break_ slots_that_do_not_wait_for_the_whole_mailbox delegate.rs \
+    's/            if served < at_least \{\n                continue;\n            \}\n//' \
+    slots::a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too
 break_ slot_freed_by_who_does_not_have_it slots.rs 's/free\.then\(\|\| Seat\(slot\)\)/free.then_some(Seat(slot))/' \
     slots::a_worker_serves_a_caller_beside_one_that_calls_twice
 

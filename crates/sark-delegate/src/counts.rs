@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct DispatchCounts {
     /// Run by the calling thread at once, because nobody was running the delegate.
     pub in_place: u64,
-    /// Left in the mailbox by a caller who waited for the answer.
+    /// Left in the mailbox, or in a slot, by a caller who waited for the answer.
     pub delegated: u64,
     /// Left in the mailbox by a caller who went on: posts and submissions.
     pub posted: u64,

@@ -17,6 +17,8 @@
 //!
 //! A runner that took ownership first serves what is in the mailbox, so requests are served in the order of the calls.
 //!
+//! Under `PerCore` requests whose callers wait may be in `slots` instead; those are served after what is in the mailbox by then.
+//!
 //! What a runner does on behalf of others that is their code (dropping what is left over, waking) it
 //! does when it holds nothing, and not before it looked for messages: see [`Aftermath`].
 //!
@@ -42,7 +44,8 @@ use crate::worker::on_worker_thread;
 const BUDGET_MESSAGES: u32 = if cfg!(loom) { 1 } else { 64 };
 /// ... and for about so long.
 const BUDGET_TIME: Duration = Duration::from_micros(20);
-/// How long a worker that was sent several messages that nobody waits for leaves their senders alone, in pauses of the processor. The
+/// How long a worker that was sent several messages that no caller waits for leaves their senders alone, in pauses of the processor: half a
+/// microsecond or one, for which futures wait, too. The
 /// count of messages goes to and fro with each look at it: they send faster so, and the next look finds more.
 const PAUSES_FOR_SENDERS: u32 = if cfg!(loom) { 0 } else { 16 };
 /// The clock is looked at once in so many messages.
@@ -78,17 +81,18 @@ pub(crate) struct Delegate<S: Resident> {
 #[repr(align(64))]
 struct OwnLine<T>(T);
 
-/// What is read with each message and written now and then.
+/// What is read with each message and written now and then: all that is read on one line.
+#[repr(C)]
 struct Seldom<S: Resident> {
     /// Whether `announced` is kept: callers run this delegate, and must know whether messages are before them. Where they never do,
     /// the mailbox alone keeps the order, and it would cost two messages' worth of lines for each.
     announces: bool,
+    /// Whether `waiting_for_room` may hold somebody.
+    starved: AtomicBool,
     mailbox: Mailbox<Message<S>>,
     slots: Slots<S>,
     /// When a worker should tend this delegate, in nanoseconds since the group was made, or `NO_ALARM`.
     alarm: AtomicU64,
-    /// Whether `waiting_for_room` may hold somebody.
-    starved: AtomicBool,
     /// Futures that found the mailbox full.
     waiting_for_room: Mutex<Vec<Waker>>,
 }
@@ -106,6 +110,7 @@ impl<S: Resident> Delegate<S> {
             // The state begins right behind the word, the counter and the count: its first fields share their line.
             assert!(std::mem::offset_of!(Self, state) == 16 || align_of::<S>() > 16);
             assert!(align_of::<Self>() >= 128);
+            assert!(std::mem::offset_of!(Seldom<S>, waiting_for_room) <= 64);
         }
         Self {
             owner: OwnershipWord::new(),
@@ -116,10 +121,10 @@ impl<S: Resident> Delegate<S> {
             pending: OwnLine(AtomicI32::new(0)),
             seldom: OwnLine(Seldom {
                 announces: callers_run,
+                starved: AtomicBool::new(false),
                 mailbox: Mailbox::new(mailbox),
                 slots,
                 alarm: AtomicU64::new(NO_ALARM),
-                starved: AtomicBool::new(false),
                 waiting_for_room: Mutex::new(Vec::new()),
             }),
         }
@@ -180,6 +185,10 @@ impl<S: Resident> Delegate<S> {
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn holds_messages(&self) -> bool {
         self.is_announced() || self.has_messages()
+    }
+
+    pub(crate) fn has_slots(&self) -> bool {
+        self.seldom().slots.exist()
     }
 
     /// A slot for a request whose caller waits, if there is one to be had.

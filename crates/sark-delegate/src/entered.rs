@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use crate::Resident;
-use crate::delegate::{Owned, Released};
+use crate::delegate::{Aftermath, Owned};
 use crate::group::Group;
 use crate::inside;
 
@@ -176,14 +176,16 @@ impl<S: Resident> Drop for EnteredSeveral<'_, S> {
         // One barrier and one word to this thread for all of them; only then anything is served.
         group.barrier.light();
         let deferred = inside::leave();
+        let mut aftermath = None;
         marks.for_each_taken(|index| {
-            let delegate = &group.delegates[index];
-            if delegate.is_announced() {
-                group.after_release(delegate, Released { messages: true, deferred: false });
+            if group.delegates[index].is_announced() {
+                group.serve_what_is_left(index, true, aftermath.get_or_insert_with(Aftermath::new));
             }
         });
-        if deferred {
-            inside::run_deferred();
+        match aftermath {
+            Some(aftermath) => group.finish(aftermath),
+            None if deferred => inside::run_deferred(),
+            None => {}
         }
     }
 }

@@ -187,11 +187,13 @@ impl<S: Resident> Forkable for Group<S> {
 
     fn look_after(&self) {
         self.barrier.light();
+        let mut aftermath = Aftermath::new();
         for (index, delegate) in self.delegates.iter().enumerate() {
             if delegate.has_messages() {
-                self.look_after(index, true, Aftermath::new());
+                self.serve_what_is_left(index, true, &mut aftermath);
             }
         }
+        self.finish(aftermath);
     }
 
     fn release_in_child(&self) {

@@ -1,6 +1,6 @@
 //! What callers, futures and workers share: the delegates, the crew, and the rules by which a request gets served.
 //!
-//! A request is run in place if the group allows it and the delegate is idle, and goes through the mailbox otherwise.
+//! A request is run in place if the group allows it and the delegate is idle, and goes through the mailbox, or a slot, otherwise.
 //! This file is the sender's side of that; `delegate` is the runner's side, `waiting` the patience in between.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -155,6 +155,7 @@ impl<S: Resident> Group<S> {
         };
         let released = owned.release(self.barrier);
         self.look_after(index, released.messages, aftermath);
+        self.met_others_on(index);
         match outcome {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(panic)) => resume_unwind(panic),
@@ -195,7 +196,7 @@ impl<S: Resident> Group<S> {
             }
         }
         let task = StackTask::new(request);
-        // From here to the answer, leaving this frame would leave a dangling pointer in the mailbox.
+        // From here to the answer, leaving this frame would leave a dangling pointer in the mailbox or a slot.
         let guard = AbortOnUnwind;
         // SAFETY: `task` isn't moved before it is done: either `publish` gives the message back, or `wait` returns
         // once it is done, and the guard sees to it that nothing unwinds out of here in between.
@@ -217,6 +218,8 @@ impl<S: Resident> Group<S> {
             }
         }
         std::mem::forget(guard);
+        drop(seat);
+        self.met_others_on(index);
         match task.into_outcome() {
             Ok(result) => Ok(result),
             Err(panic) => resume_unwind(panic),
@@ -263,8 +266,8 @@ impl<S: Resident> Group<S> {
             // nothing unwinds out of here in between.
             let pointer = unsafe { task.pointer() };
             // One that goes through a slot could be overtaken by a later one, or overtake one before it.
-            let alone = tasks.iter().filter(|(_, other, _)| other == index).take(2).count() == 1;
-            let seat = if alone { self.delegates[*index].seat() } else { None };
+            let alone = || tasks.iter().filter(|(_, other, _)| other == index).take(2).count() == 1;
+            let seat = if self.delegates[*index].has_slots() && alone() { self.delegates[*index].seat() } else { None };
             let published = self.publish(*index, pointer, seat.as_ref(), true);
             seats.extend(seat);
             match published {
@@ -426,32 +429,50 @@ impl<S: Resident> Group<S> {
     pub(crate) fn after_release(&self, delegate: &Delegate<S>, released: Released) {
         let index = (std::ptr::from_ref(delegate).addr() - self.delegates.as_ptr().addr()) / size_of::<Delegate<S>>();
         self.look_after(index, released.messages, Aftermath::new());
+        if released.messages {
+            self.met_others_on(index);
+        }
     }
 
     /// After a release: first the messages that are left to us, then other people's code. The other way round a caller
     /// that waits for us could be what their code waits for (its `Drop` takes a lock that the caller holds, say).
-    pub(crate) fn look_after(&self, index: usize, mut messages: bool, mut aftermath: Aftermath<S>) {
+    pub(crate) fn look_after(&self, index: usize, messages: bool, mut aftermath: Aftermath<S>) {
+        self.serve_what_is_left(index, messages, &mut aftermath);
+        self.finish(aftermath);
+    }
+
+    /// The first half of that. With several delegates, both halves of it for one after the other would be wrong in the same way.
+    pub(crate) fn serve_what_is_left(&self, index: usize, mut messages: bool, aftermath: &mut Aftermath<S>) {
         let delegate = &self.delegates[index];
-        #[cfg(all(unix, not(loom), not(miri)))]
-        if self.shared.forked.load(Ordering::Relaxed) {
-            // The request that ran forked, and this is the child: our release has opened what had been sealed.
-            delegate.seal();
-        }
         for round in 1_u32.. {
+            #[cfg(all(unix, not(loom), not(miri)))]
+            if self.shared.forked.load(Ordering::Relaxed) {
+                // A request that we ran forked, and this is the child: our release has opened what had been sealed.
+                delegate.seal();
+                break;
+            }
             // What is announced and not pending yet is seen to by its sender, after the send.
             if !messages || !delegate.has_messages() {
                 break;
             }
             // Who has it by now looks for messages after its own release.
             let Some(owned) = delegate.try_take() else { break };
-            let (more, caught_up) = self.serve(owned, Whose::All, &mut aftermath);
+            let (more, caught_up) = self.serve(owned, Whose::All, aftermath);
             messages = more && !((!caught_up || round >= ROUNDS_FOR_OTHERS) && self.ring(index));
             if round.is_multiple_of(ROUNDS_PER_SETTLING) {
-                self.settle(std::mem::replace(&mut aftermath, Aftermath::new()));
+                self.settle(std::mem::replace(aftermath, Aftermath::new()));
             }
         }
+    }
+
+    /// The second half: other people's code.
+    pub(crate) fn finish(&self, aftermath: Aftermath<S>) {
         self.settle(aftermath);
         inside::run_deferred();
+    }
+
+    /// This thread wanted a delegate that others want, and holds nothing now.
+    fn met_others_on(&self, index: usize) {
         if self.callers_run {
             turn::met_others_on(self.order_key(index));
         }

@@ -22,9 +22,9 @@ pub enum Transport {
     /// Through the mailbox, as everything else.
     #[default]
     Channel,
-    /// Through slots that the workers look at, a cache line for each caller (up to 32 for a state; who comes upon somebody else's request
-    /// there uses the mailbox). Fewer journeys of cache lines for a request, for some more work of a worker that has nothing to
-    /// do, and 128 bytes for each slot. Everything that nobody waits for still goes through the mailbox, and the order of requests is the same.
+    /// Through slots that the workers look at, one for each caller (a state has as many as there are processors, 4 to 32; who finds
+    /// somebody else's request there uses the mailbox). Fewer journeys of cache lines for a request, for some more work of a worker that has
+    /// nothing to do, and 256 bytes for each slot. Everything that nobody waits for still goes through the mailbox, and the order of requests is the same.
     Slots,
 }
 

@@ -71,7 +71,7 @@ pub trait Resident: Send + 'static {
     type Post: Send + 'static;
 
     /// What serving posts leaves over, to be dropped when the state is held no longer: whatever has a destructor that
-    /// isn't ours.
+    /// isn't ours. One is used for many posts; if dropping it does nothing, for any number of them.
     type Leftovers: Default;
 
     /// Serves a post.

@@ -1,7 +1,7 @@
 //! The mailbox of a delegate: a bounded `crossbeam_channel`, made when the first message comes.
 //!
 //! It carries messages in order and says when it is full. Whether there is anything to serve is never decided by its
-//! looking empty, but by the counters of the delegate.
+//! looking empty, but by the counters of the delegate. Its length only says how much goes before a request in a slot.
 //! Called by `delegate`. Under the model checker the channel is replaced by a queue that lends no ordering of its own.
 
 use std::time::Duration;

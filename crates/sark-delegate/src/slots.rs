@@ -18,20 +18,24 @@ const MOST: usize = 32;
 const FEWEST: usize = 4;
 
 /// The slots of one delegate; none where requests go by mailbox only.
-pub(crate) struct Slots<S>(Box<[Slot<S>]>);
+pub(crate) struct Slots<S>(Option<Box<Row<S>>>);
 
-/// Three lines, by who writes them and when; those that a worker looks at all the time with nothing beside them.
-#[repr(C, align(128))]
-struct Slot<S> {
-    request: Request<S>,
-    /// How many requests of this slot were served. Written by the owner of the delegate.
-    served: OwnLines<AtomicU32>,
-    /// Whether a caller has this slot: callers alone know.
-    in_use: AtomicBool,
+struct Row<S> {
+    slots: Box<[Slot<S>]>,
+    /// How many requests of each slot were served. Written by the owner of the delegate.
+    served: Served,
 }
 
 #[repr(align(128))]
-struct OwnLines<T>(T);
+struct Served([AtomicU32; MOST]);
+
+/// What a worker looks at all the time, with nothing beside it, and what callers alone look at.
+#[repr(C, align(128))]
+struct Slot<S> {
+    request: Request<S>,
+    /// Whether a caller has this slot.
+    in_use: AtomicBool,
+}
 
 /// Written by the caller that has the slot.
 #[repr(align(128))]
@@ -44,22 +48,27 @@ struct Request<S> {
 
 impl<S> Slots<S> {
     pub(crate) fn none() -> Self {
-        Self(Box::default())
+        Self(None)
     }
 
     /// As many as threads can run at once, within reason; a power of two.
     pub(crate) fn for_callers_on(processors: usize) -> Self {
         let slots = if cfg!(loom) { 1 } else { processors.next_power_of_two().clamp(FEWEST, MOST) };
-        Self(std::iter::repeat_with(Slot::new).take(slots).collect())
+        Self(Some(Box::new(Row {
+            slots: std::iter::repeat_with(Slot::new).take(slots).collect(),
+            served: Served(std::array::from_fn(|_| AtomicU32::new(0))),
+        })))
+    }
+
+    pub(crate) fn exist(&self) -> bool {
+        self.0.is_some()
     }
 
     /// The slot of this thread, if there is one and nobody uses it.
     #[inline]
     pub(crate) fn seat(&self) -> Option<Seat<'_, S>> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let slot = &self.0[number_of_this_thread() & (self.0.len() - 1)];
+        let slots = &self.0.as_ref()?.slots;
+        let slot = &slots[number_of_this_thread() & (slots.len() - 1)];
         // Acquire, and Release where it ends: one caller's requests in it come after another's.
         let free = slot.in_use.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
         // Made only if it is: what is made is dropped, and that frees the slot.
@@ -70,8 +79,8 @@ impl<S> Slots<S> {
     /// isn't the owner may see one that was served.)
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.0.iter().any(|slot| {
-            let any = slot.request.number.load(Ordering::Relaxed) != slot.served.0.load(Ordering::Relaxed);
+        self.each().any(|(slot, served)| {
+            let any = slot.request.number.load(Ordering::Relaxed) != served.load(Ordering::Relaxed);
             if any {
                 prefetch_to_write(slot.request.task.load(Ordering::Relaxed));
             }
@@ -82,9 +91,10 @@ impl<S> Slots<S> {
     /// Those that have a request in them, for the owner of the delegate. Acquire: what their callers did before is seen from here on.
     #[inline]
     pub(crate) fn filled(&self) -> Filled {
-        let filled =
-            |slot: &Slot<S>| slot.request.number.load(Ordering::Acquire) != slot.served.0.load(Ordering::Relaxed);
-        Filled(self.0.iter().enumerate().fold(0, |bits, (index, slot)| bits | u32::from(filled(slot)) << index))
+        let filled = |(slot, served): (&Slot<S>, &AtomicU32)| {
+            slot.request.number.load(Ordering::Acquire) != served.load(Ordering::Relaxed)
+        };
+        Filled(self.each().enumerate().fold(0, |bits, (index, one)| bits | u32::from(filled(one)) << index))
     }
 
     /// Takes the next of them out.
@@ -96,22 +106,30 @@ impl<S> Slots<S> {
         if filled.0 == 0 {
             return None;
         }
-        let slot = &self.0[filled.0.trailing_zeros() as usize];
+        let index = filled.0.trailing_zeros() as usize;
         filled.0 &= filled.0 - 1;
-        let Slot { request: Request { task, number }, served, .. } = slot;
+        let Row { slots, served } = &**self.0.as_ref()?;
+        let (Request { task, number }, served) = (&slots[index].request, &served.0[index]);
         // Neither changes before the request is answered.
-        served.0.store(number.load(Ordering::Relaxed), Ordering::Relaxed);
+        served.store(number.load(Ordering::Relaxed), Ordering::Relaxed);
         // SAFETY: by contract this is the request that `filled` saw. It came from `into_raw` before its number was stored, and is taken
         // once: it isn't counted as served before, and is from here on.
         Some(unsafe { TaskPointer::from_raw(task.load(Ordering::Relaxed)) })
     }
 
-    /// Forgets all requests, in a forked child: their callers don't exist here.
+    /// Each slot, with how many of its requests were served.
+    #[inline]
+    fn each(&self) -> impl Iterator<Item = (&Slot<S>, &AtomicU32)> {
+        let (slots, served): (&[_], &[_]) = self.0.as_ref().map_or((&[], &[]), |row| (&row.slots, &row.served.0));
+        slots.iter().zip(served)
+    }
+
+    /// Forgets all requests, in a forked child: their callers don't exist here. Who has a slot keeps it: that may be the forking thread,
+    /// and for all others it only means that they use the mailbox.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn abandon(&self) {
-        for Slot { request, served, in_use } in &self.0 {
-            served.0.store(request.number.load(Ordering::Relaxed), Ordering::Relaxed);
-            in_use.store(false, Ordering::Relaxed);
+        for (slot, served) in self.each() {
+            served.store(slot.request.number.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 }
@@ -120,7 +138,6 @@ impl<S> Slot<S> {
     fn new() -> Self {
         Self {
             request: Request { task: AtomicPtr::new(std::ptr::null_mut()), number: AtomicU32::new(0) },
-            served: OwnLines(AtomicU32::new(0)),
             in_use: AtomicBool::new(false),
         }
     }

@@ -28,7 +28,7 @@ pub(crate) enum Message<S: Resident> {
 /// Points at the header of a [`StackTask`] whose caller waits.
 pub(crate) struct TaskPointer<S>(NonNull<Header<S>>);
 
-// SAFETY: the pointer is used by one thread at a time, the one that took it out of the mailbox, and `StackTask::new`
+// SAFETY: the pointer is used by one thread at a time, the one that took it out of the mailbox or a slot, and `StackTask::new`
 // lets only closures and results that are `Send` behind it.
 unsafe impl<S> Send for TaskPointer<S> {}
 
@@ -173,10 +173,10 @@ impl<S> TaskPointer<S> {
 
     /// Runs the task and wakes its caller if it sleeps. Returns whether it slept.
     ///
-    /// The message it came from must have been taken out of the mailbox, which delivers it once.
+    /// It must have been taken out of the mailbox or a slot, which deliver it once.
     pub(crate) fn run(self, state: &mut S) -> bool {
         // SAFETY: whoever published the task keeps it in place until it is DONE (`StackTask::pointer`), which is only
-        // set in `complete` below; the mailbox delivers it once, and `run` consumes the pointer.
+        // set in `complete` below; mailbox and slots deliver it once, and `run` consumes the pointer.
         unsafe {
             let execute = self.0.as_ref().execute;
             execute(self.0, state);

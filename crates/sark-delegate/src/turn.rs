@@ -15,8 +15,10 @@ use crate::sync::yield_now;
 
 /// How long a turn is. A scheduler's, which it is to end before, are some ten times as long.
 const LENGTH: Duration = Duration::from_micros(300);
-/// So many meetings in a row are no chance. Also, the clock is read once in so many.
+/// The clock is read once in so many meetings.
 const MEETINGS: u32 = 8;
+/// If those take longer than this, they are chance. Where threads want one delegate all the time they meet every 20 microseconds.
+const CHANCE: Duration = Duration::from_micros(600);
 
 /// What a thread knows of its turn.
 #[derive(Clone, Copy)]
@@ -25,8 +27,8 @@ struct Turn {
     delegate: usize,
     /// Since the clock was read last.
     meetings: u32,
-    /// `None` as long as it may be chance.
-    began: Option<Instant>,
+    /// When the turn began, and when the clock was read last. `None` as long as it may be chance.
+    known: Option<(Instant, Instant)>,
 }
 
 thread_local! {
@@ -34,7 +36,7 @@ thread_local! {
 }
 
 impl Turn {
-    const NONE: Self = Self { delegate: 0, meetings: 0, began: None };
+    const NONE: Self = Self { delegate: 0, meetings: 0, known: None };
 
     /// Notes a meeting, and says whether it ends the turn.
     fn ends_with_meeting(&mut self, delegate: usize, clock: impl FnOnce() -> Instant) -> bool {
@@ -47,13 +49,18 @@ impl Turn {
         }
         self.meetings = 0;
         let now = clock();
-        let is_over = self.began.is_some_and(|began| now.duration_since(began) >= LENGTH);
-        self.began = if is_over { None } else { self.began.or(Some(now)) };
+        let began = match self.known {
+            Some((began, read)) if now.duration_since(read) <= CHANCE => began,
+            _ => now,
+        };
+        let is_over = now.duration_since(began) >= LENGTH;
+        self.known = if is_over { None } else { Some((began, now)) };
         is_over
     }
 }
 
-/// To be called by a caller that holds nothing, after it served messages on `delegate`, or found that somebody else does.
+/// To be called by a caller that holds nothing, neither a delegate nor a permit to spin nor messages left to it: after it found that others
+/// want `delegate`, too.
 pub(crate) fn met_others_on(delegate: usize) {
     // A model has no time, and nobody's processor is taken away there.
     if cfg!(loom) {
@@ -87,8 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn few_meetings_end_no_turn_however_long_it_takes() {
-        assert_eq!(ending((0..15).map(|number| (number * 1_000_000, 1))), []);
+    fn meetings_now_and_then_end_no_turn_however_many() {
+        assert_eq!(ending((0..1000).map(|number| (number * 100, 1))), []);
+    }
+
+    #[test]
+    fn a_turn_begins_anew_after_nobody_was_met_for_a_while() {
+        let meetings = (0..8).chain(100_000..100_040).map(|number| (number * 10, 1));
+        assert_eq!(ending(meetings), [1_000_390]);
     }
 
     #[test]

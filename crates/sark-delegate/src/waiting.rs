@@ -1,6 +1,6 @@
 //! How a caller waits for an answer: a short spin, one more try at ownership, and only then sleep.
 //!
-//! A waiting caller is also a helper. Whenever it finds its delegate free it serves the mailbox, its own request
+//! A waiting caller is also a helper. Whenever it finds its delegate free it serves what waits there, its own request
 //! included, so a request is never stuck behind a runner that has left. Called by `group` and, for the permit to
 //! spin, by `worker`.
 
@@ -28,9 +28,12 @@ const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(50);
 const MOST_TURNS_PER_LOOK: u32 = 16;
 /// Others are let run once in so many turns, but not in the first ones: on another processor most answers take less.
 const TURNS_PER_YIELD: u32 = 16;
-const TURNS_BEFORE_YIELD: u32 = 16;
+const TURNS_BEFORE_YIELD: u32 = 32;
 /// So many turns are spent before a permit to spin is asked for, if there seem to be some.
-const TURNS_WITHOUT_PERMIT: u32 = 64;
+const TURNS_WITHOUT_PERMIT: u32 = 16;
+/// One who waits for a worker spends so many before those. The worker must see the request first, and an answer of a large state takes some
+/// fetches from memory; a permit taken for that would cost both of them its line.
+const TURNS_FOR_WORKER: u32 = 64;
 /// The clock is looked at once in so many turns.
 const TURNS_PER_CLOCK_READ: u32 = 8;
 
@@ -77,11 +80,11 @@ impl Looks {
     }
 }
 
-/// Turns for a moment until `task` is done, as most are that a worker looks out for. How `wait` begins, without what several requests
-/// and others' messages take.
+/// Turns for a moment until `task` is done, as most are that a worker looks out for. What may come before `wait`, with nothing of what
+/// several requests and others' messages take.
 #[inline]
 pub(crate) fn is_soon_done<S>(processors: usize, task: &Header<S>) -> bool {
-    let turns = if Permit::to_be_had(processors) { TURNS_WITHOUT_PERMIT } else { 0 };
+    let turns = if Permit::to_be_had(processors) { TURNS_FOR_WORKER } else { 0 };
     for _ in 0..turns {
         if task.is_done() {
             return true;
@@ -116,7 +119,7 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
         return true;
     }
     // Counted, barrier: whoever still runs one of the delegates will see our message after its release, or we find it
-    // free here. Only the mailbox delivers a task, so serving that is all there is to try. All of them before we sleep
+    // free here. Mailbox and slots deliver a task and nothing else does, so serving them is all there is to try. All of them before we sleep
     // over any of them: others rely on us (`first`).
     let seen = !among_callers || group.barrier.heavy();
     for one in pending {

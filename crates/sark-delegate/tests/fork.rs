@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use sark_delegate::{Config, Delegates, Dispatch, Resident, TryError};
+use sark_delegate::{Config, Delegates, Dispatch, Resident, Transport, TryError};
 
 #[derive(Default)]
 struct Log(Vec<u32>, Option<mpsc::Sender<()>>);
@@ -33,7 +33,10 @@ impl Resident for Log {
 type Logs = Arc<Delegates<Log>>;
 
 fn logs(dispatch: Dispatch, workers: usize) -> Logs {
-    let config = Config { dispatch, workers: Some(workers), ..Config::default() };
+    logs_of(Config { dispatch, workers: Some(workers), ..Config::default() })
+}
+
+fn logs_of(config: Config) -> Logs {
     Arc::new(Delegates::new(config, [Log::default(), Log::default()]).unwrap())
 }
 
@@ -111,7 +114,20 @@ fn the_child_of_a_group_without_threads_has_its_contents_and_works() {
 #[test]
 fn the_child_of_a_busy_group_without_threads_works() {
     let _alone = alone();
-    let logs = logs(Dispatch::Adaptive, 0);
+    the_child_works_while_busy(logs(Dispatch::Adaptive, 0));
+}
+
+#[test]
+fn the_child_of_a_busy_group_whose_threads_have_ended_works_with_slots_too() {
+    let _alone = alone();
+    let config = Config { dispatch: Dispatch::PerCore, transport: Transport::Slots, ..Config::default() };
+    let logs = logs_of(config);
+    // Callers serve themselves from here on, through their slots.
+    logs.shutdown();
+    the_child_works_while_busy(logs);
+}
+
+fn the_child_works_while_busy(logs: Logs) {
     let stop = Arc::new(AtomicBool::new(false));
     let busy: Vec<_> = (0..2)
         .map(|number| {

@@ -141,3 +141,36 @@ fn several_are_never_entered_from_inside_or_under_per_core() {
     let per_core = crate::common::rooms(per_core(), 2);
     assert!(!per_core.enter_several([0, 1]).has(1));
 }
+
+/// What came to the first of them leaves something over whose `Drop` waits for one who waits for the second.
+#[test]
+#[cfg(all(target_os = "linux", not(miri)))]
+fn all_of_several_are_served_before_what_is_left_over_is_dropped() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use crate::common::{DEADLINE, OnDrop, alone, receive, thread_number, until_asleep};
+
+    let rooms = rooms(alone(), 2);
+    let several = rooms.enter_several([0, 1]);
+    let (answered, answer) = mpsc::channel();
+    let came_first = Arc::new(AtomicBool::new(false));
+    let leftover = OnDrop::new({
+        let came_first = Arc::clone(&came_first);
+        move || came_first.store(answer.recv_timeout(DEADLINE / 4).is_ok(), Ordering::Relaxed)
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| rooms.post(0, Post::Leave(leftover))).join().unwrap();
+        let (says, number) = mpsc::channel();
+        let rooms = &rooms;
+        scope.spawn(move || {
+            says.send(thread_number()).unwrap();
+            rooms.run(1, |_| ());
+            answered.send(()).unwrap();
+        });
+        until_asleep(receive(&number));
+        drop(several);
+    });
+    assert!(came_first.load(Ordering::Relaxed), "the second one's request waited for the first one's leftover");
+}

@@ -94,7 +94,11 @@ mod linux {
     }
 
     fn started(name: &str) -> (crate::common::Rooms, Vec<String>) {
-        let rooms = rooms(Config { name: name.to_owned(), workers: Some(2), ..per_core() }, 2);
+        started_as(name, per_core())
+    }
+
+    fn started_as(name: &str, config: Config) -> (crate::common::Rooms, Vec<String>) {
+        let rooms = rooms(Config { name: name.to_owned(), workers: Some(2), ..config }, 2);
         (0..2).for_each(|index| rooms.run(index, |_| ()));
         (rooms, tasks(name))
     }
@@ -159,7 +163,15 @@ mod linux {
 
     #[test]
     fn an_idle_worker_uses_no_processor() {
-        let (_rooms, tasks) = started("idle");
+        is_idle(started("idle"));
+    }
+
+    #[test]
+    fn an_idle_worker_that_looks_at_slots_uses_no_processor() {
+        is_idle(started_as("slots-idle", crate::common::slots()));
+    }
+
+    fn is_idle((_rooms, tasks): (crate::common::Rooms, Vec<String>)) {
         let used = || -> u64 {
             let of = |task: &String| read_to_string(format!("{task}/schedstat")).unwrap_or_default();
             tasks.iter().filter_map(|task| of(task).split(' ').next()?.parse::<u64>().ok()).sum()
