@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sark_delegate::{Barrier, Config, Delegates, Dispatch, Resident};
+use sark_delegate::{Barrier, Config, Delegates, Dispatch, Resident, Transport};
 
 struct Counter(u64);
 
@@ -19,9 +19,8 @@ impl Resident for Counter {
     }
 }
 
-fn delegates(dispatch: Dispatch, barrier: Option<Barrier>) -> Delegates<Counter> {
-    let config = Config { dispatch, barrier, mailbox: 1024, ..Config::default() };
-    match Delegates::new(config, [Counter(0)]) {
+fn delegates(config: Config) -> Delegates<Counter> {
+    match Delegates::new(Config { mailbox: 1024, ..config }, [Counter(0)]) {
         Ok(delegates) => delegates,
         Err(error) => panic!("{error}"),
     }
@@ -46,12 +45,15 @@ fn round_trips(criterion: &mut Criterion) {
             counter.0
         });
     });
-    for (name, dispatch, barrier) in [
-        ("in place, membarrier or fences", Dispatch::Adaptive, None),
-        ("in place, fences", Dispatch::Adaptive, Some(Barrier::Fences)),
-        ("by message to a pinned worker", Dispatch::PerCore, None),
+    let adaptive = Config::default;
+    let per_core = || Config { dispatch: Dispatch::PerCore, ..Config::default() };
+    for (name, config) in [
+        ("in place, membarrier or fences", adaptive()),
+        ("in place, fences", Config { barrier: Some(Barrier::Fences), ..adaptive() }),
+        ("by message to a pinned worker", per_core()),
+        ("through a slot to a pinned worker", Config { transport: Transport::Slots, ..per_core() }),
     ] {
-        let delegates = delegates(dispatch, barrier);
+        let delegates = delegates(config);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 delegates.run(0, |counter| {
@@ -68,7 +70,7 @@ fn posts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("post");
     group.throughput(Throughput::Elements(1));
     for (name, dispatch) in [("in place", Dispatch::Adaptive), ("to a pinned worker", Dispatch::PerCore)] {
-        let delegates = delegates(dispatch, None);
+        let delegates = delegates(Config { dispatch, ..Config::default() });
         group.bench_function(name, |bencher| bencher.iter(|| delegates.post(0, black_box(1))));
     }
     group.finish();
