@@ -181,7 +181,7 @@ impl<K, V, H> Builder<K, V, H> {
     }
 
     /// How requests whose callers wait reach the threads of `PerCore`: through a channel ([`Transport::Channel`], the default), or through
-    /// slots of the callers' own ([`Transport::Slots`]), which takes about two thirds of the time. Makes no difference under `Adaptive`.
+    /// slots of the callers' own ([`Transport::Slots`]), which takes two thirds to three quarters of the time. Makes no difference under `Adaptive`.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self
