@@ -45,8 +45,8 @@ const BUDGET_MESSAGES: u32 = if cfg!(loom) { 1 } else { 64 };
 /// ... and for about so long.
 const BUDGET_TIME: Duration = Duration::from_micros(20);
 /// How long a worker that was sent several messages that no caller waits for leaves their senders alone, in pauses of the processor: half a
-/// microsecond or one, for which futures wait, too. The
-/// count of messages goes to and fro with each look at it: they send faster so, and the next look finds more.
+/// microsecond or one. The count of messages goes to and fro with each look at it: they send faster so, and the next look finds more. Wakers of
+/// futures wait for it, too; their answers are there already.
 const PAUSES_FOR_SENDERS: u32 = if cfg!(loom) { 0 } else { 16 };
 /// The clock is looked at once in so many messages.
 const MESSAGES_PER_CLOCK_READ: u32 = 8;
