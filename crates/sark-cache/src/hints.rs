@@ -1,7 +1,7 @@
 //! Where each shard's index is, for callers that don't have the shard yet.
 //!
 //! Written by whoever runs the shard when its index has moved, read by everybody before they try for the shard: then the
-//! first two cache lines of a look-up are on their way while ownership is taken, which orders all loads after it.
+//! first cache line of a look-up is on its way while ownership is taken, which orders all loads after it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,13 +11,13 @@ use sark_shard::ProbeHint;
 #[derive(Debug, Default)]
 pub(crate) struct SharedHint {
     base: AtomicUsize,
-    mask: AtomicUsize,
+    lines: AtomicUsize,
 }
 
 impl SharedHint {
     #[inline(always)]
     pub(crate) fn get(&self) -> ProbeHint {
-        ProbeHint { base: self.base.load(Ordering::Relaxed), mask: self.mask.load(Ordering::Relaxed) }
+        ProbeHint { base: self.base.load(Ordering::Relaxed), lines: self.lines.load(Ordering::Relaxed) }
     }
 
     /// Stores it if it is another one: as a rule it isn't, and the line stays with all who read it.
@@ -25,7 +25,7 @@ impl SharedHint {
     pub(crate) fn update(&self, hint: ProbeHint) {
         if self.get() != hint {
             self.base.store(hint.base, Ordering::Relaxed);
-            self.mask.store(hint.mask, Ordering::Relaxed);
+            self.lines.store(hint.lines, Ordering::Relaxed);
         }
     }
 }
@@ -47,7 +47,7 @@ mod tests {
             for (index, hint) in hints.iter().enumerate() {
                 let told = cache.inner().delegates.run(index, |cell| cell.shard.probe_hint());
                 assert_eq!(hint.get(), told);
-                assert!(told.mask >= 1024, "{told:?} of a thousand entries and more");
+                assert!(told.lines >= 100, "{told:?} of a thousand entries and more");
             }
         }
     }

@@ -4,10 +4,16 @@
 //! along. Only the low 32 bits are used and kept, four bytes an entry, so the table grows without
 //! running anybody's `Hash`, and the caller may route to shards by the high 32. The index never
 //! sees a key.
+//!
+//! The table is an array of lines, any number of them. A slot is in the line that the upper bits of its hash say, its home, or, if
+//! that was full, in one of those after it. The low bits are its tag.
 
-use hashbrown::HashTable;
+use alloc::boxed::Box;
+use alloc::vec;
+use core::iter;
 
-use crate::column::Column;
+use crate::column::{Column, empty};
+use crate::line::{Line, ROOM, Tag};
 use crate::probe::ProbeHint;
 use crate::slot::Slot;
 
@@ -21,41 +27,62 @@ impl ShortHash {
         Self(hash as u32)
     }
 
-    /// As `hashbrown` wants it: it takes the top seven bits as a tag and the low ones as a
-    /// position.
     #[inline]
-    const fn folded(self) -> u64 {
-        (self.0 as u64) << 32 | self.0 as u64
+    const fn tag(self) -> Tag {
+        Tag::of(self.0)
     }
 
-    /// The bucket where `hashbrown` begins to look, in a table of `mask + 1` of them. (It doesn't promise that; only hints
-    /// depend on it. No table has more than 2^32 buckets.)
+    /// The line where a search begins, in a table of so many: greater hashes begin later. (No table has 2^32 lines.)
     #[inline]
-    pub(crate) const fn probe_start(self, mask: usize) -> usize {
-        self.0 as usize & mask
+    pub(crate) const fn home(self, lines: usize) -> usize {
+        ((self.0 as u64).wrapping_mul(lines as u64) >> 32) as usize
     }
 }
 
-/// The hash of a slot, for a table that grows.
-fn rehash(hashes: &Column<u32>) -> impl Fn(&Slot) -> u64 + '_ {
-    |&slot| ShortHash(hashes.get(slot)).folded()
-}
+/// So many slots for each line and the table is full. When entries come and go, those who had to go on from a full line stay where
+/// they are, so searches become longer than the share of full lines alone would say: at nine of twelve, a search in vain sees some
+/// three lines, at eight one and a half.
+const FULL: usize = ROOM * 3 / 4;
+/// So many where it is known how many there will be.
+const COMFORTABLE: usize = ROOM * 2 / 3;
 
 /// Which slots have which hash.
 #[repr(C)]
 pub(crate) struct Index {
-    table: HashTable<Slot>,
+    lines: Box<[Line]>,
     /// The hash of every slot in the table.
     hashes: Column<u32>,
+    /// Slots in the table.
+    len: usize,
+}
+
+/// Puts a slot into a table that has room for it.
+#[inline]
+fn place(lines: &mut [Line], hash: ShortHash, slot: Slot) {
+    let count = lines.len();
+    let mut at = hash.home(count);
+    loop {
+        let line = &mut lines[at];
+        if let Some(place) = line.vacant().next() {
+            return line.put(place, hash.tag(), slot);
+        }
+        line.pass();
+        at = after(at, count);
+    }
+}
+
+/// The line after this one, in a table of so many.
+#[inline]
+const fn after(at: usize, lines: usize) -> usize {
+    if at + 1 < lines { at + 1 } else { 0 }
 }
 
 impl Index {
-    /// How much of its beginning a look-up reads: of the table, the two words that say where it is. (`hashbrown` doesn't
-    /// promise that they come first; measured, they do.)
+    /// How much of its beginning a look-up reads: where the lines are, and how many.
     pub(crate) const HOT_BYTES: usize = 16;
 
     pub(crate) fn new() -> Self {
-        Self { table: HashTable::new(), hashes: Column::new(0) }
+        Self { lines: empty(), hashes: Column::new(0), len: 0 }
     }
 
     #[inline]
@@ -69,46 +96,92 @@ impl Index {
         self.hashes.prefetch(slot);
     }
 
+    /// The lines where a slot with this hash may be: its home, and those after it while some went on there.
+    #[inline]
+    fn search(&self, hash: ShortHash) -> impl Iterator<Item = &Line> {
+        let home = hash.home(self.lines.len());
+        let (mut at, mut seen) = (home, None::<&Line>);
+        iter::from_fn(move || {
+            if let Some(line) = seen {
+                at = after(at, self.lines.len());
+                // If some went on from every line, it has seen all of them when it is back.
+                if !line.is_passed() || at == home {
+                    return None;
+                }
+            }
+            seen = self.lines.get(at);
+            seen
+        })
+    }
+
     /// The first slot under `hash` that `is_it` accepts. It may be asked about slots with other
     /// hashes, too.
     #[inline]
     pub(crate) fn find(&self, hash: ShortHash, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        self.table.find(hash.folded(), |&slot| is_it(slot)).copied()
+        for line in self.search(hash) {
+            for place in line.tagged(hash.tag()) {
+                let slot = line.slot(place);
+                if is_it(slot) {
+                    return Some(slot);
+                }
+            }
+        }
+        None
     }
 
     /// A slot that is probably the one sought; nobody has looked at its hash or key.
     #[inline]
     pub(crate) fn guess(&self, hash: ShortHash) -> Option<Slot> {
-        self.table.find(hash.folded(), |_| true).copied()
+        self.find(hash, |_| true)
     }
 
     /// All slots with exactly this hash, in no order.
     pub(crate) fn with_hash(&self, hash: ShortHash) -> impl Iterator<Item = Slot> + '_ {
-        self.table.iter_hash(hash.folded()).copied().filter(move |&slot| self.hash_of(slot) == hash)
+        self.search(hash)
+            .flat_map(move |line| line.tagged(hash.tag()).map(|place| line.slot(place)))
+            .filter(move |&slot| self.hash_of(slot) == hash)
     }
 
-    /// Grows at once to what `hint` slots need, if it must grow now and has a sixteenth of them:
-    /// the move is then much shorter than the last one would be if the table doubled all the way.
+    /// Makes sure that one slot more can be inserted without growing. The table grows by half of it, or at once to what `hint` slots
+    /// need if it has a sixteenth of them (the move is then much shorter than the last one would be), and by an eighth beyond that.
     #[inline]
-    pub(crate) fn grow_ahead(&mut self, hint: usize) {
-        let len = self.table.len();
-        if len == self.table.capacity() && len >= hint / 16 && self.table.num_buckets() < hint {
-            self.table.reserve(hint - len, rehash(&self.hashes));
+    pub(crate) fn reserve_one(&mut self, hint: usize) {
+        if self.len == self.lines.len() * FULL {
+            self.grow(hint);
         }
     }
 
-    /// Adds a slot, and says where the table is now. `capacity` is that of the slab.
-    #[inline]
-    pub(crate) fn insert(&mut self, hash: ShortHash, slot: Slot, capacity: usize) -> ProbeHint {
-        self.hashes.set(slot, hash.0, capacity);
-        let hashes = &self.hashes;
-        let inserted = self.table.insert_unique(hash.folded(), slot, rehash(hashes));
-        let bucket = core::ptr::from_ref(inserted.get()).addr();
-        let base = bucket + (inserted.bucket_index() + 1) * size_of::<Slot>();
-        ProbeHint { base, mask: self.table.num_buckets() - 1 }
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, hint: usize) {
+        let (lines, expected) = (self.lines.len(), hint.div_ceil(COMFORTABLE));
+        let next = if lines < expected && self.len >= hint / 16 {
+            expected
+        } else {
+            lines + lines.div_ceil(if lines < expected || hint == 0 { 2 } else { 8 })
+        };
+        let mut grown = vec![Line::EMPTY; next.max(1)].into_boxed_slice();
+        // From the first line to the last, which is the order in which the new ones are written.
+        for line in &self.lines {
+            for at in line.occupied() {
+                let slot = line.slot(at);
+                place(&mut grown, self.hash_of(slot), slot);
+            }
+        }
+        self.lines = grown;
     }
 
-    /// Takes a slot out and adds it again under another hash, and says where the table is now. `capacity` is that of the slab.
+    /// Adds a slot, for which there is room, and says where the table is. `capacity` is that of the slab.
+    #[inline]
+    pub(crate) fn insert(&mut self, hash: ShortHash, slot: Slot, capacity: usize) -> ProbeHint {
+        debug_assert!(self.len < self.lines.len() * FULL, "no room was made for {slot:?}");
+        self.hashes.set(slot, hash.0, capacity);
+        place(&mut self.lines, hash, slot);
+        self.len += 1;
+        ProbeHint { base: self.lines.as_ptr().addr(), lines: self.lines.len() }
+    }
+
+    /// Takes a slot out and adds it again under another hash, and says where the table is. `capacity` is that of the slab.
     #[inline]
     pub(crate) fn move_to(&mut self, hash: ShortHash, slot: Slot, capacity: usize) -> ProbeHint {
         self.remove(slot);
@@ -118,29 +191,51 @@ impl Index {
     /// Takes a slot out.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) {
-        let found = self.table.find_entry(self.hash_of(slot).folded(), |&other| other == slot);
-        debug_assert!(found.is_ok(), "{slot:?} is removed but not in the index");
-        if let Ok(entry) = found {
-            entry.remove();
+        let (hash, count) = (self.hash_of(slot), self.lines.len());
+        let mut at = hash.home(count);
+        while let Some(line) = self.lines.get_mut(at) {
+            if let Some(place) = line.tagged(hash.tag()).find(|&place| line.slot(place) == slot) {
+                line.clear(place);
+                self.len -= 1;
+                return;
+            }
+            debug_assert!(line.is_passed(), "{slot:?} is removed but not in the index");
+            line.unpass();
+            at = after(at, count);
         }
     }
 
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
-        self.table.allocation_size() + self.hashes.bytes()
+        size_of_val(&*self.lines) + self.hashes.bytes()
     }
 
-    /// Asserts that each of the `live` slots is found under its hash, and that nothing else is in
-    /// the table.
+    /// Asserts that each of the `live` slots is found under its hash, that nothing else is in
+    /// the table, and that each line counts who went on from there.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self, live: impl Iterator<Item = Slot>) {
         let mut count = 0;
         for slot in live {
-            let places = self.table.iter_hash(self.hash_of(slot).folded()).filter(|&&other| other == slot).count();
+            let places = self.with_hash(self.hash_of(slot)).filter(|&other| other == slot).count();
             assert_eq!(places, 1, "index: {slot:?} is in {places} places under its hash");
             count += 1;
         }
-        assert_eq!(self.table.len(), count, "index: {} slots in the table, {count} live", self.table.len());
+        let mut again = vec![Line::EMPTY; self.lines.len()];
+        let mut occupied = 0;
+        for (at, line) in self.lines.iter().enumerate() {
+            for place in line.occupied() {
+                let mut passed = self.hash_of(line.slot(place)).home(self.lines.len());
+                while passed != at {
+                    again[passed].pass();
+                    passed = after(passed, self.lines.len());
+                }
+                occupied += 1;
+            }
+        }
+        assert_eq!((self.len, occupied), (count, count), "index: slots counted, slots in the table, and {count} live");
+        for (at, (line, again)) in self.lines.iter().zip(&again).enumerate() {
+            assert_eq!(line.passed(), again.passed(), "index: those who went on from line {at}");
+        }
     }
 }
 
@@ -148,6 +243,7 @@ impl Index {
 mod tests {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
+    use core::ops::Range;
 
     use super::*;
 
@@ -159,13 +255,20 @@ mod tests {
         z ^ (z >> 31)
     }
 
+    /// So many slots, expected to be so many.
+    fn filled(slots: u32, hint: usize, hash: impl Fn(u32) -> ShortHash) -> Index {
+        let mut index = Index::new();
+        for slot in 0..slots {
+            index.reserve_one(hint);
+            index.insert(hash(slot), Slot(slot), slots as usize);
+        }
+        index
+    }
+
     #[test]
     fn a_slot_is_found_under_its_hash_until_removed() {
         let hash = |slot: u32| ShortHash::of(mix(u64::from(slot / 2)));
-        let mut index = Index::new();
-        for slot in 0..1000 {
-            index.insert(hash(slot), Slot(slot), 1024);
-        }
+        let mut index = filled(1000, 0, hash);
         index.validate((0..1000).map(Slot));
         assert_eq!(index.with_hash(hash(14)).map(|slot| slot.0).sum::<u32>(), 14 + 15);
         assert_eq!(index.find(hash(14), |slot| slot == Slot(15)), Some(Slot(15)));
@@ -175,44 +278,78 @@ mod tests {
         index.validate((0..1000).filter(|&slot| slot != 15).map(Slot));
     }
 
-    /// What `probe` believes about `hashbrown`: were it otherwise, hints would be of no use, and nobody would notice.
     #[test]
-    fn hints_name_the_memory_that_a_look_up_reads_first() {
+    fn a_hint_names_the_line_where_a_search_begins() {
         let hash = |slot: u32| ShortHash::of(mix(u64::from(slot)));
-        let (mut index, mut hint) = (Index::new(), ProbeHint::default());
-        for slot in 0..1000 {
-            hint = index.insert(hash(slot), Slot(slot), 1024);
-        }
-        let mut near = 0;
-        for slot in 0..1000 {
-            let entry = index.table.find_entry(hash(slot).folded(), |&it| it == Slot(slot)).expect("it was inserted");
-            let bucket = entry.bucket_index();
-            assert_eq!(core::ptr::from_ref(entry.get()).addr(), hint.base - (bucket + 1) * size_of::<Slot>());
-            let start = hash(slot).probe_start(hint.mask);
-            near += u32::from(bucket.wrapping_sub(start) & hint.mask < 16);
-        }
-        assert!(near > 900, "{near} of 1000 are in the first group of their probe");
+        let mut index = filled(1000, 1000, hash);
+        let hint = index.move_to(hash(0), Slot(0), 1000);
+        assert_eq!((hint.base, hint.lines), (index.lines.as_ptr().addr(), index.lines.len()));
+        let at_home = |&slot: &u32| {
+            let line = (hint.address(u64::from(hash(slot).0)) - hint.base) / size_of::<Line>();
+            index.lines[line].tagged(hash(slot).tag()).any(|place| index.lines[line].slot(place) == Slot(slot))
+        };
+        let near = (0..1000).filter(at_home).count();
+        assert!(near > 900, "{near} of 1000 are in the first line of their search");
     }
 
     #[test]
     fn equal_hashes_are_kept_apart_by_the_closure_alone() {
-        let mut index = Index::new();
-        for slot in 0..40 {
-            index.insert(ShortHash(7), Slot(slot), 40);
-        }
+        let mut index = filled(40, 0, |_| ShortHash(7));
         for slot in 0..40 {
             assert_eq!(index.find(ShortHash(7), |it| it == Slot(slot)), Some(Slot(slot)));
         }
         index.validate((0..40).map(Slot));
+        for slot in (0..40).filter(|slot| slot % 3 != 1) {
+            index.remove(Slot(slot));
+        }
+        index.validate((0..40).filter(|slot| slot % 3 == 1).map(Slot));
+        assert_eq!(index.find(ShortHash(7), |it| it == Slot(0)), None);
+    }
+
+    #[test]
+    fn a_search_ends_though_some_went_on_from_every_line() {
+        fn insert(index: &mut Index, slots: Range<u32>, home: u32) {
+            for slot in slots {
+                index.reserve_one(0);
+                index.insert(ShortHash(home << 31), Slot(slot), 28);
+            }
+        }
+        // The first line is full, and some go on to the second, which fills up in its turn when there is room in the first again:
+        // who goes on from there is in the first.
+        let mut index = Index::new();
+        insert(&mut index, 0..17, 0);
+        for slot in 0..10 {
+            index.remove(Slot(slot));
+        }
+        insert(&mut index, 17..26, 1);
+        assert!(index.lines.len() == 2 && index.lines.iter().all(Line::is_passed));
+        assert_eq!(index.find(ShortHash(1), |_| true), None);
+        assert_eq!(index.with_hash(ShortHash(1 << 31)).count(), 9);
+        index.validate((10..26).map(Slot));
+    }
+
+    #[test]
+    fn the_table_grows_by_half_jumps_to_what_is_expected_and_grows_by_an_eighth_then() {
+        let mut grown = Vec::new();
+        let mut index = Index::new();
+        for slot in 0..1200 {
+            index.reserve_one(800);
+            index.insert(ShortHash::of(mix(u64::from(slot))), Slot(slot), 1200);
+            if grown.last() != Some(&index.lines.len()) {
+                grown.push(index.lines.len());
+            }
+        }
+        assert_eq!(grown, [1, 2, 3, 5, 8, 100, 113, 128, 144]);
+        index.validate((0..1200).map(Slot));
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "counts twelve million hashes, and has nothing to do with memory")]
     fn tags_keep_their_entropy_within_a_shard_routed_by_the_high_bits() {
-        let mut tags = BTreeMap::<u64, u32>::new();
+        let mut tags = BTreeMap::<Tag, u32>::new();
         let in_one_shard = (0..).map(mix).filter(|hash| (hash >> 32) % 128 == 5).take(100_000);
         for hash in in_one_shard {
-            *tags.entry(ShortHash::of(hash).folded() >> 57).or_default() += 1;
+            *tags.entry(ShortHash::of(hash).tag()).or_default() += 1;
         }
         let entropy: f64 = tags.values().map(|&n| f64::from(n) / 100_000.0).map(|p| -p * p.log2()).sum();
         assert!(entropy > 6.99, "{entropy} bits of 7");

@@ -41,15 +41,16 @@
 //!
 //! # What an entry costs
 //!
-//! Beside its key and value: 8 bytes for its last use and a coarse deadline (padded to the alignment of both), 4 of hash and some 6
-//! to 11 in the index. Once there are evictions, candidates for the next ones take 5 more, or 9 in
+//! Beside its key and value: 8 bytes for its last use and a coarse deadline (padded to the alignment of both), 4 of hash and 7 to 11
+//! in the index, 8 if it was said how many entries there will be. Once there are evictions, candidates for the next ones take 5 more, or 9 in
 //! shards of up to 4,096 slots. A deadline costs 16 more, time-to-idle another 16, a weight other than
 //! one 4, and [deciding equality outside](Shard::find_by) 8; each only from the first entry that needs
 //! it. [`Shard::memory`] tells.
 //!
 //! # Rooms
 //!
-//! `slab` (entries, all unsafe code) over `nodes` (slots) and their `word`s (last use, coarse deadline); `index` (hash to slot);
+//! `slab` (entries; all unsafe code but one comparison of `line`) over `nodes` (slots) and their `word`s (last use, coarse deadline);
+//! `index` (hash to slot) of `line`s (a cache line of tags and slots);
 //! `probe` (hints at where the index is); `eldest` (who leaves next); `deadlines` over `wheel`
 //! (timers); `shard` (the operations, by theme).
 
@@ -64,6 +65,7 @@ mod counters;
 mod deadlines;
 mod eldest;
 mod index;
+mod line;
 mod nodes;
 mod probe;
 mod removed;

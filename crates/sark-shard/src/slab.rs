@@ -1,4 +1,5 @@
-//! Where keys and values are, and when each was last used; and the only `unsafe` of this crate.
+//! Where keys and values are, and when each was last used; and the `unsafe` of this crate, but for
+//! one comparison in `line`.
 //!
 //! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised
 //! exactly while the nodes say that the slot is live.* The nodes are private here; they take entries

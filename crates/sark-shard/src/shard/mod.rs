@@ -270,7 +270,7 @@ impl<K, V> Shard<K, V> {
     /// code.
     #[inline]
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
-        self.index.grow_ahead(self.capacity_hint);
+        self.index.reserve_one(self.capacity_hint);
         self.slab.reserve_one(self.capacity_hint);
         let first_use = self.other_use();
         let slot = self.slab.insert(key, value, first_use, self.deadlines.horizon(fixed));

@@ -1,0 +1,210 @@
+//! One cache line of the index: up to twelve slots, and of each a byte of its hash.
+//!
+//! Where a table keeps tags and what they stand for apart, a look-up in memory that is far away waits for two lines; here it waits
+//! for one. The layout is that of folly's `F14VectorMap` (see `F14.md` there), and so is the count of those who found a line full
+//! and went on to the next one: it says where a search ends, and goes down again when they leave, so removals leave no traces.
+//!
+//! The index is the only caller. A line knows neither keys nor hashes.
+
+use crate::slot::Slot;
+
+/// Slots that a line has room for.
+pub(crate) const ROOM: usize = 12;
+
+/// A byte of a hash. Zero is none's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tag(u8);
+
+impl Tag {
+    const NONE: Self = Self(0);
+
+    /// Of the low seven bits.
+    #[inline]
+    pub(crate) const fn of(hash: u32) -> Self {
+        Self(hash as u8 | 0x80)
+    }
+}
+
+/// Places in a line, of which each is the number of a word and of its tag's byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places(u32);
+
+/// The first word and its bytes stand for no slot.
+const PLACES: u32 = 0xFFF0;
+
+impl Iterator for Places {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let place = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(place)
+    }
+}
+
+/// The first word counts those who went on from here, the next three are tags, a byte each, and the others the slots themselves:
+/// the tag of the slot in word *n* is byte *n* of the line, the lowest byte of a word being its first.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u32; 16]);
+
+impl Line {
+    pub(crate) const EMPTY: Self = Self([0; 16]);
+
+    /// Where there are slots with this tag.
+    #[inline]
+    pub(crate) fn tagged(&self, tag: Tag) -> Places {
+        let &Self([w0, w1, w2, w3, ..]) = self;
+        Places(bytes_equal([w0, w1, w2, w3], tag.0) & PLACES)
+    }
+
+    /// Where there are none.
+    #[inline]
+    pub(crate) fn vacant(&self) -> Places {
+        self.tagged(Tag::NONE)
+    }
+
+    /// Where there are some.
+    #[inline]
+    pub(crate) fn occupied(&self) -> Places {
+        Places(!self.vacant().0 & PLACES)
+    }
+
+    /// What is at a place where there is a slot.
+    #[inline]
+    pub(crate) fn slot(&self, place: usize) -> Slot {
+        Slot(self.0[place % 16])
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, place: usize, tag: Tag, slot: Slot) {
+        self.0[place % 16] = slot.0;
+        self.set_tag(place, tag);
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self, place: usize) {
+        self.set_tag(place, Tag::NONE);
+    }
+
+    #[inline]
+    fn set_tag(&mut self, place: usize, Tag(tag): Tag) {
+        let (word, shift) = (place / 4 % 4, place % 4 * 8);
+        self.0[word] = self.0[word] & !(0xFF << shift) | u32::from(tag) << shift;
+    }
+
+    /// Whether a search goes on after this line.
+    #[inline]
+    pub(crate) fn is_passed(&self) -> bool {
+        self.passed() != 0
+    }
+
+    /// How many went on from here.
+    #[inline]
+    pub(crate) fn passed(&self) -> u32 {
+        self.0[0]
+    }
+
+    /// Counts one who goes on.
+    #[inline]
+    pub(crate) fn pass(&mut self) {
+        self.0[0] += 1;
+    }
+
+    /// Counts one who had gone on and leaves.
+    #[inline]
+    pub(crate) fn unpass(&mut self) {
+        debug_assert!(self.is_passed());
+        self.0[0] = self.0[0].wrapping_sub(1);
+    }
+}
+
+/// Which of the sixteen bytes of four words, the lowest byte of a word first, are this one: a bit each.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[inline]
+fn bytes_equal(words: [u32; 4], byte: u8) -> u32 {
+    use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi32, _mm_set1_epi8};
+    let [a, b, c, d] = words.map(u32::cast_signed);
+    // SAFETY: all they ask for is a processor that has SSE2, for which alone this is compiled.
+    let equal =
+        unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_set_epi32(d, c, b, a), _mm_set1_epi8(byte.cast_signed()))) };
+    equal.cast_unsigned()
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+use bytes_equal_anywhere as bytes_equal;
+
+/// The same on any processor.
+#[cfg(any(test, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
+#[inline]
+fn bytes_equal_anywhere([a, b, c, d]: [u32; 4], byte: u8) -> u32 {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const LOW_BITS: u64 = u64::from_ne_bytes([0x7F; 8]);
+    let eight = |low: u32, high: u32| {
+        let differing = (u64::from(high) << 32 | u64::from(low)) ^ (u64::from(byte) * ONES);
+        // Without carries from one byte into the next: the top bit of each byte that is zero, and nothing else.
+        let zero = !(((differing & LOW_BITS) + LOW_BITS) | differing | LOW_BITS);
+        // Brings bit 8 n to bit 56 + n.
+        ((zero >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    };
+    eight(a, b) | eight(c, d) << 8
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_cache_line() {
+        assert_eq!((size_of::<Line>(), align_of::<Line>()), (64, 64));
+    }
+
+    #[test]
+    fn twelve_slots_are_found_by_their_tags_until_cleared() {
+        let mut line = Line::EMPTY;
+        for number in 0..ROOM as u32 {
+            let place = line.vacant().next().expect("there is room for twelve");
+            line.put(place, Tag::of(number % 3), Slot(number));
+        }
+        assert_eq!((line.vacant().next(), line.occupied().count(), line.is_passed()), (None, ROOM, false));
+        let tagged =
+            |line: &Line, hash: u32| line.tagged(Tag::of(hash)).map(|place| line.slot(place).0).collect::<Vec<_>>();
+        assert_eq!(tagged(&line, 1), [1, 4, 7, 10]);
+        assert_eq!(tagged(&line, 3), []);
+        let place = line.tagged(Tag::of(1)).nth(2).unwrap();
+        line.clear(place);
+        assert_eq!((tagged(&line, 1), line.vacant().collect::<Vec<_>>()), ([1, 4, 10].into(), [place].into()));
+    }
+
+    #[test]
+    fn what_is_counted_is_no_tag() {
+        let mut line = Line::EMPTY;
+        for _ in 0..0x80 {
+            line.pass();
+        }
+        assert_eq!((line.is_passed(), line.tagged(Tag::of(0)).count(), line.vacant().count()), (true, 0, ROOM));
+        for _ in 0..0x80 {
+            line.unpass();
+        }
+        assert!(!line.is_passed());
+    }
+
+    #[test]
+    fn bytes_are_compared_alike_on_all_processors() {
+        let mut words = [0x0080_FF01, 0x7F80_0081, 0xFFFF_FF00, 0x0101_8001];
+        for round in 0..1000u32 {
+            for byte in [0, 1, 0x7F, 0x80, 0x81, 0xFF] {
+                let naive =
+                    (0..16).filter(|i| (words[i / 4] >> (i % 4 * 8)) as u8 == byte).fold(0, |bits, i| bits | 1 << i);
+                assert_eq!((bytes_equal(words, byte), bytes_equal_anywhere(words, byte)), (naive, naive));
+            }
+            words = words.map(|word| word.rotate_left(5).wrapping_mul(0x9E37_79B1) ^ round);
+        }
+    }
+}
