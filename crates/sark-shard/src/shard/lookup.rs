@@ -245,14 +245,15 @@ impl<K, V> Shard<K, V> {
             return Ok(None);
         };
         // Keys are there once, so the guess is right if its key is. Its slot may have been freed since.
-        match self.slab.get(slot) {
-            Some(entry) if key.equivalent(&entry.key) && self.may_serve(slot, now) => {
-                let result = f(&entry.value);
-                self.note_use(slot);
-                Ok(Some(result))
-            }
-            _ => Err(f),
+        if self.slab.holds(slot, |entry| key.equivalent(&entry.key))
+            && self.may_serve(slot, now)
+            && let Some(entry) = self.slab.get(slot)
+        {
+            let result = f(&entry.value);
+            self.note_use(slot);
+            return Ok(Some(result));
         }
+        Err(f)
     }
 
     /// The value of `key`, without leaving a trace: the order, the counts and the time of access
