@@ -9,14 +9,20 @@
 //! The order is exact LRU: all live entries that are no candidates were used later than the candidates were when they were
 //! seen, and a candidate leaves only if it was not used since.
 //!
-//! What a candidate costs is the same however many entries there are: some four slots searched, where most slots are live, and
-//! its share of sorting. (Where hardly any is, blocks of free slots are passed over at once.) A candidate ends by an eviction, or
-//! by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be unlucky. A single
-//! eviction may cost more: a slice of the search, or sorting an eighth of the candidates; a whole search, some nanoseconds a slot,
-//! if hardly any entry is as it was when it was seen, and at the first eviction ever.
+//! When a search is over, what it found is dealt into *stretches*: as many parts of equal length of the uses among which it looked as
+//! there are candidates, so that few have more than two or three. What is left is to sort the last stretches, a handful of candidates,
+//! whenever those sorted before are through.
+//!
+//! What a candidate costs is the same however many entries there are: some four slots searched, where most slots are live, dealing
+//! it, and its share of sorting. (Where hardly any is, blocks of free slots are passed over at once.) A candidate ends by an
+//! eviction, or by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be unlucky, and
+//! where most uses lie close together in a wide stretch of uses, sorting takes O(log n). A single eviction may cost more: a slice of the search; dealing the candidates,
+//! some nanoseconds each, for which four bytes each are allocated for the moment; sorting an eighth of them, where they lie close together; a
+//! whole search, some nanoseconds a slot, if hardly any entry is as it was when it was seen, and at the first eviction ever.
 //!
 //! The shard calls it.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::slab::Slab;
@@ -34,8 +40,8 @@ const SLOTS_PER_SAMPLED: usize = 16;
 const SMALLEST_SAMPLE: usize = if cfg!(test) { 4 } else { 16 };
 /// After so many candidates the search goes on.
 const SLICE: usize = if cfg!(test) { 3 } else { 64 };
-/// Candidates are put in order by so many at a time, or by this part of them.
-const SORTED_AT_ONCE: usize = if cfg!(test) { 3 } else { 64 };
+/// Candidates are put in order by about so many at a time; where many more were used close together, by this part of all.
+const SORTED_AT_ONCE: usize = if cfg!(test) { 3 } else { 16 };
 const SORTED_PART: usize = 8;
 /// How many turns before its own a candidate's node is asked for.
 const AHEAD: usize = 4;
@@ -63,13 +69,34 @@ impl Seen {
     }
 }
 
+/// So many uses, counted from some base, in so many stretches.
+#[derive(Clone, Copy)]
+struct Stretches {
+    /// Stretches for each use, times 2^32.
+    per_use: u64,
+}
+
+impl Stretches {
+    /// At most 2^31 stretches of not more than 2^32 uses.
+    fn of(uses: Use, stretches: usize) -> Self {
+        Self { per_use: ((stretches as u64) << 32) / uses.max(1) }
+    }
+
+    /// The number of the stretch in which an entry was used, below that of all stretches.
+    #[inline]
+    fn number(self, seen: Seen) -> usize {
+        ((seen.since_base() * self.per_use) >> 32) as usize
+    }
+}
+
 /// The candidates, and the search for the next ones.
 pub(crate) struct Eldest {
-    /// All live entries last used before `from` are in here as they are, in any order, but that the eldest of all are at the
-    /// end, the eldest last. Others in here are out of date.
+    /// All live entries last used before `from` are in here as they are, by stretches, the eldest stretch last, and within one in any
+    /// order, but that the eldest of all are at the end, the eldest last. Others in here are out of date.
     leaving: Vec<Seen>,
     /// How many at the end of `leaving` are in order.
     sorted: usize,
+    stretches: Stretches,
     /// What uses in `leaving` count from.
     base: Use,
     /// All live entries last used from here on, but not from `until` on, are searched for: those in slots below `searched`
@@ -90,6 +117,7 @@ impl Eldest {
         Self {
             leaving: Vec::new(),
             sorted: 0,
+            stretches: Stretches { per_use: 0 },
             base: 0,
             from: 0,
             until: 0,
@@ -140,16 +168,23 @@ impl Eldest {
         Some(candidate)
     }
 
-    /// Puts the eldest candidates in order, at the end.
+    /// Puts the eldest candidates in order, at the end: those of the last stretches, whole ones if they are not too many.
     #[inline(never)]
     fn sort_some(&mut self) {
-        let count = (self.leaving.len() / SORTED_PART).max(SORTED_AT_ONCE).min(self.leaving.len());
-        let at = self.leaving.len() - count;
-        if at != 0 {
-            self.leaving.select_nth_unstable_by(at, |a, b| b.cmp(a));
+        let Self { leaving, stretches, .. } = self;
+        let all = leaving.len();
+        let mut at = all.saturating_sub(SORTED_AT_ONCE);
+        if let Some(&first) = leaving.get(at) {
+            let same = |seen: &&Seen| stretches.number(**seen) == stretches.number(first);
+            at -= leaving[..at].iter().rev().take_while(same).count();
         }
-        self.leaving[at..].sort_unstable_by(|a, b| b.cmp(a));
-        self.sorted = count;
+        let most = (all / SORTED_PART).max(SORTED_AT_ONCE * 4);
+        if all - at > most {
+            leaving[at..].select_nth_unstable_by(all - at - most, |a, b| b.cmp(a));
+            at = all - most;
+        }
+        leaving[at..].sort_unstable_by(|a, b| b.cmp(a));
+        self.sorted = all - at;
     }
 
     /// Searches a number of slots more.
@@ -161,16 +196,26 @@ impl Eldest {
             return;
         }
         let end = slab.slots().min(self.searched.saturating_add(slots));
-        slab.used_from(self.from, self.until, self.searched..end).for_each(|(number, slot)| {
-            if self.coming.len() == self.coming.capacity() {
-                self.narrow();
-            }
-            // It may have been narrowed since the search began.
-            if number < self.until {
-                self.coming.push(Seen::new((number - self.from) as u32, slot));
+        let (from, until) = (self.from, self.until);
+        let seen = |number: Use, slot| Seen::new(number.wrapping_sub(from) as u32, slot);
+        slab.gather_used(from, until, self.searched..end, seen, |found| {
+            if self.until == until && found.len() <= self.coming.capacity() - self.coming.len() {
+                self.coming.extend_from_slice(found);
+            } else {
+                found.iter().for_each(|&seen| self.add(seen));
             }
         });
         self.searched = end.max(self.searched);
+    }
+
+    /// Adds one that was found, if it still is among what is searched for.
+    fn add(&mut self, seen: Seen) {
+        if self.coming.len() == self.coming.capacity() {
+            self.narrow();
+        }
+        if seen.since_base() < self.until - self.from {
+            self.coming.push(seen);
+        }
     }
 
     /// More was found than there is room for, the sample having misled: goes on with the elder half of it.
@@ -188,15 +233,43 @@ impl Eldest {
     #[inline(never)]
     fn turn<K, V>(&mut self, slab: &Slab<K, V>, uses: Use) {
         self.search(slab, usize::MAX);
-        core::mem::swap(&mut self.leaving, &mut self.coming);
-        if self.leaving.is_sorted() {
+        if self.coming.is_sorted() {
             // Where nothing is hit, entries leave as they came, and lie in memory like that.
+            core::mem::swap(&mut self.leaving, &mut self.coming);
             self.leaving.reverse();
             self.sorted = self.leaving.len();
+        } else {
+            self.deal();
         }
+        self.coming.clear();
         (self.base, self.from) = (self.from, self.until);
         self.begin(slab, uses);
         self.pace = slab.slots().div_ceil(self.leaving.len().max(1));
+    }
+
+    /// Makes what was found the candidates, dealt into stretches.
+    fn deal(&mut self) {
+        // One for each: few have more than two or three then.
+        let count = self.coming.len();
+        self.stretches = Stretches::of(self.until - self.from, count);
+        // Counted from the last stretch on, since the eldest come last: how many are in each, then where the next one of it goes.
+        let place = |seen| count - 1 - self.stretches.number(seen);
+        let mut places = vec![0_u32; count];
+        for &seen in &self.coming {
+            places[place(seen)] += 1;
+        }
+        let mut before = 0;
+        for next in &mut places {
+            before += core::mem::replace(next, before);
+        }
+        self.leaving.clear();
+        self.leaving.reserve_exact(self.coming.len());
+        self.leaving.resize(self.coming.len(), Seen(0));
+        for &seen in &self.coming {
+            let next = &mut places[place(seen)];
+            self.leaving[*next as usize] = seen;
+            *next += 1;
+        }
     }
 
     /// Decides what to search for. If there is a live entry besides the candidates, one is found.
@@ -343,6 +416,21 @@ mod tests {
         let mut room = Room::with_entries(100);
         room.touch((0..100).rev());
         assert_eq!(room.evict_all(), (0..100).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn entries_leave_in_order_however_their_uses_lie() {
+        let order = |room: &Room| -> Vec<u32> { room.slab.in_order().iter().map(|slot| slot.0).collect() };
+        for entries in [2, 30, 100, 300] {
+            // All over the place; and most of them close together, long after the first one.
+            for jump in [0, WIDEST * 9 / 10] {
+                let mut room = Room::with_entries(entries);
+                room.uses += jump;
+                room.touch((0..entries - 1).map(|number| 1 + number * 37 % (entries - 1)));
+                let expected = order(&room);
+                assert_eq!(room.evict_all(), expected);
+            }
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl<P> Node<P> {
 }
 
 /// So many nodes are passed over at once where all of them are free.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// The nodes of all slots that were ever in use.
 #[repr(C)]
@@ -195,6 +195,18 @@ impl<P: Payload> Nodes<P> {
         self.nodes.get(slot.index()).is_some_and(|node| node.is_live() && node.word.outlives(now, many))
     }
 
+    /// The nodes among some that were not passed over, by blocks or parts of them, with the number of the first.
+    #[inline]
+    fn blocks(&self, slots: Range<usize>) -> impl Iterator<Item = (u32, &[Node<P>])> + '_ {
+        let Range { start, end } = slots;
+        let end = end.min(self.slots());
+        let blocks = if start < end { start / BLOCK..end.div_ceil(BLOCK) } else { 0..0 };
+        blocks.filter(|&block| self.live[block] != 0).map(move |block| {
+            let first = start.max(block * BLOCK);
+            (first as u32, &self.nodes[first..end.min((block + 1) * BLOCK)])
+        })
+    }
+
     /// Those among some slots that are live and were last used from one use on but not from another on, with their last uses.
     #[inline]
     pub(crate) fn used_from(
@@ -204,17 +216,35 @@ impl<P: Payload> Nodes<P> {
         slots: Range<usize>,
     ) -> impl Iterator<Item = (Use, Slot)> + '_ {
         let width = until.min(LAST_USE + 1).saturating_sub(from);
-        let Range { start, end } = slots;
-        let end = end.min(self.slots());
-        let blocks = if start < end { start / BLOCK..end.div_ceil(BLOCK) } else { 0..0 };
-        blocks.filter(|&block| self.live[block] != 0).flat_map(move |block| {
-            let first = start.max(block * BLOCK);
-            let nodes = &self.nodes[first..end.min((block + 1) * BLOCK)];
-            (first as u32..)
+        self.blocks(slots).flat_map(move |(first, nodes)| {
+            (first..)
                 .zip(nodes)
                 .filter(move |(_, node)| node.word.was_used_among(from, width))
                 .map(|(slot, node)| (node.word.last_use(), Slot(slot)))
         })
+    }
+
+    /// The same for who wants many: what `make` makes of them, which it may be asked for others, too, by up to [`BLOCK`] at a
+    /// time. Whether a node is one of them is no branch, since no processor could predict it.
+    #[inline]
+    pub(crate) fn gather_used<T: Copy>(
+        &self,
+        from: Use,
+        until: Use,
+        slots: Range<usize>,
+        make: impl Fn(Use, Slot) -> T,
+        mut take: impl FnMut(&[T]),
+    ) {
+        let width = until.min(LAST_USE + 1).saturating_sub(from);
+        let mut found = [make(from, Slot(0)); BLOCK];
+        for (first, nodes) in self.blocks(slots) {
+            let mut count = 0;
+            for (slot, node) in (first..).zip(nodes) {
+                found[count % BLOCK] = make(node.word.last_use(), Slot(slot));
+                count += usize::from(node.word.was_used_among(from, width));
+            }
+            take(&found[..count]);
+        }
     }
 
     /// Where the node of `slot` begins and ends, to be prefetched. An address, whether or not there is such a node.

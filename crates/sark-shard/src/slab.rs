@@ -175,6 +175,19 @@ impl<K, V> Slab<K, V> {
         self.nodes.used_from(from, until, slots)
     }
 
+    /// The same for who wants many: what `make` makes of them, by up to [`BLOCK`](crate::nodes::BLOCK) at a time.
+    #[inline]
+    pub(crate) fn gather_used<T: Copy>(
+        &self,
+        from: Use,
+        until: Use,
+        slots: Range<usize>,
+        make: impl Fn(Use, Slot) -> T,
+        take: impl FnMut(&[T]),
+    ) {
+        self.nodes.gather_used(from, until, slots, make, take);
+    }
+
     /// All live slots, in the order of memory, with their last uses.
     pub(crate) fn uses(&self) -> impl Iterator<Item = (Use, Slot)> + '_ {
         self.used_from(0, Use::MAX, 0..self.slots())
