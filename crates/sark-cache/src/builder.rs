@@ -188,7 +188,7 @@ impl<K, V, H> Builder<K, V, H> {
     }
 
     /// What hashes keys. Its hashes must be well mixed in all 64 bits: the upper half picks the shard, the lower half the
-    /// place within it.
+    /// place within it. With one that gives integers back as they are, all entries would be looked for in the same place.
     pub fn hasher<H2>(self, hasher: H2) -> Builder<K, V, H2> {
         Builder {
             max_capacity: self.max_capacity,

@@ -32,7 +32,8 @@
 //!   in [`Nanos`] since an origin that the caller picks. If time goes back, nothing breaks, and
 //!   nothing that was reclaimed comes back.
 //! * It hashes nothing. The caller brings a well-mixed 64-bit hash; the shard uses its **low 32
-//!   bits**, so that shards can be picked by the others.
+//!   bits**, so that shards can be picked by the others. The upper ones of these say where an entry is looked for first, so hashes
+//!   that are small numbers make everything O(n).
 //! * It drops nothing of the caller's, except when the shard (or its [`Contents`]) is itself
 //!   dropped. What leaves goes into the [`Removals`] that the caller brings.
 //! * It exceeds its budget for no moment: room is found before an entry is stored.
@@ -41,7 +42,7 @@
 //!
 //! # What an entry costs
 //!
-//! Beside its key and value: 8 bytes for its last use and a coarse deadline (padded to the alignment of both), 4 of hash and 7 to 11
+//! Beside its key and value: 8 bytes for its last use and a coarse deadline (padded to the alignment of both), 4 of hash and 8 to 12
 //! in the index, 8 if it was said how many entries there will be. Once there are evictions, candidates for the next ones take 5 more, or 9 in
 //! shards of up to 4,096 slots. A deadline costs 16 more, time-to-idle another 16, a weight other than
 //! one 4, and [deciding equality outside](Shard::find_by) 8; each only from the first entry that needs

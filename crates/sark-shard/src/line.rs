@@ -1,8 +1,9 @@
 //! One cache line of the index: up to twelve slots, and of each a byte of its hash.
 //!
 //! Where a table keeps tags and what they stand for apart, a look-up in memory that is far away waits for two lines; here it waits
-//! for one. The layout is that of folly's `F14VectorMap` (see `F14.md` there), and so is the count of those who found a line full
-//! and went on to the next one: it says where a search ends, and goes down again when they leave, so removals leave no traces.
+//! for one. The layout is after that of folly's `F14VectorMap` (see `F14.md` there), and so is the count of those who found a line full
+//! and went on: it says where a search ends, and goes down again when they leave, so removals need no tombstones. There the
+//! count is a byte that ends at its greatest value; here it is a word of its own, and exact.
 //!
 //! The index is the only caller. A line knows neither keys nor hashes.
 
@@ -26,7 +27,7 @@ impl Tag {
 }
 
 /// Places in a line, of which each is the number of a word and of its tag's byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Places(u32);
 
 /// The first word and its bytes stand for no slot.
@@ -118,8 +119,7 @@ impl Line {
     /// Counts one who had gone on and leaves.
     #[inline]
     pub(crate) fn unpass(&mut self) {
-        debug_assert!(self.is_passed());
-        self.0[0] = self.0[0].wrapping_sub(1);
+        self.0[0] -= 1;
     }
 }
 
