@@ -240,6 +240,7 @@ impl<P: Payload> Nodes<P> {
         for (first, nodes) in self.blocks(slots) {
             let mut count = 0;
             for (slot, node) in (first..).zip(nodes) {
+                // A block has no more nodes than there are places.
                 found[count % BLOCK] = make(node.word.last_use(), Slot(slot));
                 count += usize::from(node.word.was_used_among(from, width));
             }
