@@ -15,10 +15,11 @@
 //!
 //! What a candidate costs is the same however many entries there are: some four slots searched, where most slots are live, dealing
 //! it, and its share of sorting. (Where hardly any is, blocks of free slots are passed over at once.) A candidate ends by an
-//! eviction, or by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be unlucky, and
-//! where most uses lie close together in a wide stretch of uses, sorting takes O(log n). A single eviction may cost more: a slice of the search; dealing the candidates,
-//! some nanoseconds each, for which four bytes each are allocated for the moment; sorting an eighth of them, where they lie close together; a
-//! whole search, some nanoseconds a slot, if hardly any entry is as it was when it was seen, and at the first eviction ever.
+//! eviction, or by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be unlucky,
+//! and where most uses lie close together in a wide stretch of uses, sorting takes O(log n). A single eviction may cost more: a slice
+//! of the search; dealing the candidates, some nanoseconds each, for which four bytes each are allocated for the moment; sorting an
+//! eighth of them, where they lie close together; a whole search, some nanoseconds a slot, if hardly any entry is as it was when it
+//! was seen, and at the first eviction ever.
 //!
 //! The shard calls it.
 
