@@ -345,7 +345,7 @@ where
         let inner = self.inner();
         let now = inner.common.time.for_reading();
         for index in 0..inner.delegates.len() {
-            loop {
+            while !inner.common.is_quiet(index, now) {
                 let mut out = Outgoing::new();
                 if !inner.delegates.run(index, |cell| cell.reclaim(now, RECLAIM_AT_ONCE, &mut out)) {
                     break;

@@ -4,6 +4,7 @@
 //! `cache` and `batch` through `sark_delegate`, and by the delegates themselves (posts, maintenance).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use equivalent::Equivalent;
@@ -33,6 +34,18 @@ pub(crate) struct Common {
     pub(crate) workers_reclaim: bool,
     /// For each shard that callers may run, where its index is.
     pub(crate) hints: Box<[SharedHint]>,
+    /// For each shard, where workers are not asked: see [`Common::is_quiet`].
+    pub(crate) quiet_until: Box<[AtomicU64]>,
+}
+
+impl Common {
+    /// Whether a shard certainly has nothing to reclaim at this time, as far as calls that returned are concerned. Told without a look
+    /// at the shard, whose line is written by all who use it.
+    #[inline]
+    pub(crate) fn is_quiet(&self, index: usize, now: Nanos) -> bool {
+        // Relaxed: stored by who runs the shard, before the call that it is run for returns.
+        self.quiet_until.get(index).is_some_and(|until| until.load(Ordering::Relaxed) > now.0)
+    }
 }
 
 /// A shard with its place in the cache. The shard comes first: its first fields share a cache line with the ownership word.
@@ -42,7 +55,8 @@ pub(crate) struct Cell<K, V> {
     common: Arc<Common>,
     /// Which of the shards this is.
     index: usize,
-    /// The deadline that a worker was last asked to look after; `MAX` if none, and zero if workers are not to be asked.
+    /// The deadline that was told last, to a worker or to whoever reclaims; `MAX` if none. None is before it, but for entries that
+    /// were posted, whose sender tells a worker.
     alarm: Nanos,
 }
 
@@ -78,8 +92,7 @@ pub(crate) struct Short<K, V> {
 impl<K, V> Cell<K, V> {
     pub(crate) fn new(shard: Shard<K, V>, index: usize, common: Arc<Common>) -> Self {
         const { assert!(std::mem::offset_of!(Self, shard) == 0) }
-        let alarm = if common.workers_reclaim { Nanos::MAX } else { Nanos(0) };
-        Self { shard, common, index, alarm }
+        Self { shard, common, index, alarm: Nanos::MAX }
     }
 
     /// Returns to the ledger what the shard has a budget for and doesn't use.
@@ -318,15 +331,19 @@ impl<K, V> Cell<K, V> {
     /// Reclaims what is dead; true if there is more than `budget` to do.
     #[inline]
     pub(crate) fn reclaim(&mut self, now: Nanos, budget: usize, out: &mut Outgoing<K, V>) -> bool {
-        if self.shard.quiet_until() > now {
-            return false;
+        if self.shard.quiet_until() <= now {
+            let progress = self.shard.advance(now, budget, out);
+            self.balance();
+            if progress.more {
+                return true;
+            }
         }
-        let progress = self.shard.advance(now, budget, out);
-        self.balance();
-        progress.more
+        self.tell(self.shard.next_deadline().unwrap_or(Nanos::MAX));
+        false
     }
 
-    /// How soon a worker is to look after the deadlines, if that is sooner than it was asked to.
+    /// Tells of the earliest deadline if it is earlier than the one told last: whoever reclaims without workers, or the caller, how soon
+    /// a worker is to look after it.
     #[inline]
     pub(crate) fn earlier_alarm(&mut self, now: Nanos) -> Option<Duration> {
         if self.shard.quiet_until() < self.alarm { self.set_alarm(now) } else { None }
@@ -338,8 +355,15 @@ impl<K, V> Cell<K, V> {
         if due >= self.alarm {
             return None;
         }
+        self.tell(due);
+        self.common.workers_reclaim.then(|| until(due, now))
+    }
+
+    fn tell(&mut self, due: Nanos) {
         self.alarm = due;
-        Some(until(due, now))
+        if let Some(until) = self.common.quiet_until.get(self.index) {
+            until.store(due.0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -369,6 +393,9 @@ where
             // Room would have to be gathered from other shards, and nobody waits who could do that.
             self.reject(arrival, now, out);
         }
+        if !self.common.workers_reclaim {
+            self.earlier_alarm(now);
+        }
     }
 
     fn tend(&mut self, out: &mut Self::Leftovers) -> Option<Duration> {
@@ -376,7 +403,6 @@ where
         if self.reclaim(now, RECLAIM_AT_ONCE, out) {
             return Some(Duration::ZERO);
         }
-        self.alarm = self.shard.next_deadline().unwrap_or(Nanos::MAX);
         (self.alarm != Nanos::MAX).then(|| until(self.alarm, now))
     }
 }
@@ -405,6 +431,7 @@ mod tests {
             time: Timekeeping::new(Clock::manual().0),
             workers_reclaim: false,
             hints: Box::default(),
+            quiet_until: Box::default(),
         });
         let config = Config { budget: common.ledger.budget_for(Room::NONE), ..Config::default() };
         (Cell::new(Shard::new(config), 0, Arc::clone(&common)), common)

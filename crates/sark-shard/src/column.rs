@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::slab::prefetch;
+use crate::prefetch::prefetch;
 use crate::slot::Slot;
 
 /// The same array with `len` items, the new ones as `fill` says. Boxed slices instead of vectors wherever all of them is

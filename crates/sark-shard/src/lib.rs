@@ -50,7 +50,7 @@
 //!
 //! # Rooms
 //!
-//! `slab` (entries; all unsafe code but one comparison of `line`) over `nodes` (slots) and their `word`s (last use, coarse deadline);
+//! `slab` (entries; all unsafe code but one comparison of `line` and that of `prefetch`) over `nodes` (slots) and their `word`s (last use, coarse deadline);
 //! `index` (hash to slot) of `line`s (a cache line of tags and slots);
 //! `probe` (hints at where the index is); `eldest` (who leaves next); `deadlines` over `wheel`
 //! (timers); `shard` (the operations, by theme).
@@ -68,6 +68,7 @@ mod eldest;
 mod index;
 mod line;
 mod nodes;
+mod prefetch;
 mod probe;
 mod removed;
 mod room;

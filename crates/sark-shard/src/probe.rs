@@ -6,7 +6,7 @@
 
 use crate::index::ShortHash;
 use crate::line::Line;
-use crate::slab::prefetch_address;
+use crate::prefetch::prefetch_address;
 
 /// A hint at the place of a shard's index; see [`Shard::probe_hint`](crate::Shard::probe_hint).
 ///

@@ -1,5 +1,5 @@
 //! Where keys and values are, and when each was last used; and the `unsafe` of this crate, but for
-//! one comparison in `line`.
+//! one comparison in `line` and what `prefetch` asks of the processor.
 //!
 //! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised
 //! exactly while the nodes say that the slot is live.* The nodes are private here; they take entries
@@ -11,6 +11,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use crate::nodes::{Nodes, Payload};
+use crate::prefetch::prefetch_address;
 use crate::slot::Slot;
 use crate::time::Nanos;
 use crate::word::{Horizon, Use, Word};
@@ -259,31 +260,6 @@ impl<K, V> Drop for Slab<K, V> {
             Rest(self, 0).drop_all();
         }
     }
-}
-
-/// Asks the processor to load `place`; does nothing where there is no way to ask.
-#[inline(always)]
-pub(crate) fn prefetch<T>(place: &T) {
-    prefetch_address(core::ptr::from_ref(place).addr());
-}
-
-/// Asks the processor to load what is at `address`, whatever that is, if anything.
-#[inline(always)]
-pub(crate) fn prefetch_address(address: usize) {
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
-    {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing into the program and faults at no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address)) };
-    }
-    #[cfg(all(target_arch = "aarch64", not(miri)))]
-    {
-        // SAFETY: a prefetch reads nothing into the program and faults at no address.
-        unsafe {
-            core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
-        }
-    }
-    let _ = address;
 }
 
 #[cfg(test)]

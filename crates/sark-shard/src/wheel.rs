@@ -269,7 +269,7 @@ impl Wheel {
     #[inline]
     pub(crate) fn prefetch(&self, slot: Slot) {
         if let Some(node) = self.nodes.get(slot.index()) {
-            crate::slab::prefetch(node);
+            crate::prefetch::prefetch(node);
         }
     }
 

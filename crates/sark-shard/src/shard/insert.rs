@@ -7,9 +7,11 @@
 //! hands: one entry takes the place of another. All else goes through `end_insert`.
 
 use core::fmt;
+use core::mem::needs_drop;
 
 use super::Shard;
 use crate::index::ShortHash;
+use crate::prefetch::prefetch_for_drop;
 use crate::removed::{RemovalCause, Removals, Removed};
 use crate::room::{Pool, Room};
 use crate::slab::Entry;
@@ -169,15 +171,21 @@ impl<K, V> Shard<K, V> {
         (self.find(hash, key).map(|(slot, _)| slot), hash)
     }
 
-    /// Starts loading what it takes to evict the least recently used entry, if the bound on entries is reached: so that
-    /// this happens while the index is asked for that. What says where to look was loaded by
-    /// [`foresee_next_eviction`](Self::foresee_next_eviction).
+    /// Starts loading what it takes to evict the least recently used entry and to drop it, if the bound on entries is reached: so
+    /// that this happens while the index is asked for that. What says where to look was loaded by
+    /// [`foresee_next_eviction`](Self::foresee_next_eviction), and the entry itself some evictions ago.
     #[inline]
     fn foresee_eviction(&self) {
         if self.slab.len() as u64 >= self.budget.entries
             && let Some(slot) = self.eldest.peek()
         {
             self.hint.prefetch(u64::from(self.index.hash_of(slot).0));
+            if needs_drop::<Entry<K, V>>()
+                && let Some(Entry { key, value }) = self.slab.get(slot)
+            {
+                prefetch_for_drop(key);
+                prefetch_for_drop(value);
+            }
         }
     }
 

@@ -30,6 +30,7 @@ use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::eldest::Eldest;
 use crate::index::{Index, ShortHash};
+use crate::prefetch::prefetch_for_drop;
 use crate::probe::ProbeHint;
 use crate::removed::{RemovalCause, Removals, Removed};
 use crate::room::Room;
@@ -294,9 +295,11 @@ impl<K, V> Shard<K, V> {
         Some((entry, weight))
     }
 
-    /// Takes a live entry out, counts it under `cause` and hands it back.
+    /// Takes a live entry out, counts it under `cause` and hands it back: to be dropped soon, as a rule.
     fn hand_back(&mut self, slot: Slot, cause: RemovalCause, removed: &mut impl Removals<K, V>) {
         if let Some((Entry { key, value }, weight)) = self.take_out(slot) {
+            prefetch_for_drop(&key);
+            prefetch_for_drop(&value);
             self.count(cause);
             removed.push(Removed { key, value, weight, cause });
         }
