@@ -35,7 +35,7 @@ const PATHS: [(&str, fn(), u64); 8] = [
     ("hit-with-deadline", hit_with_deadline, 157),
     ("miss", miss, 128),
     ("insert-that-evicts", insert_that_evicts, 566),
-    ("insert-with-deadline", insert_with_deadline, 686),
+    ("insert-with-deadline", insert_with_deadline, 610),
     ("replacement", replacement, 391),
     ("key-of-a-batch", key_of_a_batch, 225),
     ("bare-shard-hit", bare_shard_hit, 77),

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use sark_delegate::{Delegates, Dispatch, Transport};
@@ -265,6 +265,7 @@ where
             workers_reclaim,
             hints: std::iter::repeat_with(SharedHint::default).take(hinted).collect(),
             quiet_until: (0..if workers_reclaim { 0 } else { shards }).map(|_| AtomicU64::new(u64::MAX)).collect(),
+            posts: AtomicBool::new(false),
         });
         let time_to_live = self.time_to_live.map(nanos);
         let time_to_idle = self.time_to_idle.map(nanos);

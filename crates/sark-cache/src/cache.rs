@@ -269,6 +269,7 @@ where
         let arrival = inner.arrival(key, value, Lifetime::Default);
         let index = inner.route(arrival.hash);
         let now = inner.common.time.for_storing();
+        inner.common.expect_post();
         inner.delegates.post(index, PostedInsert { arrival, now });
         if let Some(lifetime) = inner.default_lifetime
             && inner.common.workers_reclaim

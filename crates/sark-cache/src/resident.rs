@@ -4,7 +4,7 @@
 //! `cache` and `batch` through `sark_delegate`, and by the delegates themselves (posts, maintenance).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use equivalent::Equivalent;
@@ -36,6 +36,8 @@ pub(crate) struct Common {
     pub(crate) hints: Box<[SharedHint]>,
     /// For each shard, where workers are not asked: see [`Common::is_quiet`].
     pub(crate) quiet_until: Box<[AtomicU64]>,
+    /// Whether entries were ever posted: some may be under way, and their deadlines are not known before they arrive.
+    pub(crate) posts: AtomicBool,
 }
 
 impl Common {
@@ -43,8 +45,17 @@ impl Common {
     /// at the shard, whose line is written by all who use it.
     #[inline]
     pub(crate) fn is_quiet(&self, index: usize, now: Nanos) -> bool {
-        // Relaxed: stored by who runs the shard, before the call that it is run for returns.
-        self.quiet_until.get(index).is_some_and(|until| until.load(Ordering::Relaxed) > now.0)
+        // Relaxed: both are stored before the call that they are stored for returns.
+        !self.posts.load(Ordering::Relaxed)
+            && self.quiet_until.get(index).is_some_and(|until| until.load(Ordering::Relaxed) > now.0)
+    }
+
+    /// Notes that an entry is about to be posted.
+    #[inline]
+    pub(crate) fn expect_post(&self) {
+        if !self.posts.load(Ordering::Relaxed) {
+            self.posts.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -55,8 +66,8 @@ pub(crate) struct Cell<K, V> {
     common: Arc<Common>,
     /// Which of the shards this is.
     index: usize,
-    /// The deadline that was told last, to a worker or to whoever reclaims; `MAX` if none. None is before it, but for entries that
-    /// were posted, whose sender tells a worker.
+    /// The deadline that was told last, to a worker or to whoever reclaims; `MAX` if none. None is before it but of entries that were
+    /// posted: their senders tell a worker, and whoever reclaims looks everywhere.
     alarm: Nanos,
 }
 
@@ -393,9 +404,6 @@ where
             // Room would have to be gathered from other shards, and nobody waits who could do that.
             self.reject(arrival, now, out);
         }
-        if !self.common.workers_reclaim {
-            self.earlier_alarm(now);
-        }
     }
 
     fn tend(&mut self, out: &mut Self::Leftovers) -> Option<Duration> {
@@ -432,6 +440,7 @@ mod tests {
             workers_reclaim: false,
             hints: Box::default(),
             quiet_until: Box::default(),
+            posts: AtomicBool::new(false),
         });
         let config = Config { budget: common.ledger.budget_for(Room::NONE), ..Config::default() };
         (Cell::new(Shard::new(config), 0, Arc::clone(&common)), common)

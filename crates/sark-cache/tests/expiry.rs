@@ -98,6 +98,33 @@ under_both_dispatches! {
         }
     }
 
+    fn pending_tasks_ask_only_the_shards_that_have_something_due(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).shards(16).clock(clock).build().unwrap();
+        for key in 0..1000 {
+            cache.insert_with_ttl(key, key, if key == 7 { MINUTE } else { 2 * MINUTE });
+        }
+        let served = || {
+            let dispatch = cache.stats().dispatch;
+            dispatch.in_place + dispatch.delegated
+        };
+        // The statistics ask each shard, too.
+        let (before, statistics) = (served(), 16);
+        let visits_until = |time: Duration, visited: u64| {
+            hands.set(time);
+            cache.run_pending_tasks();
+            served() - before - visited
+        };
+        let none = visits_until(MINUTE - Duration::from_millis(1), statistics);
+        let one = visits_until(MINUTE, 2 * statistics + none);
+        assert_eq!((none, cache.entry_count()), (0, 999));
+        assert!((1..16).contains(&one), "{one} visits for one entry");
+        // Nobody knows what is under way in a shard that entries were posted to.
+        cache.post_insert(1000, 1000);
+        cache.run_pending_tasks();
+        assert_eq!(cache.entry_count(), 1000);
+    }
+
     fn insertions_reclaim_what_is_due_before_they_evict_what_is_not(dispatch) {
         let (clock, hands) = Clock::manual();
         let cache = Cache::builder().dispatch(dispatch).pin(false).max_capacity(10).clock(clock).build().unwrap();

@@ -18,9 +18,12 @@
 //! So everything at a level comes before everything at the levels above, in the order of the
 //! buckets, and the earliest bucket is the lowest bit of the first non-empty bitmap: no scan, and
 //! no tick to be lived through. As the wheel advances to `now`, the earliest bucket either starts
-//! after `now` (done), ends before it (all of it has expired, and nothing is moved), or contains it
+//! after `now` (done), ends before it (all of it has expired but what was put off, and nothing else is moved), or contains it
 //! (its deadlines move to lower levels, each at most once a level). Scheduling and cancelling are
 //! O(1) always.
+//!
+//! A deadline that is put off stays in its bucket, which comes in time: it goes where it belongs when that bucket is looked at. So
+//! the timer of a slot whose entries come and go long before their deadlines is moved now and then, not with each of them.
 //!
 //! A bucket that contains `now` is first hung in the bucket [`DUE`] as a whole, and emptied from
 //! there: an advance that runs out of budget goes on from there, and new deadlines can't hide what
@@ -79,7 +82,7 @@ pub(crate) struct Wheel {
     elapsed: u64,
     /// Number of scheduled slots.
     len: usize,
-    /// No deadline is before this; as a rule the earliest one isn't much later.
+    /// No deadline is before this. As a rule the earliest one isn't much later, unless some were put off.
     quiet_until: u64,
 }
 
@@ -159,6 +162,19 @@ impl Wheel {
     /// `capacity` is that of the slab, so that the nodes grow when it does.
     #[inline]
     pub(crate) fn schedule(&mut self, slot: Slot, deadline: u64, capacity: usize) {
+        if deadline != NEVER
+            && let Some(node) = self.nodes.get_mut(slot.index())
+            && node.deadline <= deadline
+        {
+            // Put off: it was scheduled before, and its bucket comes in time.
+            node.deadline = deadline;
+        } else {
+            self.reschedule(slot, deadline, capacity);
+        }
+    }
+
+    /// The same for who had none, or a later one.
+    fn reschedule(&mut self, slot: Slot, deadline: u64, capacity: usize) {
         self.cancel(slot);
         if deadline == NEVER {
             return;
@@ -195,12 +211,9 @@ impl Wheel {
             let first = buckets.first[DUE as usize];
             if first != NONE {
                 *budget -= 1;
-                let deadline = self.nodes[first as usize].deadline;
-                if deadline <= now {
-                    return Some(self.take(first));
+                if let Some(slot) = self.take_or_move(first, now) {
+                    return Some(slot);
                 }
-                self.unlink(first);
-                self.link(first);
                 continue;
             }
             let Some(bucket) = buckets.earliest() else { break };
@@ -211,7 +224,10 @@ impl Wheel {
             let first = buckets.first[bucket as usize];
             if end <= now {
                 *budget -= 1;
-                return Some(self.take(first));
+                if let Some(slot) = self.take_or_move(first, now) {
+                    return Some(slot);
+                }
+                continue;
             }
             self.elapsed = start;
             buckets.set_first(bucket, NONE);
@@ -284,11 +300,16 @@ impl Wheel {
         self.nodes = grown(nodes, capacity.max(slot.index() + 1), || IDLE);
     }
 
-    /// Takes a scheduled node out for good.
+    /// Takes a scheduled node out for good if it is due, and puts it where it belongs if it isn't.
     #[inline]
-    fn take(&mut self, node: u32) -> Slot {
-        self.cancel(Slot(node));
-        Slot(node)
+    fn take_or_move(&mut self, node: u32, now: u64) -> Option<Slot> {
+        if self.nodes[node as usize].deadline <= now {
+            self.cancel(Slot(node));
+            return Some(Slot(node));
+        }
+        self.unlink(node);
+        self.link(node);
+        None
     }
 
     /// Puts a node that has a deadline into its bucket.
@@ -319,8 +340,8 @@ impl Wheel {
         }
     }
 
-    /// Asserts that each scheduled slot is in the bucket it belongs into, once, and that bitmaps
-    /// and count agree.
+    /// Asserts that each scheduled slot is in the bucket it belongs into or in one that comes before that, once, and that bitmaps and
+    /// count agree.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         let scheduled = self.nodes.iter().filter(|node| node.deadline != NEVER).count();
@@ -343,7 +364,7 @@ impl Wheel {
                 assert_eq!(prev, before, "wheel: slot {node} doesn't know what is before it");
                 assert_ne!(deadline, NEVER, "wheel: slot {node} is in bucket {bucket} but not scheduled");
                 let right = bucket_for(deadline, self.elapsed);
-                assert!(bucket == DUE || bucket == right, "wheel: slot {node} is in {bucket}, not in {right}");
+                assert!(bucket == DUE || bucket <= right, "wheel: slot {node} is in {bucket}, which is after {right}");
                 (before, node, found) = (node, next, found + 1);
                 assert!(found <= scheduled, "wheel: bucket {bucket} is a circle, or a slot is in two");
             }

@@ -72,6 +72,38 @@ fn a_bucket_that_has_passed_whole_is_not_moved_down() {
 }
 
 #[test]
+fn a_deadline_that_is_put_off_is_moved_when_its_bucket_comes_and_due_at_its_time() {
+    let mut wheel = Wheel::at(0);
+    for slot in 0..10 {
+        wheel.schedule(Slot(slot), 1000 + u64::from(slot), 10);
+    }
+    for deadline in [1 << 20, 1 << 30, 1 << 40] {
+        wheel.schedule(Slot(4), deadline, 10);
+        wheel.validate();
+    }
+    assert_eq!((wheel.deadline(Slot(4)), wheel.len()), (1 << 40, 10));
+    // First its bucket contains the time, then the one it was moved to has passed whole.
+    for (now, due) in [(1003, 4), (1 << 21, 5)] {
+        let mut budget = 100;
+        assert_eq!(core::iter::from_fn(|| wheel.pop_due(now, &mut budget)).count(), due);
+        wheel.validate();
+    }
+    assert!(advance(&mut wheel, (1 << 40) - 1).is_empty());
+    assert_eq!(advance(&mut wheel, 1 << 40), BTreeSet::from([4]));
+}
+
+#[test]
+fn a_deadline_that_is_brought_forward_is_due_at_its_time() {
+    let mut wheel = Wheel::at(0);
+    wheel.schedule(Slot(0), 1 << 30, 1);
+    wheel.schedule(Slot(0), 1 << 40, 1);
+    wheel.schedule(Slot(0), 1 << 20, 1);
+    wheel.validate();
+    assert!(wheel.quiet_until() <= 1 << 20);
+    assert_eq!(advance(&mut wheel, 1 << 20).len(), 1);
+}
+
+#[test]
 fn an_advance_that_ran_out_is_not_overtaken_by_new_deadlines() {
     let mut wheel = Wheel::at(0);
     for slot in 0..100 {

@@ -26,7 +26,7 @@ impl<K, V> Shard<K, V> {
     ///
     /// Each entry handed back, and each one whose timer only had to be moved, costs one of
     /// `budget`; what is left over is carried on by the next call. O(budget), and O(1) for each
-    /// entry in all (its timer moves at most eleven times).
+    /// entry in all (its timer moves at most eleven times, and as often again for each time its deadline was put off).
     ///
     /// ```
     /// # use sark_shard::*;
