@@ -16,7 +16,7 @@ use crate::resident::Cell;
 const INLINE: usize = 64;
 /// So many keys are looked up together: their memory is on its way at the same time, and their shards are held meanwhile.
 const TOGETHER: usize = 64;
-const _: () = assert!(TOGETHER <= Delegates::<Cell<(), ()>>::MOST_ENTERED, "there is a shard for each of them");
+const _: () = assert!(TOGETHER <= Delegates::<Cell<(), ()>>::MOST_ENTERED, "each of them may have its shard");
 /// A key that is looked up, with what is known of it.
 struct Asked<'q, Q: ?Sized> {
     key: &'q Q,
@@ -151,16 +151,15 @@ where
         let mut entered = self.inner().delegates.enter_several(asked.iter().map(|asked| asked.shard));
         // First the memory that all look-ups need is asked for, then they are finished, so that their misses overlap: also where
         // entries are near, in a cache of the core's own.
-        for asked in &mut *asked {
-            if let Some(expected) = entered.run(asked.shard, |cell| cell.shard.expect(asked.hash)) {
+        for (number, asked) in asked.iter_mut().enumerate() {
+            if let Some(expected) = entered.run(number, |cell| cell.shard.expect(asked.hash)) {
                 asked.expected = expected;
             }
         }
         let first = values.len();
         values.extend(asked.iter().enumerate().map(|(number, asked)| {
             let &Asked { key, hash, expected, .. } = asked;
-            let found =
-                entered.run(asked.shard, |cell| cell.get_expected(expected, (hash, key), now, &mut out, V::clone));
+            let found = entered.run(number, |cell| cell.get_expected(expected, (hash, key), now, &mut out, V::clone));
             found.unwrap_or_else(|| {
                 left.push(Left { asked: *asked, position: first + number });
                 None

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use crate::Resident;
-use crate::delegate::{Aftermath, Owned};
+use crate::delegate::{Aftermath, Delegate, Owned};
 use crate::group::Group;
 use crate::inside;
 
@@ -61,6 +61,8 @@ pub(crate) const MOST_HELD: usize = 64;
 /// Giving them back, on a panic too, looks for messages that came meanwhile and sees to their being served.
 pub struct EnteredSeveral<'g, S: Resident> {
     group: &'g Group<S>,
+    /// What each request asked for, if it is to be had: held, and free of messages when it was taken.
+    had: [Option<&'g Delegate<S>>; MOST_HELD],
     marks: AllMarks,
     /// That delegates are held is noted in this thread.
     _stays_on_this_thread: PhantomData<*const ()>,
@@ -115,49 +117,47 @@ impl AllMarks {
 impl<'g, S: Resident> EnteredSeveral<'g, S> {
     /// Takes nothing if not `may_run`.
     pub(crate) fn new(group: &'g Group<S>, indexes: impl Iterator<Item = usize>, may_run: bool) -> Self {
-        let mut several =
-            Self { group, marks: AllMarks::of(group.delegates.len()), _stays_on_this_thread: PhantomData };
-        let mut room = MOST_HELD;
+        let marks = AllMarks::of(group.delegates.len());
+        let mut several = Self { group, had: [None; MOST_HELD], marks, _stays_on_this_thread: PhantomData };
         if may_run {
-            for index in indexes {
+            for (had, index) in several.had.iter_mut().zip(indexes) {
                 let delegate = &group.delegates[index];
                 let bit = 1 << (index % 64);
                 let Some(marks) = several.marks.of_word(index / 64) else { continue };
-                if marks.tried & bit != 0 || room == 0 {
-                    continue;
-                }
-                marks.tried |= bit;
-                if let Some(owned) = delegate.try_take() {
-                    room -= 1;
-                    marks.taken |= bit;
-                    if owned.nothing_before_us() {
-                        marks.ours |= bit;
-                        owned.count_in_place();
+                if marks.tried & bit == 0 {
+                    marks.tried |= bit;
+                    if let Some(owned) = delegate.try_take() {
+                        marks.taken |= bit;
+                        if owned.nothing_before_us() {
+                            marks.ours |= bit;
+                            owned.count_in_place();
+                        }
+                        // It is ours by its mark from here on.
+                        owned.keep_held();
                     }
-                    // It is ours by its mark from here on.
-                    owned.keep_held();
+                }
+                if marks.ours & bit != 0 {
+                    *had = Some(delegate);
                 }
             }
         }
         several
     }
 
-    /// Whether the delegate with this index may be run.
+    /// Whether what the request with this number asked for may be run.
     #[must_use]
     #[inline]
-    pub fn has(&mut self, index: usize) -> bool {
-        self.marks.of_word(index / 64).is_some_and(|marks| marks.ours & 1 << (index % 64) != 0)
+    pub fn has(&self, number: usize) -> bool {
+        self.had.get(number).is_some_and(Option::is_some)
     }
 
-    /// Runs a request, or a part of one, on the state with this index, if that was to be had.
+    /// Runs a request, or a part of one, on the state that the one with this number asked for, if that was to be had.
     #[inline]
-    pub fn run<R>(&mut self, index: usize, request: impl FnOnce(&mut S) -> R) -> Option<R> {
-        if !self.has(index) {
-            return None;
-        }
-        // SAFETY: marked as ours, so `new` found a delegate with this index, took and kept it, and `Drop` gives it back;
-        // until then there is no other `Owned` of it but these, one at a time since `self` is borrowed for it.
-        let mut owned = unsafe { self.group.delegates.get_unchecked(index).held() };
+    pub fn run<R>(&mut self, number: usize, request: impl FnOnce(&mut S) -> R) -> Option<R> {
+        let delegate = (*self.had.get(number)?)?;
+        // SAFETY: `new` took and kept it, and `Drop` gives it back; until then there is no other `Owned` of it but these, one at a
+        // time since `self` is borrowed for it.
+        let mut owned = unsafe { delegate.held() };
         Some(owned.run(request))
     }
 }

@@ -198,8 +198,9 @@ impl<S: Resident> Delegates<S> {
         self.group.enter(index)
     }
 
-    /// As [`enter`](Self::enter), for several states at once: tries each of `indexes` once, until it has
-    /// [`MOST_ENTERED`](Self::MOST_ENTERED). Never waits for one while it holds another; the result says which it has.
+    /// As [`enter`](Self::enter), for several states at once, one for each of up to [`MOST_ENTERED`](Self::MOST_ENTERED) requests:
+    /// tries each state once. Never waits for one while it holds another; the result says which request has its state, by the
+    /// request's number. Those beyond the first `MOST_ENTERED` don't have theirs.
     ///
     /// It is for batches that want to begin work on several states (have memory loaded, say) before they end it on the
     /// first. Hold them briefly: whoever wants one of them meanwhile has to leave a message.
@@ -210,7 +211,7 @@ impl<S: Resident> Delegates<S> {
         self.group.enter_several(indexes.into_iter())
     }
 
-    /// How many states [`enter_several`](Self::enter_several) takes at most.
+    /// For how many requests [`enter_several`](Self::enter_several) takes states at most.
     pub const MOST_ENTERED: usize = MOST_HELD;
 
     /// As [`run`](Self::run), but what `run` panics for is an error, and so is a full mailbox. (A request that goes through a slot
