@@ -37,7 +37,7 @@ const PATHS: [(&str, fn(), u64); 8] = [
     ("insert-that-evicts", insert_that_evicts, 566),
     ("insert-with-deadline", insert_with_deadline, 610),
     ("replacement", replacement, 391),
-    ("key-of-a-batch", key_of_a_batch, 225),
+    ("key-of-a-batch", key_of_a_batch, 208),
     ("bare-shard-hit", bare_shard_hit, 77),
 ];
 
