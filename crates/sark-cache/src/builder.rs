@@ -15,6 +15,7 @@ use crate::cache::Inner;
 use crate::clock::{Clock, Timekeeping, nanos};
 use crate::hints::SharedHint;
 use crate::ledger::Ledger;
+use crate::load::Loads;
 use crate::resident::{Cell, Common};
 
 /// Tells how heavy an entry is.
@@ -298,6 +299,7 @@ where
             common,
             weigher: self.weigher,
             default_lifetime: [time_to_live, time_to_idle].into_iter().flatten().min(),
+            loads: Loads::new(),
             name: self.name,
         }))
     }

@@ -10,6 +10,7 @@ use sark_shard::{Lifetime, Nanos, Unstored};
 
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
+use crate::load::Loads;
 use crate::outgoing::{Expired, Outgoing};
 use crate::resident::{Arrival, Cell, Common, PostedInsert, RECLAIM_AT_ONCE, Short, Terms};
 use crate::stats::Stats;
@@ -54,6 +55,7 @@ where
     pub(crate) weigher: Option<Weigher<K, V>>,
     /// How long entries without a lifetime of their own are kept if nobody reads them, in nanoseconds.
     pub(crate) default_lifetime: Option<u64>,
+    pub(crate) loads: Loads<K, V>,
     pub(crate) name: String,
 }
 

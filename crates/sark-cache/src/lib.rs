@@ -39,6 +39,7 @@ mod clock;
 mod gathering;
 mod hints;
 mod ledger;
+mod load;
 mod outgoing;
 mod resident;
 mod stats;

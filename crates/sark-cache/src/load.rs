@@ -1,0 +1,431 @@
+//! Loading on a miss: one caller loads a key, and who asks for it meanwhile waits for that.
+//!
+//! Beside the shards, and called by who misses: nothing of a shard is held while a value is loaded or waited for. A load is
+//! registered until its value is stored, and who registers one looks once more before it begins: so no value is loaded twice because somebody
+//! looked just before it was stored. Users' code does not run while the registry is locked. `Eq` of the key and `Clone` of
+//! the value run while their load is, so that neither must be `Sync`; they must not block or call a cache anyway.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::convert::Infallible;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use equivalent::Equivalent;
+use sark_shard::Lifetime;
+
+use crate::Cache;
+use crate::clock::nanos;
+
+/// The loads under way.
+pub(crate) struct Loads<K, V>(Mutex<Registry<K, V>>);
+
+struct Registry<K, V> {
+    /// The process that they are under way in: a forked child has none of the threads that would end them.
+    process: u32,
+    /// By hash. Where two keys have the same one, the second is loaded without being registered.
+    under_way: HashMap<u64, Arc<Load<K, V>>>,
+}
+
+/// One load.
+struct Load<K, V> {
+    /// Who loads.
+    thread: ThreadId,
+    state: Mutex<State<K, V>>,
+    ended: Condvar,
+}
+
+struct State<K, V> {
+    key: K,
+    outcome: Outcome<V>,
+}
+
+enum Outcome<V> {
+    UnderWay,
+    Loaded(V),
+    /// It was an error or a panic, which is the affair of who loaded.
+    Failed,
+}
+
+/// What a caller that missed has to do.
+enum Turn<'l, K, V> {
+    /// To load, and nobody else will meanwhile.
+    Load(Loading<'l, K, V>),
+    /// To load for itself: its own load of the key asks for the key, or the load under way is of another key with the same hash.
+    LoadAlone,
+    /// Nothing: somebody else loaded it.
+    Loaded(V),
+    /// To look again: somebody else tried.
+    Again,
+}
+
+/// A load of this thread's. Its end is told to all who wait for it, whichever way it comes.
+struct Loading<'l, K, V> {
+    loads: &'l Loads<K, V>,
+    hash: u64,
+    load: Arc<Load<K, V>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in it is whole after a panic of `Eq` or `Clone`: neither is run in the middle of a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K, V> Loads<K, V> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Registry { process: std::process::id(), under_way: HashMap::new() }))
+    }
+
+    /// Registers a load of `key`, or waits for the one there is.
+    fn take_turn<Q>(&self, hash: u64, key: &Q) -> Turn<'_, K, V>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+    {
+        let thread = thread::current().id();
+        let state = State { key: key.to_owned(), outcome: Outcome::UnderWay };
+        let ours = Arc::new(Load { thread, state: Mutex::new(state), ended: Condvar::new() });
+        match self.register(hash, &ours) {
+            None => Turn::Load(Loading { loads: self, hash, load: ours }),
+            Some(load) if load.thread == thread => Turn::LoadAlone,
+            Some(load) => load.wait(key),
+        }
+    }
+
+    /// Gives the load of the same hash, if there is one already.
+    fn register(&self, hash: u64, load: &Arc<Load<K, V>>) -> Option<Arc<Load<K, V>>> {
+        let process = std::process::id();
+        let mut left_by_parent = HashMap::new();
+        let mut registry = lock(&self.0);
+        if registry.process != process {
+            registry.process = process;
+            left_by_parent = std::mem::take(&mut registry.under_way);
+        }
+        let other = match registry.under_way.entry(hash) {
+            Entry::Occupied(other) => Some(Arc::clone(other.get())),
+            Entry::Vacant(place) => {
+                place.insert(Arc::clone(load));
+                None
+            }
+        };
+        drop(registry);
+        drop(left_by_parent);
+        other
+    }
+
+    /// Nobody finds the load any more.
+    fn unregister(&self, hash: u64, load: &Arc<Load<K, V>>) {
+        let mut registry = lock(&self.0);
+        if registry.under_way.get(&hash).is_some_and(|registered| Arc::ptr_eq(registered, load)) {
+            registry.under_way.remove(&hash);
+        }
+    }
+}
+
+impl<K, V> Load<K, V> {
+    /// Waits for the end of somebody else's load.
+    fn wait<'l, Q>(&self, key: &Q) -> Turn<'l, K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let state = lock(&self.state);
+        if !key.equivalent(&state.key) {
+            return Turn::LoadAlone;
+        }
+        let under_way = |state: &mut State<K, V>| matches!(state.outcome, Outcome::UnderWay);
+        let state = self.ended.wait_while(state, under_way).unwrap_or_else(PoisonError::into_inner);
+        match &state.outcome {
+            Outcome::Loaded(value) => Turn::Loaded(value.clone()),
+            Outcome::UnderWay | Outcome::Failed => Turn::Again,
+        }
+    }
+}
+
+impl<K, V: Clone> Loading<'_, K, V> {
+    /// Ends it with a value that is stored.
+    fn end(self, value: &V) {
+        self.loads.unregister(self.hash, &self.load);
+        // Who waits has a share, and nobody else comes to wait.
+        if Arc::strong_count(&self.load) > 1 {
+            let value = value.clone();
+            lock(&self.load.state).outcome = Outcome::Loaded(value);
+        }
+    }
+}
+
+impl<K, V> Drop for Loading<'_, K, V> {
+    fn drop(&mut self) {
+        self.loads.unregister(self.hash, &self.load);
+        let mut state = lock(&self.load.state);
+        if matches!(state.outcome, Outcome::UnderWay) {
+            state.outcome = Outcome::Failed;
+        }
+        drop(state);
+        self.load.ended.notify_all();
+    }
+}
+
+impl<K, V, H> Cache<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Clone + Send + 'static,
+    H: BuildHasher,
+{
+    /// The value of `key`; on a miss, what `load` returns, which is [inserted](Self::insert) first.
+    ///
+    /// Many callers may miss the same key at the same time: one of them loads it, and the others wait for that and get its value
+    /// (`moka` users know this as `get_with_by_ref`), also where the cache doesn't keep it. If `load` panics, the panic
+    /// reaches the call that ran it, and one of those who wait loads in its turn.
+    ///
+    /// `load` runs on the calling thread with nothing held. It may take its time, and use the cache: if it asks for the same key again, it loads
+    /// that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever. What happens
+    /// to the key meanwhile, an `insert` or a `remove`, comes before the insertion at the end.
+    ///
+    /// `key` may be any form that hashes and compares as `K` does and can be made into one, such as `str` for `String`.
+    ///
+    /// ```
+    /// let cache = sark_cache::Cache::new(100);
+    /// let length = |key: &str| cache.get_or_insert_with(key, || key.len());
+    /// assert_eq!((length("four"), cache.get("four")), (4, Some(4)));
+    /// assert_eq!(cache.get_or_insert_with("four", || unreachable!("it is there")), 4);
+    /// ```
+    pub fn get_or_insert_with<Q>(&self, key: &Q, load: impl FnOnce() -> V) -> V
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        match self.get_or_load(key, || Ok::<_, Infallible>((load(), Lifetime::Default))) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), for a `load` that may fail. An error reaches the call that ran it and is not kept; one
+    /// of those who wait loads in its turn.
+    ///
+    /// # Errors
+    /// With the error of `load`.
+    ///
+    /// ```
+    /// let cache = sark_cache::Cache::new(100);
+    /// let number = |text: &str| cache.get_or_try_insert_with(text, || text.parse::<i32>());
+    /// assert_eq!(number("42"), Ok(42));
+    /// assert!(number("many").is_err() && !cache.contains_key("many"));
+    /// ```
+    pub fn get_or_try_insert_with<Q, E>(&self, key: &Q, load: impl FnOnce() -> Result<V, E>) -> Result<V, E>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        self.get_or_load(key, || Ok((load()?, Lifetime::Default)))
+    }
+
+    /// As [`get_or_try_insert_with`](Self::get_or_try_insert_with), for a `load` that also says how long its value may be kept, as
+    /// [`insert_with_ttl`](Self::insert_with_ttl) is told.
+    ///
+    /// # Errors
+    /// With the error of `load`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let cache = sark_cache::Cache::new(100);
+    /// let decide = || Ok::<_, std::io::Error>(("allow", Duration::from_secs(60)));
+    /// assert_eq!(cache.get_or_try_insert_with_ttl("user:42", decide)?, "allow");
+    /// assert!(cache.expires_in("user:42").is_some_and(|time| time <= Duration::from_secs(60)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn get_or_try_insert_with_ttl<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<(V, Duration), E>,
+    ) -> Result<V, E>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        self.get_or_load(key, || {
+            let (value, time_to_live) = load()?;
+            Ok((value, Lifetime::For(nanos(time_to_live))))
+        })
+    }
+
+    fn get_or_load<Q, E>(&self, key: &Q, load: impl FnOnce() -> Result<(V, Lifetime), E>) -> Result<V, E>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let load_and_store = || {
+            let (value, lifetime) = load()?;
+            if let Lifetime::For(nanos) = lifetime {
+                self.insert_with_ttl(key.to_owned(), value.clone(), Duration::from_nanos(nanos));
+            } else {
+                self.insert(key.to_owned(), value.clone());
+            }
+            Ok(value)
+        };
+        let loads = &self.inner().loads;
+        loop {
+            if let Some(value) = self.get(key) {
+                return Ok(value);
+            }
+            match loads.take_turn(self.inner().hash(key), key) {
+                Turn::Loaded(value) => return Ok(value),
+                Turn::LoadAlone => return load_and_store(),
+                Turn::Load(loading) => {
+                    // Since the miss somebody else may have ended loading it.
+                    if self.contains_key(key)
+                        && let Some(value) = self.get(key)
+                    {
+                        return Ok(value);
+                    }
+                    let value = load_and_store()?;
+                    loading.end(&value);
+                    return Ok(value);
+                }
+                Turn::Again => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Ends when so many others wait for the only load that is under way.
+    fn until_waited_for<V>(cache: &Cache<String, V>, waiting: usize)
+    where
+        V: Send + 'static,
+    {
+        let shares = || {
+            let registry = lock(&cache.inner().loads.0);
+            registry.under_way.values().map(Arc::strong_count).sum::<usize>()
+        };
+        // One is the registry's, one is of who loads.
+        while shares() < 2 + waiting {
+            thread::yield_now();
+        }
+    }
+
+    /// Of four threads that miss at the same time the first one ends its load like this, and the others wait for it.
+    fn four_at_once<E: Send>(
+        cache: &Cache<String, usize>,
+        first: impl Fn() -> Result<usize, E> + Sync,
+    ) -> (Vec<thread::Result<Result<usize, E>>>, usize) {
+        let loads = AtomicUsize::new(0);
+        let load = || {
+            if loads.fetch_add(1, Ordering::Relaxed) > 0 {
+                return Ok(7);
+            }
+            until_waited_for(cache, 3);
+            first()
+        };
+        let ask = || catch_unwind(AssertUnwindSafe(|| cache.get_or_try_insert_with("key", load)));
+        let answers = thread::scope(|scope| {
+            let callers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        });
+        assert!(lock(&cache.inner().loads.0).under_way.is_empty());
+        (answers, loads.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn who_misses_while_it_is_loaded_waits_and_gets_the_same_value() {
+        let (answers, loads) = four_at_once(&Cache::new(10), || Ok::<_, ()>(42));
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Ok(42)))));
+        assert_eq!(loads, 1);
+    }
+
+    #[test]
+    fn who_waits_gets_a_value_that_the_cache_does_not_keep() {
+        let cache: Cache<String, usize> = Cache::builder().max_capacity(10).weigher(|_, _| 11).build().unwrap();
+        let (answers, loads) = four_at_once(&cache, || Ok::<_, ()>(42));
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Ok(42)))));
+        assert_eq!((loads, cache.get("key")), (1, None));
+    }
+
+    #[test]
+    fn an_error_is_of_who_loaded_and_another_one_loads() {
+        let cache = Cache::new(10);
+        let (answers, loads) = four_at_once(&cache, || Err("no"));
+        assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Err("no")))).count(), 1);
+        assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Ok(7)))).count(), 3);
+        assert_eq!((loads, cache.get("key")), (2, Some(7)));
+    }
+
+    #[test]
+    fn a_panic_is_of_who_loaded_and_another_one_loads() {
+        let cache = Cache::new(10);
+        let (answers, loads) = four_at_once::<()>(&cache, || panic!("on purpose"));
+        assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
+        assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Ok(7)))).count(), 3);
+        assert_eq!((loads, cache.get("key")), (2, Some(7)));
+    }
+
+    #[test]
+    fn a_load_that_asks_for_its_own_key_loads_it_inside() {
+        let cache = Cache::new(10);
+        let outer = cache.get_or_insert_with("key", || cache.get_or_insert_with("key", || 1) + 1);
+        assert_eq!((outer, cache.get("key")), (2, Some(2)));
+    }
+
+    #[test]
+    fn keys_of_the_same_hash_are_loaded_apart() {
+        #[derive(Default)]
+        struct Same;
+        impl BuildHasher for Same {
+            type Hasher = SameHasher;
+            fn build_hasher(&self) -> SameHasher {
+                SameHasher
+            }
+        }
+        struct SameHasher;
+        impl std::hash::Hasher for SameHasher {
+            fn write(&mut self, _: &[u8]) {}
+            fn finish(&self) -> u64 {
+                7
+            }
+        }
+        let cache: Cache<u32, u32, Same> = Cache::builder().max_capacity(10).hasher(Same).build().unwrap();
+        let inside =
+            |key: u32| thread::scope(|scope| scope.spawn(|| cache.get_or_insert_with(&key, || key)).join().unwrap());
+        assert_eq!(cache.get_or_insert_with(&1, || 10 * inside(2)), 20);
+        assert_eq!([cache.get(&1), cache.get(&2)], [Some(20), Some(2)]);
+    }
+
+    #[test]
+    fn many_callers_of_few_keys_load_each_of_them_once() {
+        for dispatch in [crate::Dispatch::Adaptive, crate::Dispatch::PerCore] {
+            for _ in 0..20 {
+                let cache = Cache::builder().max_capacity(100).dispatch(dispatch).pin(false).build().unwrap();
+                let loads = AtomicUsize::new(0);
+                thread::scope(|scope| {
+                    for _ in 0..8 {
+                        scope.spawn(|| {
+                            for key in 0..10_u64 {
+                                let load = || {
+                                    loads.fetch_add(1, Ordering::Relaxed);
+                                    key + 1
+                                };
+                                assert_eq!(cache.get_or_insert_with(&key, load), key + 1);
+                            }
+                        });
+                    }
+                });
+                assert_eq!(loads.load(Ordering::Relaxed), 10);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_and_values_need_not_be_sync() {
+        fn is_sync<T: Sync>(_: &T) {}
+        #[derive(Clone, PartialEq, Eq, Hash)]
+        struct Key(u8, std::marker::PhantomData<std::cell::Cell<u8>>);
+        let cache: Cache<Key, std::cell::Cell<u8>> = Cache::new(10);
+        is_sync(&cache);
+    }
+}
