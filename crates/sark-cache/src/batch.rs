@@ -147,7 +147,7 @@ where
     {
         // Room is made before the shards are taken; what expired is dropped after they are given back.
         values.reserve(asked.len());
-        let mut out = Outgoing::new();
+        let mut out = self.inner().outgoing();
         let mut entered = self.inner().delegates.enter_several(asked.iter().map(|asked| asked.shard));
         // First the memory that all look-ups need is asked for, then they are finished, so that their misses overlap: also where
         // entries are near, in a cache of the core's own.
@@ -174,11 +174,12 @@ where
         V: Clone,
     {
         let inner = self.inner();
+        let listener = &inner.listener;
         let routing = Routing::new(left.iter().map(|left| left.asked.shard).enumerate(), inner.delegates.len());
         let requests = routing.parts.iter().map(|part| {
             let places = routing.of(part);
             let request = move |cell: &mut Cell<K, V>| {
-                let mut out = Vec::new();
+                let mut out = Outgoing::new(listener);
                 let hashes: SmallVec<[u64; INLINE]> = places.iter().map(|&place| left[place].asked.hash).collect();
                 let mut found = Vec::with_capacity(places.len());
                 let read = |_, value: Option<&V>| found.push(value.cloned());
@@ -208,14 +209,14 @@ where
         let routed = arrivals.iter().map(|arrival| inner.route(arrival.hash));
         let routing = Routing::new(routed.enumerate(), inner.delegates.len());
 
-        let ledger = &inner.common.ledger;
+        let (ledger, listener) = (&inner.common.ledger, &inner.listener);
         let mut arrivals: Vec<_> = arrivals.into_iter().map(Some).collect();
         let mut requests = Vec::with_capacity(routing.parts.len());
         for part in &routing.parts {
             let shard = part.shard;
             let part: Vec<_> = routing.of(part).iter().filter_map(|&position| arrivals[position].take()).collect();
             requests.push((shard, move |cell: &mut Cell<K, V>| {
-                let mut out = Outgoing::new();
+                let mut out = Outgoing::new(listener);
                 let mut kept = 0;
                 let mut short = None;
                 let mut part = part.into_iter();

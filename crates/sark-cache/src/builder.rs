@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use sark_delegate::{Delegates, Dispatch, Transport};
-use sark_shard::{Config, Room, Shard};
+use sark_shard::{Config, RemovalCause, Room, Shard};
 use thiserror::Error;
 
 use crate::Cache;
@@ -16,6 +16,7 @@ use crate::clock::{Clock, Timekeeping, nanos};
 use crate::hints::SharedHint;
 use crate::ledger::Ledger;
 use crate::load::Loads;
+use crate::outgoing::Listener;
 use crate::resident::{Cell, Common};
 
 /// Tells how heavy an entry is.
@@ -87,6 +88,7 @@ pub struct Builder<K, V, H = ahash::RandomState> {
     max_capacity: Option<u64>,
     max_entries: Option<u64>,
     weigher: Option<Weigher<K, V>>,
+    eviction_listener: Listener<K, V>,
     time_to_live: Option<Duration>,
     time_to_idle: Option<Duration>,
     shards: Option<usize>,
@@ -105,6 +107,7 @@ impl<K, V> Builder<K, V> {
             max_capacity: None,
             max_entries: None,
             weigher: None,
+            eviction_listener: None,
             time_to_live: None,
             time_to_idle: None,
             shards: None,
@@ -137,6 +140,33 @@ impl<K, V, H> Builder<K, V, H> {
     /// shard held. Zero is allowed: such entries leave with the others.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(weigher));
+        self
+    }
+
+    /// Who is given each entry that leaves the cache and that nobody else gets, with the cause: what was evicted, what expired (when that is
+    /// found out), values that were replaced, what is invalidated, and entries that were not kept. [`Cache::remove`] gives the value
+    /// to its caller instead, and what is left when the cache itself is dropped is dropped.
+    ///
+    /// Called once for each, after the fact, with nothing held, so it may use the cache; by the thread whose call made the entry leave, or by a worker for what expired with nobody
+    /// calling and for what a posted insertion displaced. Two entries that leave in two threads may be told of in either order. If
+    /// it panics, the others are told of nevertheless, and the panic reaches the call, or is counted if it was on a worker.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use sark_cache::{Cache, RemovalCause};
+    ///
+    /// let (leaves, left) = mpsc::channel();
+    /// let cache = Cache::builder()
+    ///     .max_capacity(1)
+    ///     .eviction_listener(move |key, value, cause| leaves.send((key, value, cause)).unwrap())
+    ///     .build()?;
+    /// cache.insert("one", 1);
+    /// cache.insert("two", 2);
+    /// assert_eq!(left.try_iter().collect::<Vec<_>>(), [("one", 1, RemovalCause::Size)]);
+    /// # Ok::<(), sark_cache::ConfigError>(())
+    /// ```
+    pub fn eviction_listener(mut self, listener: impl Fn(K, V, RemovalCause) + Send + Sync + 'static) -> Self {
+        self.eviction_listener = Some(Arc::new(listener));
         self
     }
 
@@ -196,6 +226,7 @@ impl<K, V, H> Builder<K, V, H> {
             max_capacity: self.max_capacity,
             max_entries: self.max_entries,
             weigher: self.weigher,
+            eviction_listener: self.eviction_listener,
             time_to_live: self.time_to_live,
             time_to_idle: self.time_to_idle,
             shards: self.shards,
@@ -280,7 +311,8 @@ where
             capacity_hint: usize::try_from(entries.map_or(0, |entries| expected_most(entries, shards as u64)))
                 .unwrap_or(0),
         };
-        let cells = (0..shards).map(|index| Cell::new(Shard::new(config), index, Arc::clone(&common)));
+        let cells = (0..shards)
+            .map(|index| Cell::new(Shard::new(config), index, Arc::clone(&common), self.eviction_listener.clone()));
         let delegates = Delegates::new(
             sark_delegate::Config {
                 dispatch: self.dispatch,
@@ -299,6 +331,7 @@ where
             common,
             weigher: self.weigher,
             default_lifetime: [time_to_live, time_to_idle].into_iter().flatten().min(),
+            listener: self.eviction_listener.clone(),
             loads: Loads::new(),
             name: self.name,
         }))

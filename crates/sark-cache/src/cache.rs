@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::{Delegates, Entered};
-use sark_shard::{Lifetime, Nanos, Unstored};
+use sark_shard::{Lifetime, Nanos, RemovalCause, Unstored};
 
 use crate::builder::{Builder, Weigher};
 use crate::clock::nanos;
 use crate::load::Loads;
-use crate::outgoing::{Expired, Outgoing};
+use crate::outgoing::{Listener, Outgoing, tell_of_all};
 use crate::resident::{Arrival, Cell, Common, PostedInsert, RECLAIM_AT_ONCE, Short, Terms};
 use crate::stats::Stats;
 
@@ -55,8 +55,21 @@ where
     pub(crate) weigher: Option<Weigher<K, V>>,
     /// How long entries without a lifetime of their own are kept if nobody reads them, in nanoseconds.
     pub(crate) default_lifetime: Option<u64>,
+    pub(crate) listener: Listener<K, V>,
     pub(crate) loads: Loads<K, V>,
     pub(crate) name: String,
+}
+
+impl<K, V, H> Inner<K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    /// For what leaves by a caller's hand.
+    #[inline]
+    pub(crate) fn outgoing(&self) -> Outgoing<'_, K, V> {
+        Outgoing::new(&self.listener)
+    }
 }
 
 impl<K, V> Cache<K, V>
@@ -136,7 +149,9 @@ where
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_get(hash, key, now, read)) {
                 Ok(result) => result,
-                Err(unserved) => end_look_up(entered, move |cell, expired| cell.shard.end_get(unserved, now, expired)),
+                Err(unserved) => end_look_up(entered, inner.outgoing(), move |cell, expired| {
+                    cell.shard.end_get(unserved, now, expired)
+                }),
             },
             None => inner.get_by_message(index, hash, key, now, read),
         }
@@ -169,12 +184,12 @@ where
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_update(hash, key, now, change)) {
                 Ok(result) => result,
-                Err(unserved) => {
-                    end_look_up(entered, move |cell, expired| cell.shard.end_update(unserved, now, expired))
-                }
+                Err(unserved) => end_look_up(entered, inner.outgoing(), move |cell, expired| {
+                    cell.shard.end_update(unserved, now, expired)
+                }),
             },
             None => {
-                let mut expired = Expired::new();
+                let mut expired = inner.outgoing();
                 inner.delegates.run(index, |cell| cell.update(hash, key, now, &mut expired, change))
             }
         }
@@ -256,7 +271,7 @@ where
         let arrival = inner.arrival(key, value, lifetime);
         let index = inner.approach(arrival.hash);
         let now = inner.common.time.for_storing();
-        let mut out = Outgoing::new();
+        let mut out = inner.outgoing();
         inner.insert_at(index, arrival, now, &mut out)
     }
 
@@ -293,7 +308,11 @@ where
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
     {
-        drop(self.remove_entry(key));
+        if let Some((key, value)) = self.remove_entry(key)
+            && let Some(listener) = &self.inner.listener
+        {
+            listener(key, value, RemovalCause::Explicit);
+        }
     }
 
     fn remove_entry<Q>(&self, key: &Q) -> Option<(K, V)>
@@ -303,7 +322,7 @@ where
         let inner = self.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
-        let mut out = Outgoing::new();
+        let mut out = inner.outgoing();
         inner.delegates.run(inner.approach(hash), |cell| cell.remove(hash, key, now, &mut out))
     }
 
@@ -311,7 +330,11 @@ where
     /// are inserted meanwhile may stay.
     pub fn invalidate_all(&self) {
         for index in 0..self.inner.delegates.len() {
-            drop(self.inner.delegates.run(index, Cell::clear));
+            let contents = self.inner.delegates.run(index, Cell::clear);
+            match &self.inner.listener {
+                Some(listener) => tell_of_all(&**listener, contents),
+                None => drop(contents),
+            }
         }
     }
 
@@ -349,7 +372,7 @@ where
         let now = inner.common.time.for_reading();
         for index in 0..inner.delegates.len() {
             while !inner.common.is_quiet(index, now) {
-                let mut out = Outgoing::new();
+                let mut out = inner.outgoing();
                 if !inner.delegates.run(index, |cell| cell.reclaim(now, RECLAIM_AT_ONCE, &mut out)) {
                     break;
                 }
@@ -428,7 +451,7 @@ where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
         R: Send,
     {
-        let mut expired = Expired::new();
+        let mut expired = self.outgoing();
         self.delegates.run(index, |cell| cell.get(hash, key, now, &mut expired, read))
     }
 
@@ -441,9 +464,17 @@ where
 
     /// Stores an entry in its shard, making room in others if need be. False if it isn't kept.
     #[inline]
-    pub(crate) fn insert_at(&self, index: usize, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
-        let Some(mut entered) = self.delegates.enter(index) else {
-            return self.insert_by_message(index, arrival, now, out);
+    pub(crate) fn insert_at(
+        &self,
+        index: usize,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        out: &mut Outgoing<'_, K, V>,
+    ) -> bool {
+        // What leaves the quick way is dropped where it comes back. To carry it on to a listener would cost the others something.
+        let entered = if self.listener.is_none() { self.delegates.enter(index) } else { None };
+        let Some(mut entered) = entered else {
+            return self.insert_by_request(index, arrival, now, out);
         };
         let terms = arrival.terms();
         let stored = entered.run(|cell| {
@@ -473,7 +504,7 @@ where
         unstored: Unstored<K, V>,
         terms: Terms,
         now: Nanos,
-        out: &mut Outgoing<K, V>,
+        out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let mut short = None;
         let (kept, alarm) = entered.run(|cell| {
@@ -491,7 +522,7 @@ where
         short: Option<Short<K, V>>,
         now: Nanos,
         alarm: Option<Duration>,
-        out: &mut Outgoing<K, V>,
+        out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         if let Some(delay) = alarm {
             self.delegates.wake_in(index, delay);
@@ -502,9 +533,14 @@ where
         }
     }
 
-    #[cold]
     #[inline(never)]
-    fn insert_by_message(&self, index: usize, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
+    fn insert_by_request(
+        &self,
+        index: usize,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        out: &mut Outgoing<'_, K, V>,
+    ) -> bool {
         let (mut short, mut pool) = (None, &self.common.ledger);
         let (kept, alarm) = self.delegates.run(index, |cell| {
             let kept = cell.insert(arrival, now, &mut pool, out, &mut short);
@@ -520,18 +556,18 @@ where
 #[inline(never)]
 fn end_look_up<K, V, R>(
     entered: Entered<'_, Cell<K, V>>,
-    end: impl FnOnce(&mut Cell<K, V>, &mut Expired<K, V>) -> Option<R>,
+    mut expired: Outgoing<'_, K, V>,
+    end: impl FnOnce(&mut Cell<K, V>, &mut Outgoing<'_, K, V>) -> Option<R>,
 ) -> Option<R>
 where
     K: Eq + Send + 'static,
     V: Send + 'static,
 {
     // What expired is dropped after the shard is given back, whichever way this ends.
-    let mut expired = Expired::new();
     let mut entered = entered;
     entered.run(|cell| {
         let result = end(cell, &mut expired);
-        if expired.is_some() {
+        if !expired.is_empty() {
             cell.balance();
         }
         result

@@ -26,7 +26,7 @@ where
     /// Sets the capacity; if that is less than what is there, every shard gives up its share before this returns.
     pub(crate) fn change_capacity(&self, capacity: u64) {
         let ledger = &self.common.ledger;
-        let mut out = Outgoing::new();
+        let mut out = self.outgoing();
         let turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
         ledger.set_capacity(capacity);
         loop {
@@ -65,7 +65,7 @@ where
         index: usize,
         short: Short<K, V>,
         now: Nanos,
-        out: &mut Outgoing<K, V>,
+        out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let Short { mut arrival, mut missing } = short;
         let ledger = &self.common.ledger;

@@ -50,5 +50,6 @@ pub use cache::Cache;
 pub use clock::{Clock, Hands, Timekeeping};
 pub use equivalent::Equivalent;
 pub use sark_delegate::{Dispatch, DispatchCounts, Transport};
+pub use sark_shard::RemovalCause;
 pub use stats::Stats;
 pub use string_cache::{CacheError, LruTtlCache, Text, TimedText};

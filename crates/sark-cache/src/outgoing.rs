@@ -1,56 +1,115 @@
-//! Entries on their way out: taken from a shard while it is held, dropped when it isn't any more.
+//! Entries on their way out: taken from a shard while it is held, told of and dropped when it isn't any more.
 
-use sark_shard::{Removals, Removed};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use sark_shard::{RemovalCause, Removals, Removed};
 use smallvec::SmallVec;
 
-/// Collects what leaves a shard. Lives on the caller's stack, so its drop runs the user's destructors there, with
-/// nothing held. The usual one or two need no allocation.
-pub(crate) struct Outgoing<K, V>(SmallVec<[Removed<K, V>; 2]>);
+/// Whoever wants to have what leaves.
+pub(crate) type EvictionListener<K, V> = dyn Fn(K, V, RemovalCause) + Send + Sync;
+/// A cache's, if it has one.
+pub(crate) type Listener<K, V> = Option<Arc<EvictionListener<K, V>>>;
 
-impl<K, V> Outgoing<K, V> {
+/// Collects what leaves a shard. Lives on the caller's stack, so its drop runs the user's listener and destructors there, with
+/// nothing held. The usual one or two need no allocation.
+pub(crate) struct Outgoing<'l, K, V> {
+    entries: SmallVec<[Removed<K, V>; 2]>,
+    listener: &'l Listener<K, V>,
+}
+
+impl<'l, K, V> Outgoing<'l, K, V> {
     #[inline]
-    pub(crate) fn new() -> Self {
-        Self(SmallVec::new())
+    pub(crate) fn new(listener: &'l Listener<K, V>) -> Self {
+        Self { entries: SmallVec::new(), listener }
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 }
 
-impl<K, V> Default for Outgoing<K, V> {
+impl<K, V> Removals<K, V> for Outgoing<'_, K, V> {
+    #[inline]
+    fn push(&mut self, removed: Removed<K, V>) {
+        self.entries.push(removed);
+    }
+}
+
+impl<K, V> Drop for Outgoing<'_, K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.entries.is_empty() {
+            tell_and_drop(self.listener, std::mem::take(&mut self.entries));
+        }
+    }
+}
+
+/// The same of what leaves by the hand of a worker, or of who serves somebody's post: they have no cache at hand.
+pub(crate) struct Leftovers<K, V> {
+    entries: SmallVec<[Removed<K, V>; 2]>,
+    /// That of the shard that the first of them was served on.
+    listener: Listener<K, V>,
+}
+
+impl<K, V> Leftovers<K, V> {
+    /// Sees to it that this listener is told, if there is one.
+    #[inline]
+    pub(crate) fn tell(&mut self, listener: &Listener<K, V>) {
+        if self.listener.is_none() {
+            self.listener.clone_from(listener);
+        }
+    }
+}
+
+impl<K, V> Default for Leftovers<K, V> {
     fn default() -> Self {
-        Self::new()
+        Self { entries: SmallVec::new(), listener: None }
     }
 }
 
-impl<K, V> Removals<K, V> for Outgoing<K, V> {
+impl<K, V> Removals<K, V> for Leftovers<K, V> {
     #[inline]
     fn push(&mut self, removed: Removed<K, V>) {
-        self.0.push(removed);
+        self.entries.push(removed);
     }
 }
 
-/// The entry that a look-up found dead: there is one at most, so that a hit carries no list around.
-pub(crate) struct Expired<K, V>(Option<Removed<K, V>>);
-
-impl<K, V> Expired<K, V> {
-    #[inline]
-    pub(crate) fn new() -> Self {
-        Self(None)
-    }
-
-    #[inline]
-    pub(crate) fn is_some(&self) -> bool {
-        self.0.is_some()
+impl<K, V> Drop for Leftovers<K, V> {
+    fn drop(&mut self) {
+        tell_and_drop(&self.listener, std::mem::take(&mut self.entries));
     }
 }
 
-impl<K, V> Removals<K, V> for Expired<K, V> {
-    #[inline]
-    fn push(&mut self, removed: Removed<K, V>) {
-        debug_assert!(self.0.is_none(), "a look-up takes out the entry of its key and no other");
-        self.0 = Some(removed);
+#[inline(never)]
+fn tell_and_drop<K, V>(listener: &Listener<K, V>, entries: SmallVec<[Removed<K, V>; 2]>) {
+    match listener {
+        Some(listener) => tell_of_all(&**listener, entries),
+        None => drop(entries),
+    }
+}
+
+/// Tells of each, whatever happens on the way; then the first panic goes on.
+#[cold]
+#[inline(never)]
+pub(crate) fn tell_of_all<K, V>(listener: &EvictionListener<K, V>, entries: impl IntoIterator<Item = Removed<K, V>>) {
+    let mut first: Option<Box<dyn Any + Send>> = None;
+    for Removed { key, value, cause, .. } in entries {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))) {
+            first.get_or_insert(panic);
+        }
+    }
+    if let Some(panic) = first
+        && !thread::panicking()
+    {
+        resume_unwind(panic);
     }
 }

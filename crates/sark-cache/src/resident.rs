@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Resident;
-use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Removed, Room, Shard, Unstored};
+use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Removals, Removed, Room, Shard, Unstored};
 
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
 use crate::ledger::Ledger;
-use crate::outgoing::{Expired, Outgoing};
+use crate::outgoing::{Leftovers, Listener, Outgoing};
 
 /// An insertion reclaims about so many dead entries first: few, since others may be waiting for the shard. The rest is for
 /// later ones and for workers.
@@ -69,6 +69,8 @@ pub(crate) struct Cell<K, V> {
     /// The deadline that was told last, to a worker or to whoever reclaims; `MAX` if none. None is before it but of entries that were
     /// posted: their senders tell a worker, and whoever reclaims looks everywhere.
     alarm: Nanos,
+    /// For what leaves in a worker's hands, or for a post.
+    listener: Listener<K, V>,
 }
 
 /// An entry on its way in, with all that is decided about it outside.
@@ -101,9 +103,9 @@ pub(crate) struct Short<K, V> {
 }
 
 impl<K, V> Cell<K, V> {
-    pub(crate) fn new(shard: Shard<K, V>, index: usize, common: Arc<Common>) -> Self {
+    pub(crate) fn new(shard: Shard<K, V>, index: usize, common: Arc<Common>, listener: Listener<K, V>) -> Self {
         const { assert!(std::mem::offset_of!(Self, shard) == 0) }
-        Self { shard, common, index, alarm: Nanos::MAX }
+        Self { shard, common, index, alarm: Nanos::MAX, listener }
     }
 
     /// Returns to the ledger what the shard has a budget for and doesn't use.
@@ -132,14 +134,14 @@ impl<K, V> Cell<K, V> {
         hash: u64,
         key: &Q,
         now: Nanos,
-        expired: &mut Expired<K, V>,
+        expired: &mut Outgoing<'_, K, V>,
         read: impl FnOnce(&V) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let result = self.shard.get(hash, key, now, expired, read);
-        if expired.is_some() {
+        if !expired.is_empty() {
             self.balance();
         }
         result
@@ -152,7 +154,7 @@ impl<K, V> Cell<K, V> {
         expected: Expected,
         (hash, key): (u64, &Q),
         now: Nanos,
-        out: &mut Outgoing<K, V>,
+        out: &mut Outgoing<'_, K, V>,
         read: impl FnOnce(&V) -> R,
     ) -> Option<R>
     where
@@ -170,7 +172,7 @@ impl<K, V> Cell<K, V> {
         hash: u64,
         key: &Q,
         now: Nanos,
-        out: &mut Outgoing<K, V>,
+        out: &mut Outgoing<'_, K, V>,
         read: impl FnOnce(&V) -> R,
     ) -> Option<R>
     where
@@ -190,14 +192,14 @@ impl<K, V> Cell<K, V> {
         hash: u64,
         key: &Q,
         now: Nanos,
-        expired: &mut Expired<K, V>,
+        expired: &mut Outgoing<'_, K, V>,
         change: impl FnOnce(&mut V) -> R,
     ) -> Option<R>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let result = self.shard.update(hash, key, now, expired, change);
-        if expired.is_some() {
+        if !expired.is_empty() {
             self.balance();
         }
         result
@@ -215,7 +217,7 @@ impl<K, V> Cell<K, V> {
         arrival: Arrival<K, V>,
         now: Nanos,
         pool: &mut impl Pool,
-        out: &mut Outgoing<K, V>,
+        out: &mut impl Removals<K, V>,
         short: &mut Option<Short<K, V>>,
     ) -> bool
     where
@@ -235,7 +237,7 @@ impl<K, V> Cell<K, V> {
         arrival: Arrival<K, V>,
         now: Nanos,
         pool: &mut impl Pool,
-        out: &mut Outgoing<K, V>,
+        out: &mut Outgoing<'_, K, V>,
     ) -> Result<Removed<K, V>, Unstored<K, V>>
     where
         K: Eq,
@@ -257,7 +259,7 @@ impl<K, V> Cell<K, V> {
         terms: Terms,
         now: Nanos,
         pool: &mut impl Pool,
-        out: &mut Outgoing<K, V>,
+        out: &mut Outgoing<'_, K, V>,
         short: &mut Option<Short<K, V>>,
     ) -> bool {
         let insertion = self.shard.end_insert(unstored, now, pool, out);
@@ -286,7 +288,7 @@ impl<K, V> Cell<K, V> {
     /// Reclaims some of what is dead before an entry comes in, and says whether it had to look. What that frees stays in the
     /// shard's budget, for the entry, until the caller balances.
     #[inline]
-    fn reclaim_if_due(&mut self, now: Nanos, out: &mut Outgoing<K, V>) -> bool {
+    fn reclaim_if_due(&mut self, now: Nanos, out: &mut impl Removals<K, V>) -> bool {
         let due = self.shard.quiet_until() <= now;
         if due {
             self.reclaim_for_entry(now, out);
@@ -295,7 +297,7 @@ impl<K, V> Cell<K, V> {
     }
 
     #[inline(never)]
-    fn reclaim_for_entry(&mut self, now: Nanos, out: &mut Outgoing<K, V>) {
+    fn reclaim_for_entry(&mut self, now: Nanos, out: &mut impl Removals<K, V>) {
         let full = self.common.ledger.is_full();
         self.shard.advance(now, if full { RECLAIM_BEFORE_EVICTION } else { RECLAIM_PER_INSERT }, out);
     }
@@ -309,7 +311,7 @@ impl<K, V> Cell<K, V> {
     }
 
     /// Refuses an entry that can't have room, and forgets an older value of its key: that would be wrong from now on.
-    pub(crate) fn reject(&mut self, arrival: Arrival<K, V>, now: Nanos, out: &mut Outgoing<K, V>)
+    pub(crate) fn reject(&mut self, arrival: Arrival<K, V>, now: Nanos, out: &mut impl Removals<K, V>)
     where
         K: Eq,
     {
@@ -318,7 +320,7 @@ impl<K, V> Cell<K, V> {
         self.balance();
     }
 
-    pub(crate) fn remove<Q>(&mut self, hash: u64, key: &Q, now: Nanos, out: &mut Outgoing<K, V>) -> Option<(K, V)>
+    pub(crate) fn remove<Q>(&mut self, hash: u64, key: &Q, now: Nanos, out: &mut Outgoing<'_, K, V>) -> Option<(K, V)>
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -328,7 +330,7 @@ impl<K, V> Cell<K, V> {
     }
 
     /// Evicts until `wanted` is free and gives that room to the caller.
-    pub(crate) fn evict_for_another(&mut self, wanted: Room, out: &mut Outgoing<K, V>) -> Room {
+    pub(crate) fn evict_for_another(&mut self, wanted: Room, out: &mut Outgoing<'_, K, V>) -> Room {
         self.shard.evict(wanted, out);
         self.take_surplus()
     }
@@ -341,7 +343,7 @@ impl<K, V> Cell<K, V> {
 
     /// Reclaims what is dead; true if there is more than `budget` to do.
     #[inline]
-    pub(crate) fn reclaim(&mut self, now: Nanos, budget: usize, out: &mut Outgoing<K, V>) -> bool {
+    pub(crate) fn reclaim(&mut self, now: Nanos, budget: usize, out: &mut impl Removals<K, V>) -> bool {
         if self.shard.quiet_until() <= now {
             let progress = self.shard.advance(now, budget, out);
             self.balance();
@@ -394,9 +396,10 @@ where
     V: Send + 'static,
 {
     type Post = PostedInsert<K, V>;
-    type Leftovers = Outgoing<K, V>;
+    type Leftovers = Leftovers<K, V>;
 
     fn accept(&mut self, PostedInsert { arrival, now }: Self::Post, out: &mut Self::Leftovers) {
+        out.tell(&self.listener);
         let common = Arc::clone(&self.common);
         let mut short = None;
         self.insert(arrival, now, &mut &common.ledger, out, &mut short);
@@ -407,6 +410,7 @@ where
     }
 
     fn tend(&mut self, out: &mut Self::Leftovers) -> Option<Duration> {
+        out.tell(&self.listener);
         let now = self.common.time.for_reading();
         if self.reclaim(now, RECLAIM_AT_ONCE, out) {
             return Some(Duration::ZERO);
@@ -443,7 +447,7 @@ mod tests {
             posts: AtomicBool::new(false),
         });
         let config = Config { budget: common.ledger.budget_for(Room::NONE), ..Config::default() };
-        (Cell::new(Shard::new(config), 0, Arc::clone(&common)), common)
+        (Cell::new(Shard::new(config), 0, Arc::clone(&common), None), common)
     }
 
     fn arrival(key: u64, nanos: u64) -> Arrival<u64, u64> {
@@ -454,7 +458,7 @@ mod tests {
     fn an_entry_has_the_room_of_what_died_before_it_whatever_others_take() {
         for in_parts in [false, true] {
             let (mut cell, common) = cell(2);
-            let (mut out, mut short) = (Outgoing::new(), None);
+            let (mut out, mut short) = (Outgoing::new(&None), None);
             assert!(cell.insert(arrival(1, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short));
             let (late, mut others) = (Nanos(10), Others(&common.ledger));
             let kept = if in_parts {
@@ -474,7 +478,7 @@ mod tests {
     #[test]
     fn room_that_an_entry_in_another_s_place_does_not_need_goes_back() {
         let (mut cell, common) = cell(100);
-        let (mut out, mut short) = (Outgoing::new(), None);
+        let (mut out, mut short) = (Outgoing::new(&None), None);
         for key in 0..8 {
             cell.insert(arrival(key, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short);
         }
@@ -489,7 +493,7 @@ mod tests {
     #[test]
     fn who_tends_is_not_asked_again_before_there_is_something_to_do() {
         let (mut cell, common) = cell(100);
-        let (mut out, mut short) = (Outgoing::new(), None);
+        let (mut out, mut short) = (Outgoing::new(&None), None);
         for nanos in [100, 5000, 1_000_000] {
             cell.insert(arrival(nanos, nanos), Nanos(0), &mut &common.ledger, &mut out, &mut short);
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::builder::ConfigError;
-use crate::outgoing::Expired;
 use crate::{Builder, Cache};
 
 /// What an [`LruTtlCache`] refuses.
@@ -143,7 +142,7 @@ impl LruTtlCache {
         let inner = self.cache.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
-        let mut expired = Expired::new();
+        let mut expired = inner.outgoing();
         inner.delegates.run(inner.approach(hash), |cell| {
             let deadline = cell.shard.entry(hash, key, now).and_then(|entry| entry.deadline);
             cell.get(hash, key, now, &mut expired, |value| TimedText {

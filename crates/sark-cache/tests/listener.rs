@@ -1,0 +1,213 @@
+//! Each entry that leaves is told of once, unless somebody else gets it.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sark_cache::{Builder, Cache, Clock, Dispatch, RemovalCause};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Told = Receiver<(u8, u32, RemovalCause)>;
+
+/// A builder whose cache tells what leaves.
+fn telling(dispatch: Dispatch) -> (Builder<u8, u32>, Told) {
+    let (tell, told) = mpsc::channel();
+    let builder = Cache::builder().dispatch(dispatch).pin(false).shards(1).max_capacity(3);
+    (builder.eviction_listener(move |key, value, cause| tell.send((key, value, cause)).unwrap()), told)
+}
+
+fn all(told: &Told) -> Vec<(u8, u32, RemovalCause)> {
+    told.try_iter().collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u8),
+    InsertWithTtl(u8, u8),
+    PostInsert(u8),
+    InsertMany(Vec<u8>),
+    Get(u8),
+    Update(u8),
+    GetMany(Vec<u8>),
+    Load(u8),
+    Remove(u8),
+    Invalidate(u8),
+    InvalidateAll,
+    SetCapacity(u8),
+    RunPendingTasks,
+    Wait(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = 0..12_u8;
+    let keys = prop::collection::vec(0..12_u8, 0..6);
+    let step = prop_oneof![
+        6 => key.clone().prop_map(Step::Insert),
+        4 => (key.clone(), 0..40_u8).prop_map(|(key, ttl)| Step::InsertWithTtl(key, ttl)),
+        2 => key.clone().prop_map(Step::PostInsert),
+        2 => keys.clone().prop_map(Step::InsertMany),
+        3 => key.clone().prop_map(Step::Get),
+        2 => key.clone().prop_map(Step::Update),
+        1 => keys.prop_map(Step::GetMany),
+        2 => key.clone().prop_map(Step::Load),
+        2 => key.clone().prop_map(Step::Remove),
+        2 => key.prop_map(Step::Invalidate),
+        1 => Just(Step::InvalidateAll),
+        1 => (0..8_u8).prop_map(Step::SetCapacity),
+        1 => Just(Step::RunPendingTasks),
+        4 => (0..30_u8).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// Each value is inserted once, and in the end was told of, or given to somebody, or is there.
+fn nothing_is_lost_or_told_twice(
+    dispatch: Dispatch,
+    shards: usize,
+    weighted: bool,
+    steps: &[Step],
+) -> Result<(), TestCaseError> {
+    let (builder, told) = telling(dispatch);
+    let (clock, hands) = Clock::manual();
+    let builder = builder.shards(shards).max_capacity(6).clock(clock);
+    // Every fifth is too heavy to be kept.
+    let weight = |_: &u8, value: &u32| if value.is_multiple_of(5) { 9 } else { 1 };
+    let builder = if weighted { builder.weigher(weight) } else { builder };
+    let cache = builder.build().unwrap();
+    let (mut inserted, mut elsewhere) = (0, BTreeSet::new());
+    for step in steps {
+        let mut new = || {
+            inserted += 1;
+            inserted
+        };
+        match step.clone() {
+            Step::Insert(key) => {
+                cache.insert(key, new());
+            }
+            Step::InsertWithTtl(key, ttl) => {
+                cache.insert_with_ttl(key, new(), Duration::from_millis(ttl.into()));
+            }
+            Step::PostInsert(key) => cache.post_insert(key, new()),
+            Step::InsertMany(keys) => {
+                cache.insert_many(keys.into_iter().map(|key| (key, new())));
+            }
+            Step::Get(key) => drop(cache.get(&key)),
+            Step::Update(key) => drop(cache.update(&key, |_| ())),
+            Step::GetMany(keys) => drop(cache.get_many(&keys)),
+            Step::Load(key) => {
+                cache.get_or_insert_with(&key, new);
+            }
+            Step::Remove(key) => elsewhere.extend(cache.remove(&key)),
+            Step::Invalidate(key) => cache.invalidate(&key),
+            Step::InvalidateAll => cache.invalidate_all(),
+            Step::SetCapacity(capacity) => cache.set_capacity(capacity.into()),
+            Step::RunPendingTasks => cache.run_pending_tasks(),
+            Step::Wait(millis) => hands.advance(Duration::from_millis(millis.into())),
+        }
+    }
+    cache.run_pending_tasks();
+    elsewhere.extend((0..12).filter_map(|key| cache.peek(&key)));
+    // Workers are done with what they have to tell when the cache is gone.
+    drop(cache);
+    for (_, value, cause) in told {
+        prop_assert!(elsewhere.insert(value), "{value} was told of ({cause:?}), and somebody has it");
+    }
+    prop_assert_eq!(elsewhere, (1..=inserted).collect::<BTreeSet<_>>());
+    Ok(())
+}
+
+under_both_dispatches! {
+    fn whatever_happens_each_entry_is_there_or_somebody_got_it_or_the_listener_was_told_once(dispatch) {
+        let mut config = ProptestConfig::default();
+        if std::env::var_os("PROPTEST_CASES").is_none() {
+            config.cases = if dispatch == Dispatch::PerCore { 100 } else { 500 };
+        }
+        proptest!(config, |(shards in 1..4_usize, weighted: bool, steps in steps())| {
+            nothing_is_lost_or_told_twice(dispatch, shards, weighted, &steps)?;
+        });
+    }
+
+    fn the_cause_says_why_an_entry_left(dispatch) {
+        let (builder, told) = telling(dispatch);
+        let (clock, hands) = Clock::manual();
+        let cache = builder.clock(clock).build().unwrap();
+        for key in 1..=4 {
+            cache.insert(key, 10 * u32::from(key));
+        }
+        assert_eq!(all(&told), [(1, 10, RemovalCause::Size)]);
+        cache.insert(2, 21);
+        assert_eq!(all(&told), [(2, 20, RemovalCause::Replaced)]);
+        cache.invalidate(&3);
+        assert_eq!(all(&told), [(3, 30, RemovalCause::Explicit)]);
+        assert_eq!(cache.remove(&2), Some(21));
+        assert_eq!(all(&told), [], "its caller has it");
+        cache.insert_with_ttl(5, 50, MINUTE);
+        cache.insert_with_ttl(6, 60, MINUTE);
+        hands.advance(MINUTE);
+        assert_eq!(cache.get(&5), None);
+        assert_eq!(all(&told), [(5, 50, RemovalCause::Expired)]);
+        cache.run_pending_tasks();
+        assert_eq!(all(&told), [(6, 60, RemovalCause::Expired)]);
+        assert!(!cache.insert_with_ttl(7, 70, Duration::ZERO));
+        assert_eq!(all(&told), [(7, 70, RemovalCause::Rejected)]);
+        cache.invalidate_all();
+        assert_eq!(all(&told), [(4, 40, RemovalCause::Explicit)]);
+        cache.insert(8, 80);
+        drop(cache);
+        assert_eq!(all(&told), [], "what is left is dropped with the cache");
+    }
+
+    fn workers_tell_of_what_expires_with_nobody_calling(dispatch) {
+        let (builder, told) = telling(dispatch);
+        let cache = builder.time_to_live(Duration::from_millis(20)).build().unwrap();
+        cache.insert(1, 10);
+        assert_eq!(told.recv_timeout(MINUTE), Ok((1, 10, RemovalCause::Expired)));
+        assert_eq!(cache.stats().expired_on_get, 0);
+    }
+
+    fn a_listener_may_use_the_cache_that_it_listens_to(dispatch) {
+        // What is evicted comes back as another key, once.
+        let itself = Arc::new(OnceLock::<Cache<u8, u32>>::new());
+        let there = Arc::clone(&itself);
+        let cache = Cache::builder().dispatch(dispatch).pin(false).shards(1).max_capacity(2).eviction_listener(move |key, value, _| {
+            if key < 100 {
+                there.get().unwrap().insert(key + 100, value);
+            }
+        });
+        let cache = itself.get_or_init(|| cache.build().unwrap());
+        for key in 1..=3 {
+            cache.insert(key, 10 * u32::from(key));
+        }
+        // 1 came back as 101 and evicted 2, which came back as 102 and evicted 3, which came back as 103 and evicted 101.
+        assert_eq!([2, 3, 101, 102, 103].map(|key| cache.peek(&key)), [None, None, None, Some(20), Some(30)]);
+        // The listener holds the cache that holds the listener.
+        cache.invalidate_all();
+    }
+
+    fn a_panic_of_the_listener_reaches_the_call_and_the_others_are_told_of(dispatch) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let listener = {
+            let told = Arc::clone(&told);
+            move |key: u8, _: u32, _| {
+                told.lock().unwrap().push(key);
+                assert_ne!(key % 2, 1, "on purpose");
+            }
+        };
+        let cache = Cache::builder().dispatch(dispatch).pin(false).shards(1).max_capacity(4).eviction_listener(listener).build().unwrap();
+        for key in 1..=4 {
+            cache.insert(key, 0);
+        }
+        let told = || std::mem::take(&mut *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        assert!(catch_unwind(AssertUnwindSafe(|| cache.insert(5, 0))).is_err());
+        assert_eq!(told(), [1]);
+        assert!(cache.contains_key(&5), "the cache was done with it");
+        assert!(catch_unwind(AssertUnwindSafe(|| cache.set_capacity(0))).is_err());
+        assert_eq!(told(), [2, 3, 4, 5]);
+    }
+}
