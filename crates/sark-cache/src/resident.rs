@@ -485,7 +485,7 @@ mod tests {
         cell.insert(arrival(8, 1 << 40), Nanos(0), &mut &common.ledger, &mut out, &mut short);
         // Some of the dead are reclaimed, and the value is exchanged.
         assert!(cell.try_insert(arrival(8, 1 << 40), Nanos(10), &mut &common.ledger, &mut out).is_ok());
-        assert!(out.len() > 0 && cell.shard.len() < 9);
+        assert!(!out.is_empty() && cell.shard.len() < 9);
         let entries = cell.shard.len() as u64;
         assert_eq!((common.ledger.used().entries, cell.shard.budget().entries), (entries, entries));
     }
