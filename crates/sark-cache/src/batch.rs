@@ -2,6 +2,8 @@
 //! A message serves a shard's part of a batch at one moment; the whole is not atomic.
 
 use std::hash::{BuildHasher, Hash};
+use std::thread;
+use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Delegates;
@@ -9,6 +11,7 @@ use sark_shard::{Expected, Lifetime, Nanos};
 use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
+use crate::cache::Inner;
 use crate::outgoing::Outgoing;
 use crate::resident::Cell;
 
@@ -230,6 +233,7 @@ where
                 (kept, short, part, cell.earlier_alarm(now), out)
             }));
         }
+        let untold = Untold { inner, parts: &routing.parts };
         let mut all_kept = 0;
         for (&Part { shard, .. }, (kept, short, rest, alarm, mut out)) in
             routing.parts.iter().zip(inner.run_each(requests))
@@ -245,11 +249,40 @@ where
                 all_kept += usize::from(inner.insert_at(shard, arrival, now, &mut out));
             }
         }
+        drop(untold);
         all_kept
     }
 }
 
-impl<K, V, H> crate::cache::Inner<K, V, H>
+/// The shards of a batch, until whoever reclaims was told of its deadlines. If a panic comes first, they look by themselves.
+struct Untold<'b, K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    inner: &'b Inner<K, V, H>,
+    parts: &'b [Part],
+}
+
+impl<K, V, H> Drop for Untold<'_, K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        self.inner.common.expect_untold();
+        if self.inner.common.workers_reclaim {
+            for part in self.parts {
+                self.inner.delegates.wake_in(part.shard, Duration::ZERO);
+            }
+        }
+    }
+}
+
+impl<K, V, H> Inner<K, V, H>
 where
     K: Eq + Send + 'static,
     V: Send + 'static,

@@ -297,7 +297,7 @@ where
             workers_reclaim,
             hints: std::iter::repeat_with(SharedHint::default).take(hinted).collect(),
             quiet_until: (0..if workers_reclaim { 0 } else { shards }).map(|_| AtomicU64::new(u64::MAX)).collect(),
-            posts: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
         });
         let time_to_live = self.time_to_live.map(nanos);
         let time_to_idle = self.time_to_idle.map(nanos);

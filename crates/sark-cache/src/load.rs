@@ -20,13 +20,12 @@ use crate::Cache;
 use crate::clock::nanos;
 
 /// The loads under way.
-pub(crate) struct Loads<K, V>(Mutex<Registry<K, V>>);
-
-struct Registry<K, V> {
-    /// The process that they are under way in: a forked child has none of the threads that would end them.
+pub(crate) struct Loads<K, V> {
+    /// The process that they are under way in. A forked child has none of the threads that would end them, and one of those may
+    /// have locked the registry: there, each caller loads alone.
     process: u32,
     /// By hash. Where two keys have the same one, the second is loaded without being registered.
-    under_way: HashMap<u64, Arc<Load<K, V>>>,
+    under_way: Mutex<HashMap<u64, Arc<Load<K, V>>>>,
 }
 
 /// One load.
@@ -53,7 +52,8 @@ enum Outcome<V> {
 enum Turn<'l, K, V> {
     /// To load, and nobody else will meanwhile.
     Load(Loading<'l, K, V>),
-    /// To load for itself: its own load of the key asks for the key, or the load under way is of another key with the same hash.
+    /// To load for itself: its own load of the key asks for the key, the load under way is of another key with the same hash, or this is a
+    /// forked child.
     LoadAlone,
     /// Nothing: somebody else loaded it.
     Loaded(V),
@@ -75,7 +75,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<K, V> Loads<K, V> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Registry { process: std::process::id(), under_way: HashMap::new() }))
+        Self { process: std::process::id(), under_way: Mutex::new(HashMap::new()) }
     }
 
     /// Registers a load of `key`, or waits for the one there is.
@@ -84,6 +84,9 @@ impl<K, V> Loads<K, V> {
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         V: Clone,
     {
+        if std::process::id() != self.process {
+            return Turn::LoadAlone;
+        }
         let thread = thread::current().id();
         let state = State { key: key.to_owned(), outcome: Outcome::UnderWay };
         let ours = Arc::new(Load { thread, state: Mutex::new(state), ended: Condvar::new() });
@@ -96,30 +99,20 @@ impl<K, V> Loads<K, V> {
 
     /// Gives the load of the same hash, if there is one already.
     fn register(&self, hash: u64, load: &Arc<Load<K, V>>) -> Option<Arc<Load<K, V>>> {
-        let process = std::process::id();
-        let mut left_by_parent = HashMap::new();
-        let mut registry = lock(&self.0);
-        if registry.process != process {
-            registry.process = process;
-            left_by_parent = std::mem::take(&mut registry.under_way);
-        }
-        let other = match registry.under_way.entry(hash) {
+        match lock(&self.under_way).entry(hash) {
             Entry::Occupied(other) => Some(Arc::clone(other.get())),
             Entry::Vacant(place) => {
                 place.insert(Arc::clone(load));
                 None
             }
-        };
-        drop(registry);
-        drop(left_by_parent);
-        other
+        }
     }
 
     /// Nobody finds the load any more.
     fn unregister(&self, hash: u64, load: &Arc<Load<K, V>>) {
-        let mut registry = lock(&self.0);
-        if registry.under_way.get(&hash).is_some_and(|registered| Arc::ptr_eq(registered, load)) {
-            registry.under_way.remove(&hash);
+        let mut under_way = lock(&self.under_way);
+        if under_way.get(&hash).is_some_and(|registered| Arc::ptr_eq(registered, load)) {
+            under_way.remove(&hash);
         }
     }
 }
@@ -181,7 +174,7 @@ where
     /// reaches the call that ran it, and one of those who wait loads in its turn.
     ///
     /// `load` runs on the calling thread with nothing held. It may take its time, and use the cache: if it asks for the same key again, it loads
-    /// that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever. What happens
+    /// that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever. In a forked child every caller loads for itself. What happens
     /// to the key meanwhile, an `insert` or a `remove`, comes before the insertion at the end.
     ///
     /// `key` may be any form that hashes and compares as `K` does and can be made into one, such as `str` for `String`.
@@ -301,8 +294,8 @@ mod tests {
         V: Send + 'static,
     {
         let shares = || {
-            let registry = lock(&cache.inner().loads.0);
-            registry.under_way.values().map(Arc::strong_count).sum::<usize>()
+            let under_way = lock(&cache.inner().loads.under_way);
+            under_way.values().map(Arc::strong_count).sum::<usize>()
         };
         // One is the registry's, one is of who loads.
         while shares() < 2 + waiting {
@@ -328,7 +321,7 @@ mod tests {
             let callers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
             callers.into_iter().map(|caller| caller.join().unwrap()).collect()
         });
-        assert!(lock(&cache.inner().loads.0).under_way.is_empty());
+        assert!(lock(&cache.inner().loads.under_way).is_empty());
         (answers, loads.load(Ordering::Relaxed))
     }
 

@@ -36,8 +36,9 @@ pub(crate) struct Common {
     pub(crate) hints: Box<[SharedHint]>,
     /// For each shard, where workers are not asked: see [`Common::is_quiet`].
     pub(crate) quiet_until: Box<[AtomicU64]>,
-    /// Whether entries were ever posted: some may be under way, and their deadlines are not known before they arrive.
-    pub(crate) posts: AtomicBool,
+    /// Whether there may be deadlines that nobody was told of, from some time on: of entries that are posted, and are perhaps still under
+    /// way, or in a batch that a panic ended.
+    pub(crate) untold: AtomicBool,
 }
 
 impl Common {
@@ -46,15 +47,15 @@ impl Common {
     #[inline]
     pub(crate) fn is_quiet(&self, index: usize, now: Nanos) -> bool {
         // Relaxed: both are stored before the call that they are stored for returns.
-        !self.posts.load(Ordering::Relaxed)
+        !self.untold.load(Ordering::Relaxed)
             && self.quiet_until.get(index).is_some_and(|until| until.load(Ordering::Relaxed) > now.0)
     }
 
-    /// Notes that an entry is about to be posted.
+    /// Notes that there may be deadlines that nobody will be told of. For good: nobody knows when they are gone.
     #[inline]
-    pub(crate) fn expect_post(&self) {
-        if !self.posts.load(Ordering::Relaxed) {
-            self.posts.store(true, Ordering::Relaxed);
+    pub(crate) fn expect_untold(&self) {
+        if !self.untold.load(Ordering::Relaxed) {
+            self.untold.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -66,8 +67,8 @@ pub(crate) struct Cell<K, V> {
     common: Arc<Common>,
     /// Which of the shards this is.
     index: usize,
-    /// The deadline that was told last, to a worker or to whoever reclaims; `MAX` if none. None is before it but of entries that were
-    /// posted: their senders tell a worker, and whoever reclaims looks everywhere.
+    /// The deadline that was told last, to a worker or to whoever reclaims without workers; `MAX` if none. None is before it but those
+    /// that are [untold](Common::untold).
     alarm: Nanos,
     /// For what leaves in a worker's hands, or for a post.
     listener: Listener<K, V>,
@@ -351,7 +352,10 @@ impl<K, V> Cell<K, V> {
                 return true;
             }
         }
-        self.tell(self.shard.next_deadline().unwrap_or(Nanos::MAX));
+        // A worker is told of what it finds by who asked it to look, and of nothing by others who look.
+        if !self.common.workers_reclaim {
+            self.tell(self.shard.next_deadline().unwrap_or(Nanos::MAX));
+        }
         false
     }
 
@@ -415,6 +419,7 @@ where
         if self.reclaim(now, RECLAIM_AT_ONCE, out) {
             return Some(Duration::ZERO);
         }
+        self.alarm = self.shard.next_deadline().unwrap_or(Nanos::MAX);
         (self.alarm != Nanos::MAX).then(|| until(self.alarm, now))
     }
 }
@@ -444,7 +449,7 @@ mod tests {
             workers_reclaim: false,
             hints: Box::default(),
             quiet_until: Box::default(),
-            posts: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
         });
         let config = Config { budget: common.ledger.budget_for(Room::NONE), ..Config::default() };
         (Cell::new(Shard::new(config), 0, Arc::clone(&common), None), common)

@@ -53,7 +53,7 @@ impl<S: Resident> std::fmt::Debug for Entered<'_, S> {
     }
 }
 
-/// How many delegates one thread may hold at once: what a batch of some size needs, and few enough that it doesn't hold them long.
+/// For how many requests one thread may hold delegates at once: what a batch of some size needs, and few enough that it doesn't hold them long.
 pub(crate) const MOST_HELD: usize = 64;
 
 /// The right to run several idle delegates right here; see [`Delegates::enter_several`](crate::Delegates::enter_several).

@@ -199,8 +199,8 @@ impl<S: Resident> Delegates<S> {
     }
 
     /// As [`enter`](Self::enter), for several states at once, one for each of up to [`MOST_ENTERED`](Self::MOST_ENTERED) requests:
-    /// tries each state once. Never waits for one while it holds another; the result says which request has its state, by the
-    /// request's number. Those beyond the first `MOST_ENTERED` don't have theirs.
+    /// tries each state once. Never waits for one while it holds another. The result has the states by the requests' numbers, from zero on in the
+    /// order of `indexes` (not by the indexes themselves), and none for those beyond the first `MOST_ENTERED`.
     ///
     /// It is for batches that want to begin work on several states (have memory loaded, say) before they end it on the
     /// first. Hold them briefly: whoever wants one of them meanwhile has to leave a message.

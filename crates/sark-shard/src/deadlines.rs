@@ -137,9 +137,9 @@ impl Deadlines {
         }
     }
 
-    /// The slots that [`Self::pop_dead`] looks at next, as far as that is known.
-    pub(crate) fn upcoming(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.wheel.upcoming()
+    /// The slots that [`Self::pop_dead`] takes out next, as far as that is known.
+    pub(crate) fn upcoming(&self, now: Nanos, among: usize) -> impl Iterator<Item = Slot> + '_ {
+        self.wheel.upcoming(now.tick(), among)
     }
 
     /// Whether [`Self::pop_dead`] would have anything to do.

@@ -1,8 +1,8 @@
 //! Asking the processor for memory before it is needed.
 //!
 //! The slab, the index, the wheel and hints call it, for addresses of theirs; and whoever knows which entry will be dropped
-//! next. Nothing here reads memory into the program, so any address will do, if perhaps to no use. Where there is no way to ask,
-//! nothing happens.
+//! next. Asking for memory reads none of it into the program, so any address will do, if perhaps to no use. Where there is no way
+//! to ask, nothing happens.
 
 use core::mem::{MaybeUninit, needs_drop};
 
@@ -35,7 +35,7 @@ const MOST_WORDS: usize = 4;
 /// costs the processor a look into the first of its page tables. Does nothing, and costs nothing, for types that drop nothing.
 #[inline(always)]
 pub(crate) fn prefetch_for_drop<T>(value: &T) {
-    if !needs_drop::<T>() || align_of::<T>() != align_of::<usize>() {
+    if !needs_drop::<T>() || align_of::<T>() < align_of::<usize>() {
         return;
     }
     let words = core::ptr::from_ref(value).cast::<MaybeUninit<usize>>();
@@ -45,21 +45,21 @@ pub(crate) fn prefetch_for_drop<T>(value: &T) {
     }
 }
 
-/// The same for a word that may not be initialised, which no function of the compiler takes.
+/// The same for a word that need not be initialised, which no intrinsic takes.
 #[inline(always)]
 fn prefetch_word(address: MaybeUninit<usize>) {
     #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
     {
         // SAFETY: a prefetch reads nothing into the program and faults at no address.
         unsafe {
-            core::arch::asm!("prefetcht0 [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
+            core::arch::asm!("prefetcht0 [{}]", in(reg) address, options(nostack, nomem, preserves_flags));
         }
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
     {
         // SAFETY: a prefetch reads nothing into the program and faults at no address.
         unsafe {
-            core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
+            core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, nomem, preserves_flags));
         }
     }
     let _ = address;

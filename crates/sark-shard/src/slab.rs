@@ -1,5 +1,5 @@
 //! Where keys and values are, and when each was last used; and the `unsafe` of this crate, but for
-//! one comparison in `line` and what `prefetch` asks of the processor.
+//! one comparison in `line` and that of `prefetch`.
 //!
 //! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised
 //! exactly while the nodes say that the slot is live.* The nodes are private here; they take entries

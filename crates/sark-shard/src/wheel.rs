@@ -19,7 +19,7 @@
 //! buckets, and the earliest bucket is the lowest bit of the first non-empty bitmap: no scan, and
 //! no tick to be lived through. As the wheel advances to `now`, the earliest bucket either starts
 //! after `now` (done), ends before it (all of it has expired but what was put off, and nothing else is moved), or contains it
-//! (its deadlines move to lower levels, each at most once a level). Scheduling and cancelling are
+//! (its deadlines move to lower levels, each at most once a level, but for what was put off). Scheduling and cancelling are
 //! O(1) always.
 //!
 //! A deadline that is put off stays in its bucket, which comes in time: it goes where it belongs when that bucket is looked at. So
@@ -41,7 +41,7 @@ const DIGIT_BITS: u32 = 6;
 const BUCKETS: u32 = 1 << DIGIT_BITS;
 const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
 
-/// The bucket of what has passed and of what is being moved down. The others are numbered `level *
+/// The bucket of what has passed and of what is being moved. The others are numbered `level *
 /// BUCKETS + digit`.
 const DUE: u32 = LEVELS * BUCKETS;
 /// Set in `Node::prev` of the first node of a bucket; the other bits are the number of the bucket.
@@ -201,7 +201,7 @@ impl Wheel {
     /// Takes one slot whose deadline is at or before `now` out of the wheel, and so on until there
     /// is none.
     ///
-    /// Each slot taken or moved to a lower level costs one of `budget`. `None` means that nothing
+    /// Each slot taken or moved costs one of `budget`. `None` means that nothing
     /// is due any more, or that the budget is used up; [`Self::is_due`] tells which. A `now` before
     /// an earlier one counts as that earlier one.
     pub(crate) fn pop_due(&mut self, now: u64, budget: &mut usize) -> Option<Slot> {
@@ -242,14 +242,16 @@ impl Wheel {
         None
     }
 
-    /// The slots that are looked at next by [`Self::pop_due`], as far as that is known: those of one bucket.
-    pub(crate) fn upcoming(&self) -> impl Iterator<Item = Slot> + '_ {
+    /// The slots that [`Self::pop_due`] takes out next, as far as that is known: those that are due among the next ones it looks at,
+    /// in one bucket.
+    pub(crate) fn upcoming(&self, now: u64, among: usize) -> impl Iterator<Item = Slot> + '_ {
         let some = |node: u32| (node != NONE).then_some(node);
         let first = self.buckets.as_deref().and_then(|buckets| {
             let due = some(buckets.first[DUE as usize]);
             due.or_else(|| some(buckets.first[buckets.earliest()? as usize]))
         });
-        core::iter::successors(first, move |&node| some(self.nodes[node as usize].next)).map(Slot)
+        let bucket = core::iter::successors(first, move |&node| some(self.nodes[node as usize].next));
+        bucket.take(among).filter(move |&node| self.nodes[node as usize].deadline <= now).map(Slot)
     }
 
     /// Whether an advance to `now` has anything to do.
@@ -365,6 +367,8 @@ impl Wheel {
                 assert_ne!(deadline, NEVER, "wheel: slot {node} is in bucket {bucket} but not scheduled");
                 let right = bucket_for(deadline, self.elapsed);
                 assert!(bucket == DUE || bucket <= right, "wheel: slot {node} is in {bucket}, which is after {right}");
+                let ahead = bucket == DUE || range_of(bucket, self.elapsed).0 > self.elapsed;
+                assert!(ahead, "wheel: slot {node} is in {bucket}, which {} has reached", self.elapsed);
                 (before, node, found) = (node, next, found + 1);
                 assert!(found <= scheduled, "wheel: bucket {bucket} is a circle, or a slot is in two");
             }

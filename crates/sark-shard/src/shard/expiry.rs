@@ -45,7 +45,7 @@ impl<K, V> Shard<K, V> {
         loop {
             let part = left.min(FORESEEN);
             if self.deadlines.is_due(now) {
-                self.foresee_deaths(part);
+                self.foresee_deaths(now, part);
             }
             let mut unused = part;
             while let Some(slot) = self.deadlines.pop_dead(now, &mut unused, self.slab.capacity()) {
@@ -60,9 +60,9 @@ impl<K, V> Shard<K, V> {
         Progress { expired, more: left == 0 && self.deadlines.is_due(now) }
     }
 
-    /// Starts loading what it takes to hand back those who are looked at next.
-    fn foresee_deaths(&self, number: usize) {
-        for slot in self.deadlines.upcoming().take(number) {
+    /// Starts loading what it takes to hand back the dead among those who are looked at next.
+    fn foresee_deaths(&self, now: Nanos, among: usize) {
+        for slot in self.deadlines.upcoming(now, among) {
             self.slab.prefetch(slot);
             self.hint.prefetch(u64::from(self.index.hash_of(slot).0));
         }
