@@ -12,7 +12,6 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
 use crate::cache::Inner;
-use crate::outgoing::Outgoing;
 use crate::resident::Cell;
 
 /// Batches of up to so many keys are routed without allocating.
@@ -177,25 +176,24 @@ where
         V: Clone,
     {
         let inner = self.inner();
-        let listener = &inner.listener;
         let routing = Routing::new(left.iter().map(|left| left.asked.shard).enumerate(), inner.delegates.len());
-        let requests = routing.parts.iter().map(|part| {
+        // What expired is dropped at the end, with nothing held.
+        let mut outs: Vec<_> = routing.parts.iter().map(|_| inner.outgoing()).collect();
+        let requests = routing.parts.iter().zip(&mut outs).map(|(part, out)| {
             let places = routing.of(part);
             let request = move |cell: &mut Cell<K, V>| {
-                let mut out = Outgoing::new(listener);
                 let hashes: SmallVec<[u64; INLINE]> = places.iter().map(|&place| left[place].asked.hash).collect();
                 let mut found = Vec::with_capacity(places.len());
                 let read = |_, value: Option<&V>| found.push(value.cloned());
-                cell.shard.get_batch(&hashes, |number| left[places[number]].asked.key, now, &mut out, read);
+                cell.shard.get_batch(&hashes, |number| left[places[number]].asked.key, now, out, read);
                 if !out.is_empty() {
                     cell.balance();
                 }
-                (found, out)
+                found
             };
             (part.shard, request)
         });
-        // What expired is dropped here, with nothing held.
-        for (part, (found, _out)) in routing.parts.iter().zip(inner.run_each(requests.collect())) {
+        for (part, found) in routing.parts.iter().zip(inner.run_each(requests.collect())) {
             for (&place, value) in routing.of(part).iter().zip(found) {
                 values[left[place].position] = value;
             }
@@ -203,7 +201,7 @@ where
     }
 
     /// Stores many entries, as [`insert`](Self::insert) does one by one, later ones of a key over earlier ones. Returns how
-    /// many are kept.
+    /// many are kept. If `Eq` panics, what is not stored yet of the batch is dropped.
     pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> usize {
         let inner = self.inner();
         let now = inner.common.time.for_storing();
@@ -212,41 +210,42 @@ where
         let routed = arrivals.iter().map(|arrival| inner.route(arrival.hash));
         let routing = Routing::new(routed.enumerate(), inner.delegates.len());
 
-        let (ledger, listener) = (&inner.common.ledger, &inner.listener);
+        let ledger = &inner.common.ledger;
+        // What they displace is dropped at the end, with nothing held and everything stored.
+        let mut outs: Vec<_> = routing.parts.iter().map(|_| inner.outgoing()).collect();
         let mut arrivals: Vec<_> = arrivals.into_iter().map(Some).collect();
         let mut requests = Vec::with_capacity(routing.parts.len());
-        for part in &routing.parts {
+        for (part, out) in routing.parts.iter().zip(&mut outs) {
             let shard = part.shard;
             let part: Vec<_> = routing.of(part).iter().filter_map(|&position| arrivals[position].take()).collect();
             requests.push((shard, move |cell: &mut Cell<K, V>| {
-                let mut out = Outgoing::new(listener);
                 let mut kept = 0;
                 let mut short = None;
                 let mut part = part.into_iter();
                 for arrival in part.by_ref() {
-                    kept += usize::from(cell.insert(arrival, now, &mut &*ledger, &mut out, &mut short));
+                    kept += usize::from(cell.insert(arrival, now, &mut &*ledger, out, &mut short));
                     if short.is_some() {
                         break;
                     }
                 }
                 // What follows must not overtake the one that waits for room: it may have the same key.
-                (kept, short, part, cell.earlier_alarm(now), out)
+                (kept, short, part, cell.earlier_alarm(now))
             }));
         }
         let untold = Untold { inner, parts: &routing.parts };
         let mut all_kept = 0;
-        for (&Part { shard, .. }, (kept, short, rest, alarm, mut out)) in
-            routing.parts.iter().zip(inner.run_each(requests))
+        let answers = inner.run_each(requests);
+        for ((&Part { shard, .. }, (kept, short, rest, alarm)), out) in routing.parts.iter().zip(answers).zip(&mut outs)
         {
             all_kept += kept;
             if let Some(delay) = alarm {
                 inner.delegates.wake_in(shard, delay);
             }
             if let Some(short) = short {
-                all_kept += usize::from(inner.insert_with_room_of_others(shard, short, now, &mut out));
+                all_kept += usize::from(inner.insert_with_room_of_others(shard, short, now, out));
             }
             for arrival in rest {
-                all_kept += usize::from(inner.insert_at(shard, arrival, now, &mut out));
+                all_kept += usize::from(inner.insert_at(shard, arrival, now, out));
             }
         }
         drop(untold);

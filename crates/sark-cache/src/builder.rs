@@ -147,9 +147,12 @@ impl<K, V, H> Builder<K, V, H> {
     /// found out), values that were replaced, what is invalidated, and entries that were not kept. [`Cache::remove`] gives the value
     /// to its caller instead, and what is left when the cache itself is dropped is dropped.
     ///
-    /// Called once for each, after the fact, with nothing held, so it may use the cache; by the thread whose call made the entry leave, or by a worker for what expired with nobody
-    /// calling and for what a posted insertion displaced. Two entries that leave in two threads may be told of in either order. If
-    /// it panics, the others are told of nevertheless, and the panic reaches the call, or is counted if it was on a worker.
+    /// Called once for each, after the fact, with no shard held, so it may use the cache: by the thread whose call made the entry leave; for
+    /// what expired with nobody calling, by a worker; for what a posted insertion displaced, by whoever served it, which may be any
+    /// caller. One that takes its time holds them up. Entries that leave in two threads may be told of in either order. If it panics, the
+    /// others are told of nevertheless, and the panic reaches the call that made them leave, or is counted if that was a worker or a post.
+    ///
+    /// A listener that owns a handle of its cache keeps the cache for ever; let it have a `Weak` of an `Arc` around one.
     ///
     /// ```
     /// use std::sync::mpsc;
@@ -332,7 +335,7 @@ where
             weigher: self.weigher,
             default_lifetime: [time_to_live, time_to_idle].into_iter().flatten().min(),
             listener: self.eviction_listener.clone(),
-            loads: Loads::new(),
+            loads: Box::new(Loads::new()),
             name: self.name,
         }))
     }

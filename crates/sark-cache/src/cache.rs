@@ -56,7 +56,8 @@ where
     /// How long entries without a lifetime of their own are kept if nobody reads them, in nanoseconds.
     pub(crate) default_lifetime: Option<u64>,
     pub(crate) listener: Listener<K, V>,
-    pub(crate) loads: Loads<K, V>,
+    /// On lines of its own: a look-up reads the others.
+    pub(crate) loads: Box<Loads<K, V>>,
     pub(crate) name: String,
 }
 
@@ -287,12 +288,9 @@ where
         let index = inner.route(arrival.hash);
         let now = inner.common.time.for_storing();
         inner.common.expect_untold();
+        // After the post, also if dropping what it displaced panics.
+        let _wake = WakeLater { inner, index };
         inner.delegates.post(index, PostedInsert { arrival, now });
-        if let Some(lifetime) = inner.default_lifetime
-            && inner.common.workers_reclaim
-        {
-            inner.delegates.wake_in(index, Duration::from_nanos(lifetime));
-        }
     }
 
     /// Removes `key` and returns its value, if it was there and alive. O(1).
@@ -303,16 +301,25 @@ where
         self.remove_entry(key).map(|(_key, value)| value)
     }
 
-    /// Removes `key`; nothing afterwards sees its value. O(1).
+    /// Removes `key`; nothing afterwards sees its value. (A load of it that is under way is not called back: it stores what it
+    /// [loads](Self::get_or_insert_with).) O(1).
     pub fn invalidate<Q>(&self, key: &Q)
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
     {
-        if let Some((key, value)) = self.remove_entry(key)
-            && let Some(listener) = &self.inner.listener
-        {
-            listener(key, value, RemovalCause::Explicit);
+        self.invalidate_found(key);
+    }
+
+    /// The same, and says whether it was there and alive.
+    pub(crate) fn invalidate_found<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+    {
+        let Some((key, value)) = self.remove_entry(key) else { return false };
+        if let Some(listener) = &self.inner.listener {
+            tell_of_all(&**listener, [(key, value, RemovalCause::Explicit)]);
         }
+        true
     }
 
     fn remove_entry<Q>(&self, key: &Q) -> Option<(K, V)>
@@ -326,15 +333,18 @@ where
         inner.delegates.run(inner.approach(hash), |cell| cell.remove(hash, key, now, &mut out))
     }
 
-    /// Removes everything. Each shard is emptied at one moment, and what it held is dropped by this thread afterwards. Entries that
-    /// are inserted meanwhile may stay.
+    /// Removes everything. Each shard is emptied at one moment, and what they held is dropped by this thread when all of them are. Entries
+    /// that are inserted meanwhile may stay.
     pub fn invalidate_all(&self) {
-        for index in 0..self.inner.delegates.len() {
-            let contents = self.inner.delegates.run(index, Cell::clear);
-            match &self.inner.listener {
-                Some(listener) => tell_of_all(&**listener, contents),
-                None => drop(contents),
+        let inner = self.inner();
+        let contents: Vec<_> =
+            (0..inner.delegates.len()).map(|index| inner.delegates.run(index, Cell::clear)).collect();
+        match &inner.listener {
+            Some(listener) => {
+                let entries = contents.into_iter().flatten();
+                tell_of_all(&**listener, entries.map(|entry| (entry.key, entry.value, entry.cause)));
             }
+            None => drop(contents),
         }
     }
 
@@ -535,8 +545,9 @@ where
         }
     }
 
+    /// As a request that says itself all that it displaced, which is in `out` then.
     #[inline(never)]
-    fn insert_by_request(
+    pub(crate) fn insert_by_request(
         &self,
         index: usize,
         arrival: Arrival<K, V>,
@@ -549,6 +560,30 @@ where
             (kept, cell.earlier_alarm(now))
         });
         self.conclude_insertion(index, kept, short, now, alarm, out)
+    }
+}
+
+/// At its end, asks a worker to look at a shard when an entry that was posted has lived for as long as it may.
+struct WakeLater<'i, K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    inner: &'i Inner<K, V, H>,
+    index: usize,
+}
+
+impl<K, V, H> Drop for WakeLater<'_, K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    fn drop(&mut self) {
+        if let Some(lifetime) = self.inner.default_lifetime
+            && self.inner.common.workers_reclaim
+        {
+            self.inner.delegates.wake_in(self.index, Duration::from_nanos(lifetime));
+        }
     }
 }
 

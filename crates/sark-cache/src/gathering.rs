@@ -3,8 +3,6 @@
 //! Called by `cache` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
 //! waits for another; what is evicted is dropped with nothing held.
 
-use std::sync::PoisonError;
-
 use sark_shard::{Nanos, Room};
 
 use crate::cache::Inner;
@@ -27,7 +25,7 @@ where
     pub(crate) fn change_capacity(&self, capacity: u64) {
         let ledger = &self.common.ledger;
         let mut out = self.outgoing();
-        let turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = ledger.gathering.take();
         ledger.set_capacity(capacity);
         loop {
             let (excess, used) = (ledger.excess(), ledger.used());
@@ -69,7 +67,7 @@ where
     ) -> bool {
         let Short { mut arrival, mut missing } = short;
         let ledger = &self.common.ledger;
-        let _turn = ledger.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = ledger.gathering.take();
         let mut gathered = Gathered { room: Room::NONE, ledger };
         let whole = Room { entries: 1, weight: if ledger.is_weighted() { u64::from(arrival.weight) } else { 0 } };
         let others = self.delegates.len();

@@ -8,8 +8,8 @@
 //! The price is one atomic addition for each entry that comes or goes while the cache isn't full. A full cache replaces
 //! an old entry by a new one in the same shard, which only reads this.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sark_shard::{Pool, Room};
 
@@ -20,8 +20,47 @@ pub(crate) struct Ledger {
     weight: Account,
     /// Whether weights are counted; if not, every entry weighs nothing here.
     weighted: bool,
-    /// Held by whoever gathers room from several shards: one at a time, so that two can't starve each other.
-    pub(crate) gathering: Mutex<()>,
+    /// Of who gathers room from several shards.
+    pub(crate) gathering: GatheringTurn,
+}
+
+/// One thread at a time gathers room, so that two can't starve each other.
+///
+/// Who has the turn has it again: on the way from shard to shard a thread may serve what others posted and drop what that displaced, so
+/// code of the user's may come to gather in its turn.
+#[derive(Debug, Default)]
+pub(crate) struct GatheringTurn {
+    turn: Mutex<()>,
+    /// The thread that has it, or zero.
+    thread: AtomicUsize,
+}
+
+/// The turn of this thread, or of a call around this one.
+pub(crate) struct Gathering<'t> {
+    thread: &'t AtomicUsize,
+    turn: Option<MutexGuard<'t, ()>>,
+}
+
+impl GatheringTurn {
+    pub(crate) fn take(&self) -> Gathering<'_> {
+        thread_local!(static THREAD: u8 = const { 0 });
+        let this = THREAD.with(|thread| std::ptr::from_ref(thread).addr());
+        // Relaxed: only this thread ever stores its own number, and only while it has the turn.
+        if self.thread.load(Ordering::Relaxed) == this {
+            return Gathering { thread: &self.thread, turn: None };
+        }
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.thread.store(this, Ordering::Relaxed);
+        Gathering { thread: &self.thread, turn: Some(turn) }
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        if self.turn.is_some() {
+            self.thread.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Used never exceeds the limit, except while the limit is being lowered.
@@ -73,7 +112,7 @@ impl Ledger {
             entries: Account::new(entries),
             weight: Account::new(weight.unwrap_or(u64::MAX)),
             weighted: weight.is_some(),
-            gathering: Mutex::new(()),
+            gathering: GatheringTurn::default(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Loading on a miss: one caller loads a key, and who asks for it meanwhile waits for that.
 //!
 //! Beside the shards, and called by who misses: nothing of a shard is held while a value is loaded or waited for. A load is
-//! registered until its value is stored, and who registers one looks once more before it begins: so no value is loaded twice because somebody
-//! looked just before it was stored. Users' code does not run while the registry is locked. `Eq` of the key and `Clone` of
+//! registered until its value is stored, but not while what that displaced is dropped or told of; and who registers one looks once more before it
+//! begins, so that no value is loaded twice because somebody looked just before it was stored. Users' code does not run while the registry is locked. `Eq` of the key and `Clone` of
 //! the value run while their load is, so that neither must be `Sync`; they must not block or call a cache anyway.
 
 use std::collections::HashMap;
@@ -66,6 +66,7 @@ struct Loading<'l, K, V> {
     loads: &'l Loads<K, V>,
     hash: u64,
     load: Arc<Load<K, V>>,
+    registered: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,7 +92,7 @@ impl<K, V> Loads<K, V> {
         let state = State { key: key.to_owned(), outcome: Outcome::UnderWay };
         let ours = Arc::new(Load { thread, state: Mutex::new(state), ended: Condvar::new() });
         match self.register(hash, &ours) {
-            None => Turn::Load(Loading { loads: self, hash, load: ours }),
+            None => Turn::Load(Loading { loads: self, hash, load: ours, registered: true }),
             Some(load) if load.thread == thread => Turn::LoadAlone,
             Some(load) => load.wait(key),
         }
@@ -110,6 +111,10 @@ impl<K, V> Loads<K, V> {
 
     /// Nobody finds the load any more.
     fn unregister(&self, hash: u64, load: &Arc<Load<K, V>>) {
+        if std::process::id() != self.process {
+            // Nobody looks in a forked child, and the registry may be locked for ever.
+            return;
+        }
         let mut under_way = lock(&self.under_way);
         if under_way.get(&hash).is_some_and(|registered| Arc::ptr_eq(registered, load)) {
             under_way.remove(&hash);
@@ -139,25 +144,36 @@ impl<K, V> Load<K, V> {
 
 impl<K, V: Clone> Loading<'_, K, V> {
     /// Ends it with a value that is stored.
-    fn end(self, value: &V) {
-        self.loads.unregister(self.hash, &self.load);
-        // Who waits has a share, and nobody else comes to wait.
-        if Arc::strong_count(&self.load) > 1 {
+    fn end(mut self, value: &V) {
+        if self.is_waited_for() {
             let value = value.clone();
             lock(&self.load.state).outcome = Outcome::Loaded(value);
         }
     }
 }
 
+impl<K, V> Loading<'_, K, V> {
+    /// Whether somebody waits. Nobody comes to wait after this.
+    fn is_waited_for(&mut self) -> bool {
+        if self.registered {
+            self.registered = false;
+            self.loads.unregister(self.hash, &self.load);
+        }
+        // Who waits has a share. In a forked child the registry has one for ever.
+        Arc::strong_count(&self.load) > 1
+    }
+}
+
 impl<K, V> Drop for Loading<'_, K, V> {
     fn drop(&mut self) {
-        self.loads.unregister(self.hash, &self.load);
-        let mut state = lock(&self.load.state);
-        if matches!(state.outcome, Outcome::UnderWay) {
-            state.outcome = Outcome::Failed;
+        if self.is_waited_for() {
+            let mut state = lock(&self.load.state);
+            if matches!(state.outcome, Outcome::UnderWay) {
+                state.outcome = Outcome::Failed;
+            }
+            drop(state);
+            self.load.ended.notify_all();
         }
-        drop(state);
-        self.load.ended.notify_all();
     }
 }
 
@@ -174,8 +190,9 @@ where
     /// reaches the call that ran it, and one of those who wait loads in its turn.
     ///
     /// `load` runs on the calling thread with nothing held. It may take its time, and use the cache: if it asks for the same key again, it loads
-    /// that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever. In a forked child every caller loads for itself. What happens
-    /// to the key meanwhile, an `insert` or a `remove`, comes before the insertion at the end.
+    /// that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever. In a forked child every caller loads for itself. A load that lets another thread ask for its
+    /// key and waits for that does so, too. What happens to the key meanwhile, an `insert` or a `remove`, comes before the insertion at the end, and
+    /// who asks after it may still get the value of a load that began before it.
     ///
     /// `key` may be any form that hashes and compares as `K` does and can be made into one, such as `str` for `String`.
     ///
@@ -196,7 +213,7 @@ where
     }
 
     /// As [`get_or_insert_with`](Self::get_or_insert_with), for a `load` that may fail. An error reaches the call that ran it and is not kept; one
-    /// of those who wait loads in its turn.
+    /// of those who wait loads in its turn. (`moka` gives them all the first one's error.) So a `load` that takes its time to fail should give up early.
     ///
     /// # Errors
     /// With the error of `load`.
@@ -247,31 +264,33 @@ where
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + Sync + ?Sized,
     {
+        let inner = self.inner();
+        // What it displaces is dropped when nobody waits for the load any more, since that may be user's code that loads in its turn.
+        let mut out = inner.outgoing();
         let load_and_store = || {
             let (value, lifetime) = load()?;
             if let Lifetime::For(nanos) = lifetime {
-                self.insert_with_ttl(key.to_owned(), value.clone(), Duration::from_nanos(nanos));
-            } else {
-                self.insert(key.to_owned(), value.clone());
+                inner.common.time.prepare_for(nanos.max(1));
             }
+            let arrival = inner.arrival(key.to_owned(), value.clone(), lifetime);
+            let index = inner.approach(arrival.hash);
+            inner.insert_by_request(index, arrival, inner.common.time.for_storing(), &mut out);
             Ok(value)
         };
-        let loads = &self.inner().loads;
         loop {
             if let Some(value) = self.get(key) {
                 return Ok(value);
             }
-            match loads.take_turn(self.inner().hash(key), key) {
+            match inner.loads.take_turn(inner.hash(key), key) {
                 Turn::Loaded(value) => return Ok(value),
                 Turn::LoadAlone => return load_and_store(),
                 Turn::Load(loading) => {
                     // Since the miss somebody else may have ended loading it.
-                    if self.contains_key(key)
-                        && let Some(value) = self.get(key)
-                    {
-                        return Ok(value);
-                    }
-                    let value = load_and_store()?;
+                    let there = if self.contains_key(key) { self.get(key) } else { None };
+                    let value = match there {
+                        Some(value) => value,
+                        None => load_and_store()?,
+                    };
                     loading.end(&value);
                     return Ok(value);
                 }

@@ -92,7 +92,7 @@ impl<K, V> Drop for Leftovers<K, V> {
 #[inline(never)]
 fn tell_and_drop<K, V>(listener: &Listener<K, V>, entries: SmallVec<[Removed<K, V>; 2]>) {
     match listener {
-        Some(listener) => tell_of_all(&**listener, entries),
+        Some(listener) => tell_of_all(&**listener, entries.into_iter().map(|it| (it.key, it.value, it.cause))),
         None => drop(entries),
     }
 }
@@ -100,11 +100,18 @@ fn tell_and_drop<K, V>(listener: &Listener<K, V>, entries: SmallVec<[Removed<K, 
 /// Tells of each, whatever happens on the way; then the first panic goes on.
 #[cold]
 #[inline(never)]
-pub(crate) fn tell_of_all<K, V>(listener: &EvictionListener<K, V>, entries: impl IntoIterator<Item = Removed<K, V>>) {
+pub(crate) fn tell_of_all<K, V>(
+    listener: &EvictionListener<K, V>,
+    entries: impl IntoIterator<Item = (K, V, RemovalCause)>,
+) {
     let mut first: Option<Box<dyn Any + Send>> = None;
-    for Removed { key, value, cause, .. } in entries {
+    for (key, value, cause) in entries {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))) {
-            first.get_or_insert(panic);
+            match first {
+                None => first = Some(panic),
+                // To drop it might panic in its turn.
+                Some(_) => std::mem::forget(panic),
+            }
         }
     }
     if let Some(panic) = first

@@ -181,7 +181,7 @@ impl LruTtlCache {
 
     /// Removes `key`; says whether it was there and alive.
     pub fn delete(&self, key: &str) -> bool {
-        self.cache.remove(key).is_some()
+        self.cache.invalidate_found(key)
     }
 
     /// Removes everything.

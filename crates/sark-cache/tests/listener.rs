@@ -3,13 +3,16 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sark_cache::{Builder, Cache, Clock, Dispatch, RemovalCause};
+use sark_cache::{Builder, Cache, Clock, Dispatch, LruTtlCache, RemovalCause};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -210,4 +213,216 @@ under_both_dispatches! {
         assert!(catch_unwind(AssertUnwindSafe(|| cache.set_capacity(0))).is_err());
         assert_eq!(told(), [2, 3, 4, 5]);
     }
+}
+
+/// Odd keys in the second of two shards, even ones in the first.
+#[derive(Clone, Default)]
+struct ByParity(u64);
+
+impl BuildHasher for ByParity {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl Hasher for ByParity {
+    fn write(&mut self, _: &[u8]) {
+        unimplemented!("keys are a number each");
+    }
+
+    fn write_u8(&mut self, key: u8) {
+        self.0 = u64::from(key % 2) << 63 | u64::from(key).wrapping_mul(0x9E37_79B9);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn in_two_shards() -> Builder<u8, u32, ByParity> {
+    Cache::builder().hasher(ByParity(0)).shards(2).max_capacity(10)
+}
+
+fn panics<R>(call: impl FnOnce() -> R) -> bool {
+    catch_unwind(AssertUnwindSafe(call)).is_err()
+}
+
+/// Runs it on a thread of its own, and fails if it hangs.
+fn ends(call: impl FnOnce() + Send + 'static) {
+    let (end, ended) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        call();
+        end.send(()).unwrap();
+    });
+    match ended.recv_timeout(MINUTE) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        _ => thread.join().unwrap(),
+    }
+}
+
+#[test]
+fn a_panic_of_the_listener_loses_nothing_of_a_batch() {
+    let listener = |_, _, cause| assert_ne!(cause, RemovalCause::Replaced, "on purpose");
+    let cache = in_two_shards().weigher(|_, &weight| weight).eviction_listener(listener).build().unwrap();
+    cache.insert_many([(0, 1), (2, 7), (1, 1)]);
+    // What is replaced is in the first shard, and the second one needs room of it.
+    assert!(panics(|| cache.insert_many([(0, 1), (3, 5), (7, 2)])));
+    assert!([0, 3, 7].into_iter().all(|key| cache.contains_key(&key)));
+}
+
+#[test]
+fn a_panic_of_the_listener_leaves_no_shard_that_is_not_emptied() {
+    let cache = in_two_shards().eviction_listener(|_, _, _| panic!("on purpose")).build().unwrap();
+    cache.insert_many((0..4).map(|key| (key, 0)));
+    assert!(panics(|| cache.invalidate_all()));
+    assert_eq!(cache.entry_count(), 0);
+}
+
+#[test]
+fn a_panic_of_the_listener_hides_no_deadline_of_what_was_posted() {
+    let (tell, told) = mpsc::channel();
+    let listener = move |_, value, cause| {
+        tell.send((value, cause)).unwrap();
+        assert_ne!(cause, RemovalCause::Replaced, "on purpose");
+    };
+    let cache = in_two_shards().time_to_live(Duration::from_millis(50)).eviction_listener(listener).build().unwrap();
+    cache.insert_with_ttl(1, 1, Duration::MAX);
+    assert!(panics(|| cache.post_insert(1, 2)));
+    assert_eq!(told.recv_timeout(MINUTE), Ok((1, RemovalCause::Replaced)));
+    assert_eq!(told.recv_timeout(MINUTE), Ok((2, RemovalCause::Expired)));
+}
+
+#[test]
+fn a_deletion_by_text_is_told_of() {
+    let (tell, told) = mpsc::channel();
+    let listener = move |key: String, _, cause| tell.send((key, cause)).unwrap();
+    let cache = LruTtlCache::with(60, |builder| builder.max_capacity(10).eviction_listener(listener)).unwrap();
+    cache.set("key".into(), "value".into(), None).unwrap();
+    assert!(cache.delete("key") && !cache.delete("key"));
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [("key".to_owned(), RemovalCause::Explicit)]);
+}
+
+#[test]
+fn nothing_is_held_when_the_listener_is_told_after_a_panic_in_a_batch() {
+    struct Value(u32);
+    impl Clone for Value {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 13, "on purpose");
+            Self(self.0)
+        }
+    }
+    let itself = Arc::new(OnceLock::<Cache<u8, Value>>::new());
+    let (there, (tell, told)) = (Arc::clone(&itself), mpsc::channel());
+    let (clock, hands) = Clock::manual();
+    let builder = Cache::builder().shards(1).dispatch(Dispatch::PerCore).pin(false).max_capacity(10).clock(clock);
+    let cache = builder.eviction_listener(move |_, _, _| tell.send(there.get().unwrap().contains_key(&2)).unwrap());
+    let cache = itself.get_or_init(|| cache.build().unwrap());
+    cache.insert_with_ttl(1, Value(1), MINUTE);
+    cache.insert(2, Value(13));
+    hands.advance(MINUTE);
+    assert!(panics(|| cache.get_many(&[1, 2])));
+    assert_eq!(told.recv_timeout(MINUTE), Ok(true));
+    cache.invalidate_all();
+}
+
+#[test]
+fn listeners_of_two_loads_may_ask_for_each_other_s_key() {
+    let itself = Arc::new(OnceLock::<Cache<u8, u32>>::new());
+    let (there, both) = (Arc::clone(&itself), Arc::new(Barrier::new(2)));
+    let met = Arc::clone(&both);
+    let cache = Cache::builder().shards(1).max_capacity(1).eviction_listener(move |key, _, _| {
+        let cache = there.get().unwrap();
+        match key {
+            0 => {
+                met.wait();
+                cache.get_or_insert_with(&2, || 22);
+            }
+            1 => {
+                cache.get_or_insert_with(&1, || 11);
+            }
+            _ => {}
+        }
+    });
+    let cache = itself.get_or_init(|| cache.build().unwrap()).clone();
+    cache.insert(0, 0);
+    ends(move || {
+        thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(cache.get_or_insert_with(&1, || 10), 10));
+            scope.spawn(|| {
+                cache.get_or_insert_with(&2, || {
+                    both.wait();
+                    20
+                })
+            });
+        });
+        cache.invalidate_all();
+    });
+}
+
+/// A key of which the second comparison lets somebody else post before it answers.
+#[derive(Clone, Debug)]
+struct Inviting(u8, Arc<Invitation>);
+
+#[derive(Default)]
+struct Invitation {
+    comparisons: AtomicU32,
+    armed: AtomicBool,
+    guest: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Invitation")
+    }
+}
+
+impl Hash for Inviting {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(self.0);
+    }
+}
+
+impl PartialEq for Inviting {
+    fn eq(&self, other: &Self) -> bool {
+        let Self(key, invitation) = self;
+        let counts = *key == 0 && other.0 == 0 && invitation.armed.load(Ordering::Relaxed);
+        if counts && invitation.comparisons.fetch_add(1, Ordering::Relaxed) == 1 {
+            invitation.guest.get().unwrap()();
+        }
+        *key == other.0
+    }
+}
+
+impl Eq for Inviting {}
+
+#[test]
+fn who_gathers_room_and_tells_of_what_others_displaced_may_gather_in_its_turn() {
+    let itself = Arc::new(OnceLock::<Cache<Inviting, u32, ByParity>>::new());
+    let (there, invitation) = (Arc::clone(&itself), Arc::new(Invitation::default()));
+    let key = |number| Inviting(number, Arc::clone(&invitation));
+    let builder = Cache::builder().hasher(ByParity(0)).shards(2).max_capacity(10).weigher(|_, &weight| weight);
+    let cache = builder.eviction_listener(move |_, weight, _| {
+        if weight == 5 {
+            there.get().unwrap().set_capacity(10);
+        }
+    });
+    let cache = itself.get_or_init(|| cache.build().unwrap()).clone();
+    cache.insert(key(0), 1);
+    for odd in [1, 3, 5] {
+        cache.insert(key(odd), 3);
+    }
+    assert_eq!(cache.weighted_size(), 10);
+    // While the insertion holds the shard after it gathered room, somebody posts what will displace it.
+    let (poster, post) = (cache.clone(), key(0));
+    let guest = move || {
+        let (poster, post) = (poster.clone(), post.clone());
+        thread::spawn(move || poster.post_insert(post, 2)).join().unwrap();
+    };
+    assert!(invitation.guest.set(Box::new(guest)).is_ok());
+    invitation.armed.store(true, Ordering::Relaxed);
+    let last = key(0);
+    ends(move || assert!(cache.insert(last, 5)));
+    assert!(invitation.comparisons.load(Ordering::Relaxed) > 1, "nobody was invited");
 }
