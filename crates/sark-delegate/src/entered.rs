@@ -79,7 +79,7 @@ struct Marks {
     taken: u64,
 }
 
-/// Marks of all delegates of a group: those of the first thousand or so without allocating.
+/// Marks of all delegates of a group: those of the first few hundred without allocating.
 struct AllMarks {
     first: [Marks; Self::INLINE],
     /// How many of `first` are in use.
@@ -88,7 +88,7 @@ struct AllMarks {
 }
 
 impl AllMarks {
-    const INLINE: usize = 16;
+    const INLINE: usize = 4;
 
     fn of(delegates: usize) -> Self {
         let words = delegates.div_ceil(64);
