@@ -1,6 +1,6 @@
 //! Making room across shards: for an entry that its own shard can't make room for, and when the capacity is lowered.
 //!
-//! Called by `cache` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
+//! Called by `cache`, `storing` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
 //! waits for another; what is evicted is dropped with nothing held.
 
 use sark_shard::{Nanos, Room};

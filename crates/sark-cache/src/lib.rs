@@ -43,6 +43,7 @@ mod load;
 mod outgoing;
 mod resident;
 mod stats;
+mod storing;
 mod string_cache;
 
 pub use builder::{Builder, ConfigError};

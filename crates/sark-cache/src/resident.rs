@@ -1,7 +1,7 @@
 //! What a delegate of a cache owns: a shard, and what it needs to keep the cache's promises while it is held.
 //!
 //! The steps here run with the shard held, on whatever thread runs it: no clock, no user's `Drop`, no waiting. Called by
-//! `cache` and `batch` through `sark_delegate`, and by the delegates themselves (posts, maintenance).
+//! `cache`, `storing` and `batch` through `sark_delegate`, and by the delegates themselves (posts, maintenance).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

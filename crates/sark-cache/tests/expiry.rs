@@ -175,16 +175,18 @@ under_both_dispatches! {
     fn workers_hear_of_deadlines_that_come_with_new_entries_of_a_full_cache(dispatch) {
         // New keys in the place of old ones, and new values of keys that are there: no room changes hands.
         for first in [100, 0] {
-            let census = Census::default();
+            let (old, new) = (Census::default(), Census::default());
             let cache = builder(dispatch).max_capacity(100).shards(1).build().unwrap();
             for key in 0..100 {
-                cache.insert(key, census.make(key));
+                cache.insert(key, old.make(key));
             }
             for key in first..first + 100 {
-                cache.insert_with_ttl(key, census.make(key), Duration::from_millis(50));
+                cache.insert_with_ttl(key, new.make(key), Duration::from_millis(50));
             }
-            census.wait_until_nothing_is_alive();
-            assert_eq!((cache.entry_count(), cache.stats().expired), (0, 100));
+            new.wait_until_nothing_is_alive();
+            // On a busy machine the first ones die before the last ones come, who then need no room of old ones.
+            let left = u64::try_from(old.alive()).unwrap();
+            assert_eq!((cache.entry_count(), cache.stats().expired), (left, 100));
         }
     }
 

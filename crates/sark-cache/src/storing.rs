@@ -1,0 +1,140 @@
+//! Storing one entry: hashed and weighed outside, then the quick way where nothing is in it, and what that could not do.
+//!
+//! Called by `cache`, `batch` and `load`; `gathering` makes room where a shard alone can't. A worker is told of an entry's deadline after
+//! its shard is given back, and before what left for the entry is dropped.
+
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use sark_delegate::Entered;
+use sark_shard::{Lifetime, Nanos, Unstored};
+
+use crate::cache::Inner;
+use crate::outgoing::Outgoing;
+use crate::resident::{Arrival, Cell, Short, Terms};
+
+impl<K, V, H> Inner<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    H: BuildHasher,
+{
+    /// Hashes and weighs an entry, with nothing held.
+    pub(crate) fn arrival(&self, key: K, value: V, lifetime: Lifetime) -> Arrival<K, V> {
+        let hash = self.hash(&key);
+        let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(&key, &value));
+        Arrival { hash, key, value, weight, lifetime }
+    }
+
+    /// Stores an entry in its shard, making room in others if need be. False if it isn't kept.
+    #[inline]
+    pub(crate) fn insert_at(
+        &self,
+        index: usize,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        out: &mut Outgoing<'_, K, V>,
+    ) -> bool {
+        // What leaves the quick way is dropped where it comes back. To carry it on to a listener would cost the others something.
+        let entered = if self.listener.is_none() { self.delegates.enter(index) } else { None };
+        let Some(mut entered) = entered else {
+            return self.insert_by_request(index, arrival, now, out);
+        };
+        let terms = arrival.terms();
+        let stored = entered.run(|cell| {
+            let evicted = cell.try_insert(arrival, now, &mut &self.common.ledger, out)?;
+            Ok((evicted, cell.earlier_alarm(now)))
+        });
+        match stored {
+            Ok((evicted, alarm)) => {
+                // Given back before it is dropped what left.
+                drop(entered);
+                if let Some(delay) = alarm {
+                    self.delegates.wake_in(index, delay);
+                }
+                drop(evicted);
+                true
+            }
+            Err(unstored) => self.end_insert(entered, index, unstored, terms, now, out),
+        }
+    }
+
+    /// Ends an insertion that [`Cell::try_insert`] did not do.
+    #[inline(never)]
+    fn end_insert(
+        &self,
+        mut entered: Entered<'_, Cell<K, V>>,
+        index: usize,
+        unstored: Unstored<K, V>,
+        terms: Terms,
+        now: Nanos,
+        out: &mut Outgoing<'_, K, V>,
+    ) -> bool {
+        let mut short = None;
+        let (kept, alarm) = entered.run(|cell| {
+            let kept = cell.end_insert(unstored, terms, now, &mut &self.common.ledger, out, &mut short);
+            (kept, cell.earlier_alarm(now))
+        });
+        drop(entered);
+        self.conclude_insertion(index, kept, short, now, alarm, out)
+    }
+
+    fn conclude_insertion(
+        &self,
+        index: usize,
+        kept: bool,
+        short: Option<Short<K, V>>,
+        now: Nanos,
+        alarm: Option<Duration>,
+        out: &mut Outgoing<'_, K, V>,
+    ) -> bool {
+        if let Some(delay) = alarm {
+            self.delegates.wake_in(index, delay);
+        }
+        match short {
+            None => kept,
+            Some(short) => self.insert_with_room_of_others(index, short, now, out),
+        }
+    }
+
+    /// As a request that says itself all that it displaced, which is in `out` then.
+    #[inline(never)]
+    pub(crate) fn insert_by_request(
+        &self,
+        index: usize,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        out: &mut Outgoing<'_, K, V>,
+    ) -> bool {
+        let (mut short, mut pool) = (None, &self.common.ledger);
+        let (kept, alarm) = self.delegates.run(index, |cell| {
+            let kept = cell.insert(arrival, now, &mut pool, out, &mut short);
+            (kept, cell.earlier_alarm(now))
+        });
+        self.conclude_insertion(index, kept, short, now, alarm, out)
+    }
+}
+
+/// At its end, asks a worker to look at a shard when an entry that was posted has lived for as long as it may.
+pub(crate) struct WakeLater<'i, K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    pub(crate) inner: &'i Inner<K, V, H>,
+    pub(crate) index: usize,
+}
+
+impl<K, V, H> Drop for WakeLater<'_, K, V, H>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+{
+    fn drop(&mut self) {
+        if let Some(lifetime) = self.inner.default_lifetime
+            && self.inner.common.workers_reclaim
+        {
+            self.inner.delegates.wake_in(self.index, Duration::from_nanos(lifetime));
+        }
+    }
+}
