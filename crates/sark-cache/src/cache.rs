@@ -377,8 +377,8 @@ where
 
     /// Reclaims everything that is past its deadline, all of it, and drops it on this thread.
     ///
-    /// Workers do this by themselves; call it where there are none (`workers(0)`, a manual clock). There it costs some nanoseconds for each shard
-    /// in which nothing is due, unless entries were [posted](Self::post_insert): then every shard is asked.
+    /// Workers do this by themselves; call it where there are none (`workers(0)`, a manual clock). There it costs some nanoseconds for
+    /// each shard in which nothing is due, unless entries were [posted](Self::post_insert): then every shard is asked.
     pub fn run_pending_tasks(&self) {
         let inner = self.inner();
         let now = inner.common.time.for_reading();

@@ -1,9 +1,10 @@
 //! Loading on a miss: one caller loads a key, and who asks for it meanwhile waits for that.
 //!
 //! Beside the shards, and called by who misses: nothing of a shard is held while a value is loaded or waited for. A load is
-//! registered until its value is stored, but not while what that displaced is dropped or told of; and who registers one looks once more before it
-//! begins, so that no value is loaded twice because somebody looked just before it was stored. Users' code does not run while the registry is locked. `Eq` of the key and `Clone` of
-//! the value run while their load is, so that neither must be `Sync`; they must not block or call a cache anyway.
+//! registered until its value is stored, but not while what that displaced is dropped or told of; and who registers one looks
+//! once more before it begins, so that no value is loaded twice because somebody looked just before it was stored. Users' code does
+//! not run while the registry is locked. `Eq` of the key and `Clone` of the value run while their load is, so that neither must be
+//! `Sync`; they must not block or call a cache anyway.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -189,10 +190,12 @@ where
     /// (`moka` users know this as `get_with_by_ref`), also where the cache doesn't keep it. If `load` panics, the panic
     /// reaches the call that ran it, and one of those who wait loads in its turn.
     ///
-    /// `load` runs on the calling thread with nothing held. It may take its time, and use the cache: if it asks for the same key again, it loads
-    /// that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever. In a forked child every caller loads for itself. A load that lets another thread ask for its
-    /// key and waits for that does so, too. What happens to the key meanwhile, an `insert` or a `remove`, comes before the insertion at the end, and
-    /// who asks after it may still get the value of a load that began before it.
+    /// `load` runs on the calling thread with nothing held. It may take its time, and use the cache: if it asks for the same key
+    /// again, it loads that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever,
+    /// and so does one that lets another thread ask for its key and waits for that. In a forked child every caller loads for itself.
+    ///
+    /// What happens to the key meanwhile, an `insert` or a `remove`, comes before the insertion at the end, and who asks after it may
+    /// still get the value of a load that began before it.
     ///
     /// `key` may be any form that hashes and compares as `K` does and can be made into one, such as `str` for `String`.
     ///
@@ -212,8 +215,9 @@ where
         }
     }
 
-    /// As [`get_or_insert_with`](Self::get_or_insert_with), for a `load` that may fail. An error reaches the call that ran it and is not kept; one
-    /// of those who wait loads in its turn. (`moka` gives them all the first one's error.) So a `load` that takes its time to fail should give up early.
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), for a `load` that may fail. An error reaches the call that ran it and
+    /// is not kept; one of those who wait loads in its turn. (`moka` gives them all the first one's error.) So a `load` that takes
+    /// its time to fail should give up early.
     ///
     /// # Errors
     /// With the error of `load`.
