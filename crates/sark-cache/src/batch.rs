@@ -242,7 +242,7 @@ where
                 inner.delegates.wake_in(shard, delay);
             }
             if let Some(short) = short {
-                all_kept += usize::from(inner.insert_with_room_of_others(shard, short, now, out));
+                all_kept += usize::from(inner.insert_with_room_of_others(shard, short, now, None, out));
             }
             for arrival in rest {
                 all_kept += usize::from(inner.insert_at(shard, arrival, now, out));

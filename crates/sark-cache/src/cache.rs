@@ -302,8 +302,7 @@ where
         self.remove_entry(key).map(|(_key, value)| value)
     }
 
-    /// Removes `key`; nothing afterwards sees its value. (A load of it that is under way is not called back: it stores what it
-    /// [loads](Self::get_or_insert_with).) O(1).
+    /// Removes `key`; nothing afterwards sees its value, nor one of which a [load](Self::get_or_insert_with) had begun before. O(1).
     pub fn invalidate<Q>(&self, key: &Q)
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
@@ -330,6 +329,7 @@ where
         let inner = self.inner();
         let hash = inner.hash(key);
         let now = inner.common.time.for_reading();
+        inner.loads.outdate(Some(hash));
         let mut out = inner.outgoing();
         inner.delegates.run(inner.approach(hash), |cell| cell.remove(hash, key, now, &mut out))
     }
@@ -338,6 +338,7 @@ where
     /// that are inserted meanwhile may stay.
     pub fn invalidate_all(&self) {
         let inner = self.inner();
+        inner.loads.outdate(None);
         let contents: Vec<_> =
             (0..inner.delegates.len()).map(|index| inner.delegates.run(index, Cell::clear)).collect();
         match &inner.listener {

@@ -3,7 +3,9 @@
 //! Called by `cache`, `storing` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
 //! waits for another; what is evicted is dropped with nothing held.
 
-use sark_shard::{Nanos, Room};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sark_shard::{Nanos, Removals, Room};
 
 use crate::cache::Inner;
 use crate::ledger::Gathered;
@@ -63,6 +65,7 @@ where
         index: usize,
         short: Short<K, V>,
         now: Nanos,
+        unless: Option<&AtomicBool>,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let Short { mut arrival, mut missing } = short;
@@ -84,6 +87,10 @@ where
             }
             let mut short = None;
             let (kept, alarm) = self.delegates.run(index, |cell| {
+                if unless.is_some_and(|outdated| outdated.load(Ordering::Relaxed)) {
+                    out.push(arrival.refused());
+                    return (false, None);
+                }
                 let kept = cell.insert(arrival, now, &mut gathered, out, &mut short);
                 (kept, cell.earlier_alarm(now))
             });

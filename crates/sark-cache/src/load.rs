@@ -7,9 +7,9 @@
 //! `Sync`; they must not block or call a cache anyway.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -20,19 +20,27 @@ use sark_shard::Lifetime;
 use crate::Cache;
 use crate::clock::nanos;
 
+/// By hash, as a rule one each.
+type UnderWay<K, V> = HashMap<u64, Vec<Arc<Load<K, V>>>>;
+
 /// The loads under way.
 pub(crate) struct Loads<K, V> {
     /// The process that they are under way in. A forked child has none of the threads that would end them, and one of those may
     /// have locked the registry: there, each caller loads alone.
     process: u32,
-    /// By hash. Where two keys have the same one, the second is loaded without being registered.
-    under_way: Mutex<HashMap<u64, Arc<Load<K, V>>>>,
+    /// Others wait for the first of a hash; the rest are of other keys, or of loads that ask for their own.
+    under_way: Mutex<UnderWay<K, V>>,
+    /// How many there are: as a rule none, and who invalidates has nothing to do here.
+    count: AtomicUsize,
 }
 
 /// One load.
 struct Load<K, V> {
     /// Who loads.
     thread: ThreadId,
+    /// The key was invalidated since this began. Looked at and set around the same shard's turn, so that a value either is stored
+    /// before it is removed or is not stored.
+    outdated: AtomicBool,
     state: Mutex<State<K, V>>,
     ended: Condvar,
 }
@@ -53,8 +61,7 @@ enum Outcome<V> {
 enum Turn<'l, K, V> {
     /// To load, and nobody else will meanwhile.
     Load(Loading<'l, K, V>),
-    /// To load for itself: its own load of the key asks for the key, the load under way is of another key with the same hash, or this is a
-    /// forked child.
+    /// To load for itself, without telling anybody: this is a forked child.
     LoadAlone,
     /// Nothing: somebody else loaded it.
     Loaded(V),
@@ -77,7 +84,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<K, V> Loads<K, V> {
     pub(crate) fn new() -> Self {
-        Self { process: std::process::id(), under_way: Mutex::new(HashMap::new()) }
+        Self { process: std::process::id(), under_way: Mutex::new(HashMap::new()), count: AtomicUsize::new(0) }
     }
 
     /// Registers a load of `key`, or waits for the one there is.
@@ -91,22 +98,57 @@ impl<K, V> Loads<K, V> {
         }
         let thread = thread::current().id();
         let state = State { key: key.to_owned(), outcome: Outcome::UnderWay };
-        let ours = Arc::new(Load { thread, state: Mutex::new(state), ended: Condvar::new() });
-        match self.register(hash, &ours) {
-            None => Turn::Load(Loading { loads: self, hash, load: ours, registered: true }),
-            Some(load) if load.thread == thread => Turn::LoadAlone,
-            Some(load) => load.wait(key),
+        let (outdated, ended) = (AtomicBool::new(false), Condvar::new());
+        let ours = Arc::new(Load { thread, outdated, state: Mutex::new(state), ended });
+        let turn = match self.register(hash, &ours, false) {
+            Some(load) if load.thread != thread => load.wait(key),
+            Some(_) => None,
+            None => return Turn::Load(Loading { loads: self, hash, load: ours, registered: true }),
+        };
+        turn.unwrap_or_else(|| {
+            self.register(hash, &ours, true);
+            Turn::Load(Loading { loads: self, hash, load: ours, registered: true })
+        })
+    }
+
+    /// Gives the load of the same hash, if there is one already and this one is not to be registered beside it.
+    fn register(&self, hash: u64, load: &Arc<Load<K, V>>, beside: bool) -> Option<Arc<Load<K, V>>> {
+        let mut under_way = lock(&self.under_way);
+        let same_hash = under_way.entry(hash).or_default();
+        if let Some(first) = same_hash.first()
+            && !beside
+        {
+            return Some(Arc::clone(first));
+        }
+        same_hash.push(Arc::clone(load));
+        self.count.fetch_add(1, Ordering::SeqCst);
+        // Before what is loaded is looked at. The other side is in `outdate`.
+        fence(Ordering::SeqCst);
+        None
+    }
+
+    /// What is being loaded of this hash, or of all, is not to be stored, and nobody who asks from now on waits for it. For who is about to
+    /// remove what is stored already.
+    #[inline]
+    pub(crate) fn outdate(&self, hash: Option<u64>) {
+        // After the change that makes it invalid: either this finds the load, or the load finds the change.
+        fence(Ordering::SeqCst);
+        if self.count.load(Ordering::SeqCst) != 0 && std::process::id() == self.process {
+            self.outdate_some(hash);
         }
     }
 
-    /// Gives the load of the same hash, if there is one already.
-    fn register(&self, hash: u64, load: &Arc<Load<K, V>>) -> Option<Arc<Load<K, V>>> {
-        match lock(&self.under_way).entry(hash) {
-            Entry::Occupied(other) => Some(Arc::clone(other.get())),
-            Entry::Vacant(place) => {
-                place.insert(Arc::clone(load));
-                None
-            }
+    #[cold]
+    fn outdate_some(&self, hash: Option<u64>) {
+        let mut under_way = lock(&self.under_way);
+        let outdated = match hash {
+            Some(hash) => under_way.remove(&hash).into_iter().flatten().collect(),
+            None => under_way.drain().flat_map(|(_, loads)| loads).collect::<Vec<_>>(),
+        };
+        self.count.fetch_sub(outdated.len(), Ordering::SeqCst);
+        drop(under_way);
+        for load in outdated {
+            load.outdated.store(true, Ordering::Relaxed);
         }
     }
 
@@ -117,29 +159,35 @@ impl<K, V> Loads<K, V> {
             return;
         }
         let mut under_way = lock(&self.under_way);
-        if under_way.get(&hash).is_some_and(|registered| Arc::ptr_eq(registered, load)) {
-            under_way.remove(&hash);
+        if let Some(same_hash) = under_way.get_mut(&hash)
+            && let Some(place) = same_hash.iter().position(|registered| Arc::ptr_eq(registered, load))
+        {
+            same_hash.remove(place);
+            self.count.fetch_sub(1, Ordering::SeqCst);
+            if same_hash.is_empty() {
+                under_way.remove(&hash);
+            }
         }
     }
 }
 
 impl<K, V> Load<K, V> {
-    /// Waits for the end of somebody else's load.
-    fn wait<'l, Q>(&self, key: &Q) -> Turn<'l, K, V>
+    /// Waits for the end of somebody else's load. `None` if it is of another key.
+    fn wait<'l, Q>(&self, key: &Q) -> Option<Turn<'l, K, V>>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
         let state = lock(&self.state);
         if !key.equivalent(&state.key) {
-            return Turn::LoadAlone;
+            return None;
         }
         let under_way = |state: &mut State<K, V>| matches!(state.outcome, Outcome::UnderWay);
         let state = self.ended.wait_while(state, under_way).unwrap_or_else(PoisonError::into_inner);
-        match &state.outcome {
+        Some(match &state.outcome {
             Outcome::Loaded(value) => Turn::Loaded(value.clone()),
             Outcome::UnderWay | Outcome::Failed => Turn::Again,
-        }
+        })
     }
 }
 
@@ -194,8 +242,8 @@ where
     /// again, it loads that for itself. Two loads that each ask for the other's key, on two threads, wait for each other for ever,
     /// and so does one that lets another thread ask for its key and waits for that. In a forked child every caller loads for itself.
     ///
-    /// What happens to the key meanwhile, an `insert` or a `remove`, comes before the insertion at the end, and who asks after it may
-    /// still get the value of a load that began before it.
+    /// If the key is invalidated or removed meanwhile, the value that was being loaded is given to who asked before that, but not
+    /// stored, and who asks after it loads anew. An `insert` meanwhile comes before the insertion at the end.
     ///
     /// `key` may be any form that hashes and compares as `K` does and can be made into one, such as `str` for `String`.
     ///
@@ -271,14 +319,14 @@ where
         let inner = self.inner();
         // What it displaces is dropped when nobody waits for the load any more, since that may be user's code that loads in its turn.
         let mut out = inner.outgoing();
-        let load_and_store = || {
+        let load_and_store = |unless: Option<&AtomicBool>| {
             let (value, lifetime) = load()?;
             if let Lifetime::For(nanos) = lifetime {
                 inner.common.time.prepare_for(nanos.max(1));
             }
             let arrival = inner.arrival(key.to_owned(), value.clone(), lifetime);
             let index = inner.approach(arrival.hash);
-            inner.insert_by_request(index, arrival, inner.common.time.for_storing(), &mut out);
+            inner.insert_by_request(index, arrival, inner.common.time.for_storing(), unless, &mut out);
             Ok(value)
         };
         loop {
@@ -287,13 +335,13 @@ where
             }
             match inner.loads.take_turn(inner.hash(key), key) {
                 Turn::Loaded(value) => return Ok(value),
-                Turn::LoadAlone => return load_and_store(),
+                Turn::LoadAlone => return load_and_store(None),
                 Turn::Load(loading) => {
                     // Since the miss somebody else may have ended loading it.
                     let there = if self.contains_key(key) { self.get(key) } else { None };
                     let value = match there {
                         Some(value) => value,
-                        None => load_and_store()?,
+                        None => load_and_store(Some(&loading.load.outdated))?,
                     };
                     loading.end(&value);
                     return Ok(value);
@@ -307,7 +355,6 @@ where
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -318,7 +365,7 @@ mod tests {
     {
         let shares = || {
             let under_way = lock(&cache.inner().loads.under_way);
-            under_way.values().map(Arc::strong_count).sum::<usize>()
+            under_way.values().flatten().map(Arc::strong_count).sum::<usize>()
         };
         // One is the registry's, one is of who loads.
         while shares() < 2 + waiting {
@@ -410,6 +457,50 @@ mod tests {
             |key: u32| thread::scope(|scope| scope.spawn(|| cache.get_or_insert_with(&key, || key)).join().unwrap());
         assert_eq!(cache.get_or_insert_with(&1, || 10 * inside(2)), 20);
         assert_eq!([cache.get(&1), cache.get(&2)], [Some(20), Some(2)]);
+    }
+
+    #[test]
+    fn what_is_loaded_when_its_key_is_invalidated_is_not_kept_and_who_asks_afterwards_loads_anew() {
+        let ways: [fn(&Cache<String, usize>); 3] =
+            [|cache| cache.invalidate("key"), |cache| assert_eq!(cache.remove("key"), None), Cache::invalidate_all];
+        for dispatch in [crate::Dispatch::Adaptive, crate::Dispatch::PerCore] {
+            for invalidate in ways {
+                let (refuse, refused) = std::sync::mpsc::channel();
+                let builder = Cache::builder().max_capacity(10).dispatch(dispatch).pin(false);
+                let listener = move |key, value, cause| refuse.send((key, value, cause)).unwrap();
+                let cache: Cache<String, usize> = builder.eviction_listener(listener).build().unwrap();
+                let never = || unreachable!("it is being loaded");
+                let old = thread::scope(|scope| {
+                    let mut beside = None;
+                    let old = cache.get_or_insert_with("key", || {
+                        beside = Some(scope.spawn(|| cache.get_or_insert_with("key", never)));
+                        until_waited_for(&cache, 1);
+                        invalidate(&cache);
+                        let new = scope.spawn(|| cache.get_or_insert_with("key", || 2));
+                        assert_eq!(new.join().unwrap(), 2);
+                        1
+                    });
+                    (old, beside.unwrap().join().unwrap())
+                });
+                assert_eq!(old, (1, 1), "they asked before");
+                assert_eq!(cache.get("key"), Some(2));
+                let told: Vec<_> = refused.try_iter().collect();
+                assert_eq!(told, [("key".to_owned(), 1, sark_shard::RemovalCause::Rejected)]);
+                assert_eq!(cache.inner().loads.count.load(Ordering::SeqCst), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_load_inside_a_load_of_its_key_is_not_kept_either_when_that_is_invalidated() {
+        let cache = Cache::new(10);
+        let outer = cache.get_or_insert_with("key", || {
+            cache.get_or_insert_with("key", || {
+                cache.invalidate("key");
+                1
+            }) + 1
+        });
+        assert_eq!((outer, cache.get("key")), (2, None));
     }
 
     #[test]

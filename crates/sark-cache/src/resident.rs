@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Resident;
-use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Pool, Removals, Removed, Room, Shard, Unstored};
+use sark_shard::{
+    Contents, Expected, Insertion, Lifetime, Nanos, Pool, RemovalCause, Removals, Removed, Room, Shard, Unstored,
+};
 
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
@@ -84,6 +86,12 @@ pub(crate) struct Arrival<K, V> {
 }
 
 impl<K, V> Arrival<K, V> {
+    /// As one that was not to be kept.
+    pub(crate) fn refused(self) -> Removed<K, V> {
+        let Self { key, value, weight, .. } = self;
+        Removed { key, value, weight, cause: RemovalCause::Rejected }
+    }
+
     pub(crate) fn terms(&self) -> Terms {
         Terms { hash: self.hash, weight: self.weight, lifetime: self.lifetime }
     }

@@ -4,14 +4,15 @@
 //! its shard is given back, and before what left for the entry is dropped.
 
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sark_delegate::Entered;
-use sark_shard::{Lifetime, Nanos, Unstored};
+use sark_shard::{Lifetime, Nanos, Removals, Unstored};
 
 use crate::cache::Inner;
 use crate::outgoing::Outgoing;
-use crate::resident::{Arrival, Cell, Short, Terms};
+use crate::resident::{Arrival, Cell, Terms};
 
 impl<K, V, H> Inner<K, V, H>
 where
@@ -38,7 +39,7 @@ where
         // What leaves the quick way is dropped where it comes back. To carry it on to a listener would cost the others something.
         let entered = if self.listener.is_none() { self.delegates.enter(index) } else { None };
         let Some(mut entered) = entered else {
-            return self.insert_by_request(index, arrival, now, out);
+            return self.insert_by_request(index, arrival, now, None, out);
         };
         let terms = arrival.terms();
         let stored = entered.run(|cell| {
@@ -76,42 +77,41 @@ where
             (kept, cell.earlier_alarm(now))
         });
         drop(entered);
-        self.conclude_insertion(index, kept, short, now, alarm, out)
-    }
-
-    fn conclude_insertion(
-        &self,
-        index: usize,
-        kept: bool,
-        short: Option<Short<K, V>>,
-        now: Nanos,
-        alarm: Option<Duration>,
-        out: &mut Outgoing<'_, K, V>,
-    ) -> bool {
         if let Some(delay) = alarm {
             self.delegates.wake_in(index, delay);
         }
         match short {
             None => kept,
-            Some(short) => self.insert_with_room_of_others(index, short, now, out),
+            Some(short) => self.insert_with_room_of_others(index, short, now, None, out),
         }
     }
 
-    /// As a request that says itself all that it displaced, which is in `out` then.
+    /// As a request that says itself all that it displaced, which is in `out` then: itself `unless` it is to be stored.
     #[inline(never)]
     pub(crate) fn insert_by_request(
         &self,
         index: usize,
         arrival: Arrival<K, V>,
         now: Nanos,
+        unless: Option<&AtomicBool>,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let (mut short, mut pool) = (None, &self.common.ledger);
         let (kept, alarm) = self.delegates.run(index, |cell| {
+            if unless.is_some_and(|outdated| outdated.load(Ordering::Relaxed)) {
+                out.push(arrival.refused());
+                return (false, None);
+            }
             let kept = cell.insert(arrival, now, &mut pool, out, &mut short);
             (kept, cell.earlier_alarm(now))
         });
-        self.conclude_insertion(index, kept, short, now, alarm, out)
+        if let Some(delay) = alarm {
+            self.delegates.wake_in(index, delay);
+        }
+        match short {
+            None => kept,
+            Some(short) => self.insert_with_room_of_others(index, short, now, unless, out),
+        }
     }
 }
 
