@@ -118,7 +118,7 @@ under_both_dispatches! {
         let none = visits_until(MINUTE - Duration::from_millis(1), statistics);
         let one = visits_until(MINUTE, 2 * statistics + none);
         assert_eq!((none, cache.entry_count()), (1, 999), "the first is always asked");
-        assert!((2..16).contains(&one), "{one} visits for one entry");
+        assert!((1..16).contains(&one), "{one} visits for one entry, which may be in the first");
         // Nobody knows what is under way in a shard that entries were posted to.
         cache.post_insert(1000, 1000);
         cache.run_pending_tasks();
