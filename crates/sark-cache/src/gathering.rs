@@ -3,9 +3,9 @@
 //! Called by `cache`, `storing` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
 //! waits for another; what is evicted is dropped with nothing held.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use sark_shard::{Nanos, Removals, Room};
+use sark_shard::{Nanos, Room};
 
 use crate::cache::Inner;
 use crate::ledger::Gathered;
@@ -65,7 +65,7 @@ where
         index: usize,
         short: Short<K, V>,
         now: Nanos,
-        unless: Option<&AtomicBool>,
+        outdated: Option<&AtomicBool>,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let Short { mut arrival, mut missing } = short;
@@ -86,14 +86,9 @@ where
                 continue;
             }
             let mut short = None;
-            let (kept, alarm) = self.delegates.run(index, |cell| {
-                if unless.is_some_and(|outdated| outdated.load(Ordering::Relaxed)) {
-                    out.push(arrival.refused());
-                    return (false, None);
-                }
-                let kept = cell.insert(arrival, now, &mut gathered, out, &mut short);
-                (kept, cell.earlier_alarm(now))
-            });
+            let (kept, alarm) = self
+                .delegates
+                .run(index, |cell| cell.insert_unless(outdated, arrival, now, &mut gathered, out, &mut short));
             if let Some(delay) = alarm {
                 self.delegates.wake_in(index, delay);
             }

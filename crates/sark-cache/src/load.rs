@@ -319,14 +319,14 @@ where
         let inner = self.inner();
         // What it displaces is dropped when nobody waits for the load any more, since that may be user's code that loads in its turn.
         let mut out = inner.outgoing();
-        let load_and_store = |unless: Option<&AtomicBool>| {
+        let load_and_store = |outdated: Option<&AtomicBool>| {
             let (value, lifetime) = load()?;
             if let Lifetime::For(nanos) = lifetime {
                 inner.common.time.prepare_for(nanos.max(1));
             }
             let arrival = inner.arrival(key.to_owned(), value.clone(), lifetime);
             let index = inner.approach(arrival.hash);
-            inner.insert_by_request(index, arrival, inner.common.time.for_storing(), unless, &mut out);
+            inner.insert_by_request(index, arrival, inner.common.time.for_storing(), outdated, &mut out);
             Ok(value)
         };
         loop {
@@ -337,7 +337,7 @@ where
                 Turn::Loaded(value) => return Ok(value),
                 Turn::LoadAlone => return load_and_store(None),
                 Turn::Load(loading) => {
-                    // Since the miss somebody else may have ended loading it.
+                    // Since the miss somebody else may have ended loading it. Looked at without a trace, or it counts as a second miss.
                     let there = if self.contains_key(key) { self.get(key) } else { None };
                     let value = match there {
                         Some(value) => value,

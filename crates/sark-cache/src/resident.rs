@@ -238,6 +238,28 @@ impl<K, V> Cell<K, V> {
         self.conclude(insertion, Terms { hash, weight, lifetime }, short)
     }
 
+    /// [`insert`](Self::insert) for a caller who waits, with the earlier alarm if there is one. An entry that is outdated by now goes out
+    /// instead: looked at here, where the shard is held, as who outdates it then removes what is stored.
+    pub(crate) fn insert_unless(
+        &mut self,
+        outdated: Option<&AtomicBool>,
+        arrival: Arrival<K, V>,
+        now: Nanos,
+        pool: &mut impl Pool,
+        out: &mut Outgoing<'_, K, V>,
+        short: &mut Option<Short<K, V>>,
+    ) -> (bool, Option<Duration>)
+    where
+        K: Eq,
+    {
+        if outdated.is_some_and(|outdated| outdated.load(Ordering::Relaxed)) {
+            out.push(arrival.refused());
+            return (false, None);
+        }
+        let kept = self.insert(arrival, now, pool, out, short);
+        (kept, self.earlier_alarm(now))
+    }
+
     /// The quick way of [`insert`](Self::insert), as far as it goes: see [`Shard::try_insert`]. What it can't do,
     /// [`end_insert`](Self::end_insert) does. Nothing of `out` is read unless something is due.
     #[inline(always)]
@@ -362,7 +384,7 @@ impl<K, V> Cell<K, V> {
         }
         // A worker is told of what it finds by who asked it to look, and of nothing by others who look.
         if !self.common.workers_reclaim {
-            self.tell(self.shard.next_deadline().unwrap_or(Nanos::MAX));
+            self.tell_of_deadline(self.shard.next_deadline().unwrap_or(Nanos::MAX));
         }
         false
     }
@@ -380,11 +402,11 @@ impl<K, V> Cell<K, V> {
         if due >= self.alarm {
             return None;
         }
-        self.tell(due);
+        self.tell_of_deadline(due);
         self.common.workers_reclaim.then(|| until(due, now))
     }
 
-    fn tell(&mut self, due: Nanos) {
+    fn tell_of_deadline(&mut self, due: Nanos) {
         self.alarm = due;
         if let Some(until) = self.common.quiet_until.get(self.index) {
             until.store(due.0, Ordering::Relaxed);

@@ -4,15 +4,15 @@
 //! its shard is given back, and before what left for the entry is dropped.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sark_delegate::Entered;
-use sark_shard::{Lifetime, Nanos, Removals, Unstored};
+use sark_shard::{Lifetime, Nanos, Unstored};
 
 use crate::cache::Inner;
 use crate::outgoing::Outgoing;
-use crate::resident::{Arrival, Cell, Terms};
+use crate::resident::{Arrival, Cell, Short, Terms};
 
 impl<K, V, H> Inner<K, V, H>
 where
@@ -72,46 +72,46 @@ where
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let mut short = None;
-        let (kept, alarm) = entered.run(|cell| {
+        let stored = entered.run(|cell| {
             let kept = cell.end_insert(unstored, terms, now, &mut &self.common.ledger, out, &mut short);
             (kept, cell.earlier_alarm(now))
         });
         drop(entered);
+        self.conclude_insertion(index, stored, short, now, None, out)
+    }
+
+    fn conclude_insertion(
+        &self,
+        index: usize,
+        (kept, alarm): (bool, Option<Duration>),
+        short: Option<Short<K, V>>,
+        now: Nanos,
+        outdated: Option<&AtomicBool>,
+        out: &mut Outgoing<'_, K, V>,
+    ) -> bool {
         if let Some(delay) = alarm {
             self.delegates.wake_in(index, delay);
         }
         match short {
             None => kept,
-            Some(short) => self.insert_with_room_of_others(index, short, now, None, out),
+            Some(short) => self.insert_with_room_of_others(index, short, now, outdated, out),
         }
     }
 
-    /// As a request that says itself all that it displaced, which is in `out` then: itself `unless` it is to be stored.
+    /// As a request that says itself all that it displaced, which is in `out` then, and the entry itself if it is `outdated`.
     #[inline(never)]
     pub(crate) fn insert_by_request(
         &self,
         index: usize,
         arrival: Arrival<K, V>,
         now: Nanos,
-        unless: Option<&AtomicBool>,
+        outdated: Option<&AtomicBool>,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let (mut short, mut pool) = (None, &self.common.ledger);
-        let (kept, alarm) = self.delegates.run(index, |cell| {
-            if unless.is_some_and(|outdated| outdated.load(Ordering::Relaxed)) {
-                out.push(arrival.refused());
-                return (false, None);
-            }
-            let kept = cell.insert(arrival, now, &mut pool, out, &mut short);
-            (kept, cell.earlier_alarm(now))
-        });
-        if let Some(delay) = alarm {
-            self.delegates.wake_in(index, delay);
-        }
-        match short {
-            None => kept,
-            Some(short) => self.insert_with_room_of_others(index, short, now, unless, out),
-        }
+        let request = |cell: &mut Cell<K, V>| cell.insert_unless(outdated, arrival, now, &mut pool, out, &mut short);
+        let stored = self.delegates.run(index, request);
+        self.conclude_insertion(index, stored, short, now, outdated, out)
     }
 }
 

@@ -50,8 +50,8 @@
 //!
 //! # Rooms
 //!
-//! `slab` (entries; all unsafe code but one comparison of `line` and that of `prefetch`) over `nodes` (slots) and their `word`s (last use, coarse deadline);
-//! `index` (hash to slot) of `line`s (a cache line of tags and slots);
+//! `slab` (entries; all unsafe code but one comparison of `line` and that of `prefetch`) over `nodes` (slots) and their `word`s (last
+//! use, coarse deadline); `prefetch` (asking for memory ahead); `index` (hash to slot) of `line`s (a cache line of tags and slots);
 //! `probe` (hints at where the index is); `eldest` (who leaves next); `deadlines` over `wheel`
 //! (timers); `shard` (the operations, by theme).
 
