@@ -151,8 +151,8 @@ where
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_get(hash, key, now, read)) {
                 Ok(result) => result,
-                Err(unserved) => end_look_up(entered, inner.outgoing(), move |cell, expired| {
-                    cell.shard.end_get(unserved, now, expired)
+                Err(read) => end_look_up(entered, inner.outgoing(), |cell, expired| {
+                    cell.shard.end_get(hash, key, now, expired, read)
                 }),
             },
             None => inner.get_by_message(index, hash, key, now, read),
@@ -186,8 +186,8 @@ where
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_update(hash, key, now, change)) {
                 Ok(result) => result,
-                Err(unserved) => end_look_up(entered, inner.outgoing(), move |cell, expired| {
-                    cell.shard.end_update(unserved, now, expired)
+                Err(change) => end_look_up(entered, inner.outgoing(), |cell, expired| {
+                    cell.shard.end_update(hash, key, now, expired, change)
                 }),
             },
             None => {

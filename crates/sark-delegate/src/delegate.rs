@@ -169,10 +169,16 @@ impl<S: Resident> Delegate<S> {
         self.owner.release();
     }
 
-    /// Whether anybody announced a message that wasn't taken out yet. Relaxed: the order comes from the barrier before it.
+    /// How many messages were announced and not taken out yet. Relaxed: the order comes from the barrier before it.
+    #[inline(always)]
+    fn announced(&self) -> u32 {
+        self.announced.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are any; as above.
     #[inline(always)]
     pub(crate) fn is_announced(&self) -> bool {
-        self.announced.load(Ordering::Relaxed) != 0
+        self.announced() != 0
     }
 
     /// Whether messages, or requests in slots, wait to be served by somebody. Relaxed: as above.
@@ -302,17 +308,24 @@ pub(crate) struct Owned<'d, S: Resident> {
 /// What the release of a delegate leaves to do.
 #[derive(Clone, Copy)]
 pub(crate) struct Released {
-    /// Messages are announced: serve those that are pending, or make sure that somebody does. Where nothing is announced, only
-    /// what is pending tells.
-    pub(crate) messages: bool,
+    /// So many messages are announced.
+    announced: u32,
     /// Something was put off until nothing is held: `inside::run_deferred`.
-    pub(crate) deferred: bool,
+    deferred: bool,
 }
 
 impl Released {
+    /// Whether there is anything to do. One branch for both.
     #[inline(always)]
     pub(crate) fn anything(self) -> bool {
-        self.messages | self.deferred
+        self.announced | u32::from(self.deferred) != 0
+    }
+
+    /// Messages are announced: serve those that are pending, or make sure that somebody does. Where nothing is announced, only
+    /// what is pending tells.
+    #[inline(always)]
+    pub(crate) fn messages(self) -> bool {
+        self.announced != 0
     }
 }
 
@@ -495,7 +508,7 @@ impl<'d, S: Resident> Owned<'d, S> {
         self.delegate.owner.release();
         barrier.light();
         let deferred = inside::leave();
-        Released { messages: self.delegate.is_announced(), deferred }
+        Released { announced: self.delegate.announced(), deferred }
     }
 
     /// Keeps the right past the end of `self`; somebody releases the word by other means.

@@ -37,8 +37,8 @@ const LOOKS_WITHOUT_BARRIER: u32 = 1000;
 /// Shared by the handle, the workers, and work that was put off.
 pub(crate) struct Group<S: Resident> {
     pub(crate) delegates: Arc<[Delegate<S>]>,
-    /// Whether callers run idle delegates themselves (`Adaptive`).
-    pub(crate) callers_run: bool,
+    /// Those that callers run themselves when they are idle: all of them (`Adaptive`), or none.
+    for_callers: Arc<[Delegate<S>]>,
     pub(crate) barrier: Barrier,
     pub(crate) shared: Arc<Shared>,
 }
@@ -58,7 +58,7 @@ impl<S: Resident> Clone for Group<S> {
     fn clone(&self) -> Self {
         Self {
             delegates: Arc::clone(&self.delegates),
-            callers_run: self.callers_run,
+            for_callers: Arc::clone(&self.for_callers),
             barrier: self.barrier,
             shared: Arc::clone(&self.shared),
         }
@@ -78,13 +78,24 @@ pub(crate) enum Sent {
 }
 
 impl<S: Resident> Group<S> {
+    pub(crate) fn new(delegates: Arc<[Delegate<S>]>, callers_run: bool, barrier: Barrier, shared: Arc<Shared>) -> Self {
+        let for_callers = if callers_run { Arc::clone(&delegates) } else { Arc::from([]) };
+        Self { delegates, for_callers, barrier, shared }
+    }
+
+    /// Whether callers run idle delegates themselves.
+    #[inline]
+    pub(crate) fn callers_run(&self) -> bool {
+        !self.for_callers.is_empty()
+    }
+
     /// Takes delegate `index` if callers may run it, nobody does, and no message is before us.
     #[inline(always)]
     pub(crate) fn enter(&self, index: usize) -> Option<Entered<'_, S>> {
-        if inside::is_inside() || !self.callers_run {
+        if inside::is_inside() {
             return None;
         }
-        let owned = self.delegates[index].try_take()?;
+        let owned = self.for_callers.get(index)?.try_take()?;
         if owned.nothing_before_us() {
             owned.count_in_place();
             return Some(Entered::new(self, owned));
@@ -96,7 +107,7 @@ impl<S: Resident> Group<S> {
 
     /// Takes those that callers may run, that nobody runs, and that have no message before us.
     pub(crate) fn enter_several(&self, indexes: impl Iterator<Item = usize>) -> EnteredSeveral<'_, S> {
-        EnteredSeveral::new(self, indexes, self.callers_run && !inside::is_inside())
+        EnteredSeveral::new(self, indexes, self.callers_run() && !inside::is_inside())
     }
 
     /// Runs `request` on delegate `index` and returns its result, whoever runs it. Waits for that, and for room in a
@@ -131,7 +142,7 @@ impl<S: Resident> Group<S> {
     where
         F: FnOnce(&mut S) -> R,
     {
-        if !self.callers_run || inside::is_inside() {
+        if !self.callers_run() || inside::is_inside() {
             return Err(request);
         }
         match self.delegates[index].try_take() {
@@ -154,7 +165,7 @@ impl<S: Resident> Group<S> {
             Err(request)
         };
         let released = owned.release(self.barrier);
-        self.look_after(index, released.messages, aftermath);
+        self.look_after(index, released.messages(), aftermath);
         self.met_others_on(index);
         match outcome {
             Ok(Ok(result)) => Ok(result),
@@ -178,7 +189,7 @@ impl<S: Resident> Group<S> {
             return Err(Refused { request, reason });
         }
         let mut request = request;
-        let looks = match self.callers_run {
+        let looks = match self.callers_run() {
             false => 0,
             // On a single processor whoever holds it isn't running.
             true if self.shared.processors == 1 => 1,
@@ -317,7 +328,7 @@ impl<S: Resident> Group<S> {
                 Err(message) => return Err(message),
             },
         };
-        Ok(if !self.callers_run && self.ring(index) { Sent::ToWorker } else { Sent::AmongCallers { first } })
+        Ok(if !self.callers_run() && self.ring(index) { Sent::ToWorker } else { Sent::AmongCallers { first } })
     }
 
     /// Sends when there is room. Whoever counted the messages that take it sees to their being served, but may be waiting
@@ -369,10 +380,10 @@ impl<S: Resident> Group<S> {
 
     /// Makes sure that a message just sent is served although its sender goes away.
     fn see_to(&self, index: usize, first: bool) {
-        if !self.callers_run && self.ring(index) {
+        if !self.callers_run() && self.ring(index) {
             return;
         }
-        if !first && self.callers_run {
+        if !first && self.callers_run() {
             // Whoever sent the first one sees to all of them.
             return;
         }
@@ -414,7 +425,7 @@ impl<S: Resident> Group<S> {
         let caught_up = owned.drain(whose, aftermath);
         let delegate = owned.delegate();
         let released = owned.release(self.barrier);
-        (released.messages || delegate.has_messages(), caught_up)
+        (released.messages() || delegate.has_messages(), caught_up)
     }
 
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {
@@ -428,8 +439,8 @@ impl<S: Resident> Group<S> {
     #[cold]
     pub(crate) fn after_release(&self, delegate: &Delegate<S>, released: Released) {
         let index = (std::ptr::from_ref(delegate).addr() - self.delegates.as_ptr().addr()) / size_of::<Delegate<S>>();
-        self.look_after(index, released.messages, Aftermath::new());
-        if released.messages {
+        self.look_after(index, released.messages(), Aftermath::new());
+        if released.messages() {
             self.met_others_on(index);
         }
     }
@@ -473,7 +484,7 @@ impl<S: Resident> Group<S> {
 
     /// This thread wanted a delegate that others want, and holds nothing now.
     fn met_others_on(&self, index: usize) {
-        if self.callers_run {
+        if self.callers_run() {
             turn::met_others_on(self.order_key(index));
         }
     }
@@ -484,7 +495,7 @@ impl<S: Resident> Group<S> {
             Rung::Told => true,
             // It comes back to them, but when is up to other people's code. With `PerCore` that is the deal, unless the
             // code that is kept waiting is that very code.
-            Rung::Elsewhere => !self.callers_run && !on_worker_thread(),
+            Rung::Elsewhere => !self.callers_run() && !on_worker_thread(),
             Rung::Nobody => false,
         }
     }
@@ -492,7 +503,7 @@ impl<S: Resident> Group<S> {
     /// Whether this thread may serve the delegate although its request is sent: always where callers run delegates, and
     /// under `PerCore` when waiting for the worker might never end.
     pub(crate) fn may_help(&self, index: usize) -> bool {
-        self.callers_run || on_worker_thread() || !self.shared.crew.attends(index)
+        self.callers_run() || on_worker_thread() || !self.shared.crew.attends(index)
     }
 
     /// Serves what was accepted, ends the worker threads and waits for them.

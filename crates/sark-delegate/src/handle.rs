@@ -124,17 +124,14 @@ impl<S: Resident> Delegates<S> {
             return Err(ConfigError::NoWorkers);
         }
         let cores = if per_core && config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        let group = Group {
-            delegates,
-            callers_run: !per_core,
-            barrier: if config.barrier == Some(Barrier::Fences) { Barrier::Fences } else { Barrier::detect() },
-            shared: Arc::new(Shared {
-                crew: Crew::new(workers, config.name, cores, per_core, processors),
-                panics: AtomicU64::new(0),
-                processors,
-                forked: AtomicBool::new(false),
-            }),
+        let barrier = if config.barrier == Some(Barrier::Fences) { Barrier::Fences } else { Barrier::detect() };
+        let shared = Shared {
+            crew: Crew::new(workers, config.name, cores, per_core, processors),
+            panics: AtomicU64::new(0),
+            processors,
+            forked: AtomicBool::new(false),
         };
+        let group = Group::new(delegates, !per_core, barrier, Arc::new(shared));
         Ok(Self {
             #[cfg(all(unix, not(loom), not(miri)))]
             registration: crate::fork::Registration::new(group.clone()),

@@ -305,7 +305,7 @@ impl Crew {
     fn serve<S: Resident>(&self, group: &Group<S>, number: usize, aftermath: &mut Aftermath<S>) -> bool {
         let worker = &self.workers[number];
         // Under `PerCore` answers come first: who waits looks after itself if this takes long (`waiting`).
-        let limit = if group.callers_run { ROUNDS_BEFORE_SETTLING } else { 1 };
+        let limit = if group.callers_run() { ROUNDS_BEFORE_SETTLING } else { 1 };
         let mut rounds = 0;
         loop {
             while rounds < limit {
@@ -314,7 +314,7 @@ impl Crew {
                     break;
                 }
                 rounds += 1;
-                if found.alarms && !found.messages && group.callers_run {
+                if found.alarms && !found.messages && group.callers_run() {
                     // Maintenance is for when nobody needs the processor. Given up after each round, it is hardly ever taken
                     // away while a delegate is held, with callers waiting for it.
                     yield_now();
@@ -375,7 +375,7 @@ impl Crew {
         let next = owned.tend(aftermath);
         // Who came meanwhile waits for this very release. What is only announced, the next round serves: the bell says AWAKE.
         let released = owned.release(group.barrier);
-        if (released.messages || !group.callers_run)
+        if (released.messages() || !group.callers_run())
             && delegate.has_messages()
             && let Some(owned) = delegate.try_take()
         {

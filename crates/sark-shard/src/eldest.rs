@@ -360,7 +360,7 @@ fn spread(slots: usize, seed: u64) -> impl Iterator<Item = Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::word::Horizon;
+    use crate::word::{Horizon, Uses};
 
     struct Room {
         slab: Slab<u32, ()>,
@@ -377,13 +377,13 @@ mod tests {
 
         fn insert(&mut self, key: u32) {
             self.uses += 1;
-            self.slab.insert(key, (), self.uses, Horizon::UNKNOWN);
+            self.slab.insert(key, (), Uses::counted(self.uses), Horizon::UNKNOWN);
         }
 
         fn touch(&mut self, slots: impl IntoIterator<Item = u32>) {
             for slot in slots {
                 self.uses += 1;
-                self.slab.touch(Slot(slot), self.uses);
+                self.slab.touch(Slot(slot), Uses::counted(self.uses));
             }
         }
 

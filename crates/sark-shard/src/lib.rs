@@ -85,7 +85,7 @@ pub use removed::{RemovalCause, Removals, Removed};
 pub use room::{NoPool, Pool, Room};
 pub use shard::{
     Candidate, Changed, Config, Contents, EntryRef, Expected, Finding, Insertion, Iter, Match, Memory, Progress, Shard,
-    Stamp, Undecided, Unserved, Unstored,
+    Stamp, Undecided, Unstored,
 };
 pub use slot::Slot;
 pub use time::{Lifetime, Nanos};

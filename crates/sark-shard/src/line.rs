@@ -2,8 +2,8 @@
 //!
 //! Where a table keeps tags and what they stand for apart, a look-up in memory that is far away waits for two lines; here it waits
 //! for one. The layout is after that of folly's `F14VectorMap` (see `F14.md` there), and so is the count of those who found a line full
-//! and went on: it says where a search ends, and goes down again when they leave, so removals need no tombstones. There the
-//! count is a byte that ends at its greatest value; here it is a word of its own, and exact.
+//! and went on: it says where a search ends, and goes down again when they leave, so removals need no tombstones. There a
+//! tag that is zero says that a place is vacant; here a bit for each does, so that tags have all eight bits.
 //!
 //! The index is the only caller. A line knows neither keys nor hashes.
 
@@ -12,17 +12,15 @@ use crate::slot::Slot;
 /// Slots that a line has room for.
 pub(crate) const ROOM: usize = 12;
 
-/// A byte of a hash. Zero is none's.
+/// A byte of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tag(u8);
 
 impl Tag {
-    const NONE: Self = Self(0);
-
-    /// Of the low seven bits.
+    /// The lowest.
     #[inline]
     pub(crate) const fn of(hash: u32) -> Self {
-        Self(hash as u8 | 0x80)
+        Self(hash as u8)
     }
 }
 
@@ -32,6 +30,9 @@ pub(crate) struct Places(u32);
 
 /// The first word and its bytes stand for no slot.
 const PLACES: u32 = 0xFFF0;
+
+/// From so many on those who went on are not counted.
+pub(crate) const MANY: u32 = 0xFFFF;
 
 impl Iterator for Places {
     type Item = usize;
@@ -47,8 +48,9 @@ impl Iterator for Places {
     }
 }
 
-/// The first word counts those who went on from here, the next three are tags, a byte each, and the others the slots themselves:
-/// the tag of the slot in word *n* is byte *n* of the line, the lowest byte of a word being its first.
+/// Of the first word the upper half counts those who went on from here, and bit *n* says whether there is a slot in word *n*. The next three
+/// words are tags, a byte each, and the others the slots themselves: the tag of the slot in word *n* is byte *n* of the line, the lowest byte of
+/// a word being its first. Where there is no slot, word and tag mean nothing.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u32; 16]);
@@ -60,19 +62,20 @@ impl Line {
     #[inline]
     pub(crate) fn tagged(&self, tag: Tag) -> Places {
         let &Self([w0, w1, w2, w3, ..]) = self;
-        Places(bytes_equal([w0, w1, w2, w3], tag.0) & PLACES)
+        // There are sixteen bytes, so what is counted above drops out.
+        Places(bytes_equal([w0, w1, w2, w3], tag.0) & w0)
     }
 
     /// Where there are none.
     #[inline]
     pub(crate) fn vacant(&self) -> Places {
-        self.tagged(Tag::NONE)
+        Places(!self.0[0] & PLACES)
     }
 
     /// Where there are some.
     #[inline]
     pub(crate) fn occupied(&self) -> Places {
-        Places(!self.vacant().0 & PLACES)
+        Places(self.0[0] & PLACES)
     }
 
     /// What is at a place where there is a slot.
@@ -81,21 +84,18 @@ impl Line {
         Slot(self.0[place % 16])
     }
 
+    /// Puts a slot into a vacant place.
     #[inline]
-    pub(crate) fn put(&mut self, place: usize, tag: Tag, slot: Slot) {
+    pub(crate) fn put(&mut self, place: usize, Tag(tag): Tag, slot: Slot) {
         self.0[place % 16] = slot.0;
-        self.set_tag(place, tag);
+        let (word, shift) = (place / 4 % 4, place % 4 * 8);
+        self.0[word] = self.0[word] & !(0xFF << shift) | u32::from(tag) << shift;
+        self.0[0] |= 1 << (place % 16);
     }
 
     #[inline]
     pub(crate) fn clear(&mut self, place: usize) {
-        self.set_tag(place, Tag::NONE);
-    }
-
-    #[inline]
-    fn set_tag(&mut self, place: usize, Tag(tag): Tag) {
-        let (word, shift) = (place / 4 % 4, place % 4 * 8);
-        self.0[word] = self.0[word] & !(0xFF << shift) | u32::from(tag) << shift;
+        self.0[0] &= !(1 << (place % 16));
     }
 
     /// Whether a search goes on after this line.
@@ -104,22 +104,27 @@ impl Line {
         self.passed() != 0
     }
 
-    /// How many went on from here.
+    /// How many went on from here: so many, or [`MANY`] and more.
     #[inline]
     pub(crate) fn passed(&self) -> u32 {
-        self.0[0]
+        self.0[0] >> 16
     }
 
     /// Counts one who goes on.
     #[inline]
     pub(crate) fn pass(&mut self) {
-        self.0[0] += 1;
+        if self.passed() < MANY {
+            self.0[0] += 1 << 16;
+        }
     }
 
-    /// Counts one who had gone on and leaves.
+    /// Counts one who had gone on and leaves. When [`MANY`] did, which takes as many with like hashes, it is not known any more how many are
+    /// left.
     #[inline]
     pub(crate) fn unpass(&mut self) {
-        self.0[0] -= 1;
+        if self.passed() < MANY {
+            self.0[0] -= 1 << 16;
+        }
     }
 }
 
@@ -157,6 +162,7 @@ fn bytes_equal_anywhere([a, b, c, d]: [u32; 4], byte: u8) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
     use alloc::vec::Vec;
 
     use super::*;
@@ -184,16 +190,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_no_tag() {
+    fn neither_what_is_counted_nor_what_was_cleared_is_taken_for_a_slot() {
         let mut line = Line::EMPTY;
-        for _ in 0..0x80 {
+        let there = |line: &Line| (0..=0xFF).flat_map(|hash| line.tagged(Tag::of(hash))).collect::<Vec<_>>();
+        for _ in 0..MANY - 1 {
             line.pass();
+            assert_eq!((there(&line).len(), line.occupied().count(), line.vacant().count()), (0, 0, ROOM));
         }
-        assert_eq!((line.is_passed(), line.tagged(Tag::of(0)).count(), line.vacant().count()), (true, 0, ROOM));
-        for _ in 0..0x80 {
+        line.put(7, Tag::of(0xFF), Slot(3));
+        assert_eq!((there(&line), line.passed()), (vec![7], MANY - 1));
+        line.clear(7);
+        for _ in 0..MANY - 1 {
             line.unpass();
         }
-        assert!(!line.is_passed());
+        assert_eq!((there(&line).len(), line.is_passed()), (0, false));
+    }
+
+    #[test]
+    fn a_line_that_was_passed_too_often_to_count_stays_passed() {
+        let mut line = Line::EMPTY;
+        line.put(15, Tag::of(0), Slot(3));
+        for _ in 0..MANY + 5 {
+            line.pass();
+        }
+        for _ in 0..MANY + 5 {
+            line.unpass();
+        }
+        assert_eq!((line.is_passed(), line.occupied().collect::<Vec<_>>()), (true, vec![15]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use crate::slot::Slot;
 use crate::time::Nanos;
-use crate::word::{Horizon, LAST_USE, Use, Word};
+use crate::word::{Horizon, LAST_USE, Use, Uses, Word};
 
 /// What a node carries.
 pub(crate) trait Payload {
@@ -161,10 +161,10 @@ impl<P: Payload> Nodes<P> {
         Some(core::mem::replace(&mut node.payload, P::none()))
     }
 
-    /// Notes a use of a live slot, later than all before.
+    /// Notes the last of these uses, which was of a live slot and later than all before.
     #[inline]
-    pub(crate) fn touch(&mut self, slot: Slot, number: Use) {
-        self.change_word(slot, |word| word.used(number));
+    pub(crate) fn touch(&mut self, slot: Slot, uses: Uses) {
+        self.change_word(slot, |word| word.used(uses));
     }
 
     /// Notes until when a live slot certainly lives.
@@ -189,10 +189,20 @@ impl<P: Payload> Nodes<P> {
         self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| node.word.last_use())
     }
 
-    /// Whether a slot is live, and what it carries certainly lives at this time; see [`Word::outlives`]. False says nothing.
+    /// Whether a slot is live, and what it carries certainly lives at this time. False says nothing.
     #[inline]
-    pub(crate) fn outlives(&self, slot: Slot, now: Nanos, many: Use) -> bool {
-        self.nodes.get(slot.index()).is_some_and(|node| node.is_live() && node.word.outlives(now, many))
+    pub(crate) fn outlives(&self, slot: Slot, now: Nanos) -> bool {
+        self.nodes.get(slot.index()).is_some_and(|node| node.word.outlives(now))
+    }
+
+    /// Whether a slot is live, and what it carries certainly lives at this time and is what is sought, with one look at its word. False
+    /// says nothing.
+    #[inline]
+    pub(crate) fn carries_living(&self, slot: Slot, now: Nanos, is_it: impl FnOnce(&P) -> bool) -> bool {
+        slot.index() < self.nodes.len() && {
+            let node = &self.nodes[slot.index()];
+            node.word.outlives(now) && is_it(&node.payload)
+        }
     }
 
     /// The nodes among some that were not passed over, by blocks or parts of them, with the number of the first.
@@ -298,7 +308,7 @@ mod tests {
 
     impl Nodes<()> {
         fn add(&mut self, first_use: Use) -> Slot {
-            self.occupy((), Word::live(first_use, Horizon::UNKNOWN))
+            self.occupy((), Word::live(Uses::counted(first_use), Horizon::UNKNOWN))
         }
     }
 
@@ -313,8 +323,8 @@ mod tests {
     fn the_last_use_of_a_live_slot_is_known() {
         let mut nodes = Nodes::new();
         let slots: Vec<Slot> = (1..=4).map(|number| nodes.add(number)).collect();
-        nodes.touch(slots[1], 5);
-        nodes.touch(slots[1], 6);
+        nodes.touch(slots[1], Uses::counted(5));
+        nodes.touch(slots[1], Uses::counted(6));
         nodes.release(slots[0]);
         assert_eq!(
             slots.iter().map(|&slot| nodes.last_use(slot)).collect::<Vec<_>>(),
@@ -332,15 +342,15 @@ mod tests {
         let mut nodes = Nodes::new();
         let slot = nodes.add(1);
         let (far, near) = (Nanos(1 << 40), Nanos(1));
-        assert!(!nodes.outlives(slot, near, 0));
+        assert!(!nodes.outlives(slot, near));
         nodes.set_horizon(slot, Horizon::of(far));
-        nodes.touch(slot, 2);
+        nodes.touch(slot, Uses::counted(2));
         assert_eq!(
-            (nodes.outlives(slot, near, 0), nodes.outlives(slot, far, 0), nodes.last_use(slot)),
+            (nodes.outlives(slot, near), nodes.outlives(slot, far), nodes.last_use(slot)),
             (true, false, Some(2))
         );
         nodes.release(slot);
-        assert!(!nodes.outlives(slot, near, 0));
+        assert!(!nodes.outlives(slot, near));
     }
 
     #[test]
@@ -381,7 +391,7 @@ mod tests {
         let mut nodes = Nodes::new();
         let slot = nodes.add(1);
         nodes.release(slot);
-        nodes.touch(slot, 2);
+        nodes.touch(slot, Uses::counted(2));
         assert!(!nodes.is_live(slot));
     }
 

@@ -14,7 +14,7 @@ use crate::nodes::{Nodes, Payload};
 use crate::prefetch::prefetch_address;
 use crate::slot::Slot;
 use crate::time::Nanos;
-use crate::word::{Horizon, Use, Word};
+use crate::word::{Horizon, Use, Uses, Word};
 
 /// A key with its value.
 pub(crate) struct Entry<K, V> {
@@ -114,22 +114,22 @@ impl<K, V> Slab<K, V> {
         self.nodes.reserve_to(next_capacity(self.nodes.capacity(), hint));
     }
 
-    /// Stores an entry, which is its first use.
+    /// Stores an entry, which is the last of these uses.
     #[inline]
-    pub(crate) fn insert(&mut self, key: K, value: V, first_use: Use, horizon: Horizon) -> Slot {
-        self.nodes.occupy(MaybeUninit::new(Entry { key, value }), Word::live(first_use, horizon))
+    pub(crate) fn insert(&mut self, key: K, value: V, uses: Uses, horizon: Horizon) -> Slot {
+        self.nodes.occupy(MaybeUninit::new(Entry { key, value }), Word::live(uses, horizon))
     }
 
-    /// Puts another entry into a live slot, which is its first use, and takes out the one that was there.
+    /// Puts another entry into a live slot, which is the last of these uses, and takes out the one that was there.
     #[inline]
     pub(crate) fn replace(
         &mut self,
         slot: Slot,
         entry: Entry<K, V>,
-        first_use: Use,
+        uses: Uses,
         horizon: Horizon,
     ) -> Option<Entry<K, V>> {
-        let older = self.nodes.reoccupy(slot, MaybeUninit::new(entry), Word::live(first_use, horizon));
+        let older = self.nodes.reoccupy(slot, MaybeUninit::new(entry), Word::live(uses, horizon));
         // SAFETY: the slot was live, so its entry was initialised, as is the one that is there now.
         older.map(|entry| unsafe { entry.assume_init() })
     }
@@ -141,10 +141,10 @@ impl<K, V> Slab<K, V> {
         self.nodes.release(slot).map(|entry| unsafe { entry.assume_init() })
     }
 
-    /// Notes a use of a live slot, later than all before.
+    /// Notes the last of these uses, which was of a live slot and later than all before.
     #[inline]
-    pub(crate) fn touch(&mut self, slot: Slot, number: Use) {
-        self.nodes.touch(slot, number);
+    pub(crate) fn touch(&mut self, slot: Slot, uses: Uses) {
+        self.nodes.touch(slot, uses);
     }
 
     /// Notes until when a live slot certainly lives.
@@ -153,10 +153,17 @@ impl<K, V> Slab<K, V> {
         self.nodes.set_horizon(slot, horizon);
     }
 
-    /// Whether a slot is live, and its entry certainly lives at this time; see [`Word::outlives`]. False says nothing.
+    /// Whether a slot is live, and its entry certainly lives at this time. False says nothing.
     #[inline]
-    pub(crate) fn outlives(&self, slot: Slot, now: Nanos, many: Use) -> bool {
-        self.nodes.outlives(slot, now, many)
+    pub(crate) fn outlives(&self, slot: Slot, now: Nanos) -> bool {
+        self.nodes.outlives(slot, now)
+    }
+
+    /// Whether a slot is live, its entry certainly lives at this time, and is the one sought. False says nothing.
+    #[inline]
+    pub(crate) fn holds_living(&self, slot: Slot, now: Nanos, is_it: impl FnOnce(&Entry<K, V>) -> bool) -> bool {
+        // SAFETY: the slot is live, so its entry is initialised.
+        self.nodes.carries_living(slot, now, |entry| is_it(unsafe { entry.assume_init_ref() }))
     }
 
     /// The last use of a live slot.
@@ -203,13 +210,13 @@ impl<K, V> Slab<K, V> {
 
     /// Numbers the last uses of all live slots anew from one on, in the same order, and says how many there are. O(n log n) for
     /// n entries.
-    pub(crate) fn renumber(&mut self) -> Use {
-        let mut last = 0;
-        for slot in self.in_order() {
-            last += 1;
-            self.nodes.touch(slot, last);
+    pub(crate) fn renumber(&mut self) -> Uses {
+        let mut uses = Uses::NONE;
+        for (slot, number) in self.in_order().into_iter().zip(1..) {
+            uses = Uses::counted(number);
+            self.nodes.touch(slot, uses);
         }
-        last
+        uses
     }
 
     /// Starts loading what a hit on `slot` will touch. Of an entry of many lines, the first and the last.
@@ -273,7 +280,7 @@ mod tests {
     fn what_goes_in_comes_out_once() {
         let mut slab = Slab::new();
         slab.reserve_one(0);
-        let slot = slab.insert("key", 7, 1, Horizon::UNKNOWN);
+        let slot = slab.insert("key", 7, Uses::counted(1), Horizon::UNKNOWN);
         assert_eq!(slab.get(slot).map(|entry| (entry.key, entry.value)), Some(("key", 7)));
         assert_eq!(slab.remove(slot).map(|entry| entry.value), Some(7));
         assert!(slab.get(slot).is_none() && slab.get_mut(slot).is_none() && slab.remove(slot).is_none());
@@ -291,7 +298,7 @@ mod tests {
         let witness = Rc::new(());
         let mut slab = Slab::new();
         let slots: Vec<Slot> =
-            (0..10).map(|key| slab.insert(key, Rc::clone(&witness), key, Horizon::UNKNOWN)).collect();
+            (0..10).map(|key| slab.insert(key, Rc::clone(&witness), Uses::counted(key), Horizon::UNKNOWN)).collect();
         let out = slab.remove(slots[4]);
         assert_eq!(Rc::strong_count(&witness), 11);
         drop(slab);
@@ -314,7 +321,12 @@ mod tests {
         let witness = Rc::new(());
         let mut slab = Slab::new();
         for key in 0..10 {
-            slab.insert(key, Bomb { _witness: Rc::clone(&witness), armed: key == 3 }, key, Horizon::UNKNOWN);
+            slab.insert(
+                key,
+                Bomb { _witness: Rc::clone(&witness), armed: key == 3 },
+                Uses::counted(key),
+                Horizon::UNKNOWN,
+            );
         }
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(slab)));
         assert!(outcome.is_err());
@@ -325,11 +337,11 @@ mod tests {
     fn numbering_anew_keeps_the_order() {
         let mut slab = Slab::new();
         for (key, number) in [(0, 500), (1, 3), (2, 90_000), (3, 7)] {
-            slab.insert(key, (), number, Horizon::UNKNOWN);
+            slab.insert(key, (), Uses::counted(number), Horizon::UNKNOWN);
         }
         slab.remove(Slot(3));
         let before = slab.in_order();
-        assert_eq!(slab.renumber(), 3);
+        assert_eq!(slab.renumber(), Uses::counted(3));
         assert_eq!(slab.in_order(), before);
         assert_eq!(before.iter().map(|&slot| slab.last_use(slot)).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
     }

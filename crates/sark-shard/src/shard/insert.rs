@@ -17,7 +17,6 @@ use crate::room::{Pool, Room};
 use crate::slab::Entry;
 use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
-use crate::word::MANY_USES;
 
 /// What became of an insertion.
 #[derive(Debug, PartialEq, Eq)]
@@ -252,12 +251,12 @@ impl<K, V> Shard<K, V> {
         now: Nanos,
         pool: &mut impl Pool,
     ) -> Result<Removed<K, V>, Unstored<K, V>> {
-        // Weights change nothing, and there are numbers left for uses.
-        let plain = new.weight == 1 && self.weights.is_usual() && self.uses & MANY_USES == 0;
+        // Weights change nothing.
+        let plain = new.weight == 1 && self.weights.is_usual();
         let fixed = if plain { self.deadlines.fixed(new.lifetime, now) } else { None };
         if let Some(fixed) = fixed {
             if let Some(slot) = found {
-                if self.slab.outlives(slot, now, 0) && self.used().fits_in(self.budget) {
+                if self.slab.outlives(slot, now) && self.used().fits_in(self.budget) {
                     let New { key, value, .. } = new;
                     let (value, weight) = self.exchange(slot, value, 1, fixed, now);
                     self.count(RemovalCause::Replaced);
@@ -292,8 +291,8 @@ impl<K, V> Shard<K, V> {
     /// Puts a new entry in the place of one that leaves for it, which comes back. Runs none of the caller's code.
     #[inline]
     fn take_over(&mut self, slot: Slot, hash: ShortHash, new: Entry<K, V>, fixed: Nanos, now: Nanos) -> Entry<K, V> {
-        let first_use = self.other_use();
-        let Some(older) = self.slab.replace(slot, new, first_use, self.deadlines.horizon(fixed)) else {
+        let uses = self.other_use();
+        let Some(older) = self.slab.replace(slot, new, uses, self.deadlines.horizon(fixed)) else {
             unreachable!("{slot:?} was found live, and nothing has been removed since")
         };
         let capacity = self.slab.capacity();
@@ -321,7 +320,6 @@ impl<K, V> Shard<K, V> {
         let Unstored { found, new } = unstored;
         // Whoever does something in between gets what he asks for, perhaps an entry twice, but a shard that is valid.
         let found = found.filter(|&slot| self.slab.is_live(slot));
-        self.renumber_if_due();
         let found = self.unless_dead(found, now, removed);
         let Some(fixed) = self.deadlines.fixed(new.lifetime, now) else {
             if let Some(slot) = found {
@@ -353,8 +351,8 @@ impl<K, V> Shard<K, V> {
     /// caller's code.
     #[inline]
     pub(super) fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
-        let number = self.other_use();
-        self.slab.touch(slot, number);
+        let uses = self.other_use();
+        self.slab.touch(slot, uses);
         self.slab.set_horizon(slot, self.deadlines.horizon(fixed));
         let capacity = self.slab.capacity();
         let old = self.weights.get(slot);
@@ -420,8 +418,8 @@ impl<K, V> Shard<K, V> {
         // The entry to be replaced is about to be the most recently used; so it is the last to be
         // evicted, and never is, since without all others there is room enough.
         if let Some(slot) = replaced {
-            let number = self.other_use();
-            self.slab.touch(slot, number);
+            let uses = self.other_use();
+            self.slab.touch(slot, uses);
         }
         while !self.used_with(new, old).fits_in(limit) {
             match self.take_eldest() {

@@ -4,12 +4,10 @@
 //! entry found dead changes what is in the shard; but once in 2^37 uses of a shard, by whatever operation, the numbers of its
 //! entries are given anew, which sorts them.
 
-use core::fmt;
-
 use equivalent::Equivalent;
 
 use super::{EntryRef, Shard};
-use crate::index::ShortHash;
+use crate::index::{First, ShortHash};
 use crate::probe::ProbeHint;
 use crate::removed::{RemovalCause, Removals};
 use crate::slab::Entry;
@@ -23,19 +21,6 @@ const WINDOW: usize = 32;
 /// What the index said of a look-up; see [`Shard::expect`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected(Option<Slot>);
-
-/// A look-up that [`Shard::try_get`] or [`Shard::try_update`] could not serve.
-#[must_use = "whether it is a hit or a miss is to be found out"]
-pub struct Unserved<F> {
-    slot: Slot,
-    f: F,
-}
-
-impl<F> fmt::Debug for Unserved<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unserved").field("slot", &self.slot).finish_non_exhaustive()
-    }
-}
 
 impl<K, V> Shard<K, V> {
     /// Looks `key` up and lets `f` read its value. `None` if it is not there, or dead: then it is
@@ -66,56 +51,53 @@ impl<K, V> Shard<K, V> {
     {
         match self.try_get(hash, key, now, f) {
             Ok(result) => result,
-            Err(unserved) => self.end_get(unserved, now, removed),
+            Err(f) => self.end_get(hash, key, now, removed, f),
         }
     }
 
-    /// The quick way of [`get`](Self::get), as far as it goes: serves a miss, and a hit on an entry that certainly lives, without
-    /// a closer look at its deadline. What it can't serve, [`end_get`](Self::end_get) does. O(1).
+    /// The quick way of [`get`](Self::get), as far as it goes: serves a hit on an entry that is where it is sought first and certainly
+    /// lives, without a closer look at its deadline, and nearly all misses. What it can't serve, [`end_get`](Self::end_get) does. O(1).
     ///
     /// For callers who want to have little around a hit: `get` is these two.
     ///
     /// # Errors
     ///
-    /// [`Unserved`] is to be passed on to `end_get`, on the same shard, with nothing in between.
+    /// Gives `f` back, having done nothing, if it takes a closer look to tell.
     ///
     /// ```
     /// # use sark_shard::*;
     /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
     /// shard.insert(hash(1), 1, 10, 1, Lifetime::For(20), Nanos(0), &mut NoPool, &mut removed);
-    /// assert_eq!(shard.try_get(hash(2), &2, Nanos(5), |value| *value).unwrap(), None);
+    /// assert_eq!(shard.try_get(hash(2), &2, Nanos(5), |value| *value).ok(), Some(None));
     /// // The deadline is near, so it takes a closer look.
-    /// let unserved = shard.try_get(hash(1), &1, Nanos(5), |value| *value).unwrap_err();
-    /// assert_eq!(shard.end_get(unserved, Nanos(5), &mut removed), Some(10));
+    /// let read = shard.try_get(hash(1), &1, Nanos(5), |value| *value).unwrap_err();
+    /// assert_eq!(shard.end_get(hash(1), &1, Nanos(5), &mut removed, read), Some(10));
     /// assert_eq!((shard.counters().hits, shard.counters().misses), (1, 1));
     /// ```
     #[inline]
-    pub fn try_get<Q, R, F>(&mut self, hash: u64, key: &Q, now: Nanos, f: F) -> Result<Option<R>, Unserved<F>>
+    pub fn try_get<Q, R, F>(&mut self, hash: u64, key: &Q, now: Nanos, f: F) -> Result<Option<R>, F>
     where
         Q: Equivalent<K> + ?Sized,
         F: FnOnce(&V) -> R,
     {
-        let Some((slot, entry)) = self.find(ShortHash::of(hash), key) else {
-            self.counters.misses += 1;
-            return Ok(None);
-        };
-        if !self.may_serve(slot, now) {
-            return Err(Unserved { slot, f });
-        }
-        let result = f(&entry.value);
-        self.note_use(slot);
-        Ok(Some(result))
+        self.try_use(hash, key, now, f, |f, value| f(value))
     }
 
-    /// Ends what [`try_get`](Self::try_get) began. O(1).
+    /// What [`try_get`](Self::try_get) can't serve: does what [`get`](Self::get) does, the thorough way. O(1).
     #[inline]
-    pub fn end_get<R, F>(&mut self, unserved: Unserved<F>, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<R>
+    pub fn end_get<Q, R>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        now: Nanos,
+        removed: &mut impl Removals<K, V>,
+        f: impl FnOnce(&V) -> R,
+    ) -> Option<R>
     where
-        F: FnOnce(&V) -> R,
+        Q: Equivalent<K> + ?Sized,
     {
-        let Unserved { slot, f } = unserved;
-        self.update_found(Some(slot), now, removed, |value| f(value))
+        self.update_found(self.slot(hash, key), now, removed, |value| f(value))
     }
 
     /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the
@@ -245,15 +227,11 @@ impl<K, V> Shard<K, V> {
             return Ok(None);
         };
         // Keys are there once, so the guess is right if its key is. Its slot may have been freed since.
-        if self.slab.holds(slot, |entry| key.equivalent(&entry.key))
-            && self.may_serve(slot, now)
-            && let Some(entry) = self.slab.get(slot)
-        {
-            let result = f(&entry.value);
-            self.note_use(slot);
-            return Ok(Some(result));
+        if self.slab.holds_living(slot, now, |entry| key.equivalent(&entry.key)) {
+            self.serve(slot, f, |f, value| f(value)).map(Some)
+        } else {
+            Err(f)
         }
-        Err(f)
     }
 
     /// The value of `key`, without leaving a trace: the order, the counts and the time of access
@@ -311,7 +289,7 @@ impl<K, V> Shard<K, V> {
     {
         match self.try_update(hash, key, now, f) {
             Ok(result) => result,
-            Err(unserved) => self.end_update(unserved, now, removed),
+            Err(f) => self.end_update(hash, key, now, removed, f),
         }
     }
 
@@ -319,48 +297,77 @@ impl<K, V> Shard<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Unserved`] is to be passed on to [`end_update`](Self::end_update), on the same shard, with nothing in between.
+    /// Gives `f` back, having done nothing, for [`end_update`](Self::end_update).
     ///
     /// ```
     /// # use sark_shard::*;
     /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     /// # let (mut shard, mut removed) = (Shard::<u64, u64>::new(Config::default()), Vec::new());
     /// shard.insert(hash(1), 1, 10, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut removed);
-    /// assert_eq!(shard.try_update(hash(1), &1, Nanos(0), |count| *count += 1).unwrap(), Some(()));
+    /// assert_eq!(shard.try_update(hash(1), &1, Nanos(0), |count| *count += 1).ok(), Some(Some(())));
     /// assert_eq!(shard.peek(hash(1), &1, Nanos(0)), Some(&11));
     /// ```
     #[inline]
-    pub fn try_update<Q, R, F>(&mut self, hash: u64, key: &Q, now: Nanos, f: F) -> Result<Option<R>, Unserved<F>>
+    pub fn try_update<Q, R, F>(&mut self, hash: u64, key: &Q, now: Nanos, f: F) -> Result<Option<R>, F>
     where
         Q: Equivalent<K> + ?Sized,
         F: FnOnce(&mut V) -> R,
     {
-        let Some((slot, _)) = self.find(ShortHash::of(hash), key) else {
-            self.counters.misses += 1;
-            return Ok(None);
-        };
-        if self.may_serve(slot, now)
-            && let Some(entry) = self.slab.get_mut(slot)
-        {
-            let result = f(&mut entry.value);
-            self.note_use(slot);
-            return Ok(Some(result));
-        }
-        Err(Unserved { slot, f })
+        self.try_use(hash, key, now, f, |f, value| f(value))
     }
 
-    /// Ends what [`try_update`](Self::try_update) began. O(1).
+    /// What [`try_update`](Self::try_update) can't serve: does what [`update`](Self::update) does, the thorough way. O(1).
     #[inline]
-    pub fn end_update<R, F>(
+    pub fn end_update<Q, R>(
         &mut self,
-        unserved: Unserved<F>,
+        hash: u64,
+        key: &Q,
         now: Nanos,
         removed: &mut impl Removals<K, V>,
+        f: impl FnOnce(&mut V) -> R,
     ) -> Option<R>
     where
-        F: FnOnce(&mut V) -> R,
+        Q: Equivalent<K> + ?Sized,
     {
-        self.update_found(Some(unserved.slot), now, removed, unserved.f)
+        self.update_found(self.slot(hash, key), now, removed, f)
+    }
+
+    /// [`try_get`](Self::try_get) and [`try_update`](Self::try_update), which call `f` in different ways.
+    #[inline]
+    fn try_use<Q, R, F>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        now: Nanos,
+        f: F,
+        call: impl FnOnce(F, &mut V) -> R,
+    ) -> Result<Option<R>, F>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        match self.index.first(ShortHash::of(hash)) {
+            First::Nothing => {
+                self.counters.misses += 1;
+                Ok(None)
+            }
+            First::Slot(slot) if self.slab.holds_living(slot, now, |entry| key.equivalent(&entry.key)) => {
+                self.serve(slot, f, call).map(Some)
+            }
+            First::Slot(_) | First::Unknown => Err(f),
+        }
+    }
+
+    /// Serves a hit on a live entry that certainly lives, or gives `f` back if there is no number left for this use.
+    #[inline]
+    fn serve<R, F>(&mut self, slot: Slot, f: F, call: impl FnOnce(F, &mut V) -> R) -> Result<R, F> {
+        match (self.uses.next(), self.slab.get_mut(slot)) {
+            (Some(uses), Some(entry)) => {
+                let result = call(f, &mut entry.value);
+                self.note_use(slot, uses);
+                Ok(result)
+            }
+            _ => Err(f),
+        }
     }
 
     /// Ends an update of which the slot is known.

@@ -37,14 +37,14 @@ use crate::room::Room;
 use crate::slab::{Entry, Slab};
 use crate::slot::Slot;
 use crate::time::Nanos;
-use crate::word::{MANY_USES, Use};
+use crate::word::Uses;
 
 pub use contents::Contents;
 pub use decide::{Candidate, Changed, Finding, Match, Stamp, Undecided};
 pub use expiry::Progress;
 pub use insert::{Insertion, Unstored};
 pub use iter::{EntryRef, Iter};
-pub use lookup::{Expected, Unserved};
+pub use lookup::Expected;
 
 /// How a shard is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +100,8 @@ impl Memory {
 /// beside the entry that it found (and, under time-to-idle, the time of access).
 #[repr(C)]
 pub struct Shard<K, V> {
-    /// The number of the last use of any entry: hit, stored or replaced.
-    uses: Use,
+    /// All uses of any entry so far: hit, stored or replaced.
+    uses: Uses,
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
@@ -134,7 +134,7 @@ impl<K, V> Shard<K, V> {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            uses: 0,
+            uses: Uses::NONE,
             slab: Slab::new(),
             index: Index::new(),
             deadlines: Deadlines::new(config.time_to_live, config.time_to_idle),
@@ -168,7 +168,11 @@ impl<K, V> Shard<K, V> {
     /// What has happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { hits: self.uses.wrapping_sub(self.other_uses), ..self.counters }
+        Counters { hits: self.hits(), ..self.counters }
+    }
+
+    fn hits(&self) -> u64 {
+        self.uses.last().wrapping_sub(self.other_uses)
     }
 
     /// Bytes allocated at this moment.
@@ -210,61 +214,57 @@ impl<K, V> Shard<K, V> {
     /// The least recently used entry, for the caller to take out: it is not found a second time.
     #[inline]
     fn take_eldest(&mut self) -> Option<Slot> {
-        self.eldest.take(&self.slab, self.uses)
+        self.eldest.take(&self.slab, self.uses.last())
     }
 
     /// Counts a hit on a live entry and notes its use.
     #[inline]
     fn record_hit(&mut self, slot: Slot, now: Nanos) {
-        self.note_use(slot);
+        let uses = self.next_use();
+        self.note_use(slot, uses);
         self.deadlines.touch(slot, now);
-        self.renumber_if_due();
     }
 
-    /// Whether a hit on a live slot may be served the quick way: the entry certainly lives, and there are numbers for its use. One
-    /// branch for both.
+    /// Notes a use of a live slot, which counts as a hit: with it there are so many.
     #[inline]
-    fn may_serve(&self, slot: Slot, now: Nanos) -> bool {
-        self.slab.outlives(slot, now, self.uses & MANY_USES)
+    fn note_use(&mut self, slot: Slot, uses: Uses) {
+        self.uses = uses;
+        self.slab.touch(slot, uses);
     }
 
-    /// Gives the next number to a use of a live slot, which counts as a hit.
+    /// Counts a use that is no hit.
     #[inline]
-    fn note_use(&mut self, slot: Slot) {
-        self.uses += 1;
-        self.slab.touch(slot, self.uses);
-    }
-
-    /// Counts a use that is no hit, and says its number.
-    #[inline]
-    fn other_use(&mut self) -> Use {
-        self.uses += 1;
+    fn other_use(&mut self) -> Uses {
+        self.uses = self.next_use();
         self.other_uses = self.other_uses.wrapping_add(1);
         self.uses
     }
 
-    /// Sees to it that there are numbers left for the next few uses.
+    /// How many uses there are with the next one.
     #[inline]
-    fn renumber_if_due(&mut self) {
-        if self.uses & MANY_USES != 0 {
-            self.renumber();
+    fn next_use(&mut self) -> Uses {
+        match self.uses.next() {
+            Some(uses) => uses,
+            None => self.renumber(),
         }
     }
 
-    /// Numbers the last uses of the entries anew.
+    /// Numbers the last uses of the entries anew, and counts the next one.
     #[cold]
     #[inline(never)]
-    fn renumber(&mut self) {
-        let hits = self.uses.wrapping_sub(self.other_uses);
+    fn renumber(&mut self) -> Uses {
+        let hits = self.hits();
         self.uses = self.slab.renumber();
-        self.other_uses = self.uses.wrapping_sub(hits);
+        self.other_uses = self.uses.last().wrapping_sub(hits);
         self.eldest.forget();
+        let Some(uses) = self.uses.next() else { unreachable!("there are fewer slots than numbers") };
+        uses
     }
 
     /// Whether the deadline of a live slot has come.
     #[inline]
     fn is_dead(&self, slot: Slot, now: Nanos) -> bool {
-        !self.slab.outlives(slot, now, 0) && self.deadlines.is_dead(slot, now)
+        !self.slab.outlives(slot, now) && self.deadlines.is_dead(slot, now)
     }
 
     /// Stores an entry that has room, under a key that is not there. Runs none of the caller's
@@ -273,8 +273,8 @@ impl<K, V> Shard<K, V> {
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
         self.index.reserve_one(self.capacity_hint);
         self.slab.reserve_one(self.capacity_hint);
-        let first_use = self.other_use();
-        let slot = self.slab.insert(key, value, first_use, self.deadlines.horizon(fixed));
+        let uses = self.other_use();
+        let slot = self.slab.insert(key, value, uses, self.deadlines.horizon(fixed));
         let capacity = self.slab.capacity();
         self.hint = self.index.insert(hash, slot, capacity);
         self.deadlines.start(slot, fixed, now, capacity);

@@ -142,7 +142,6 @@ impl<K, V> Shard<K, V> {
     /// Gives `value` back, having done nothing, if the slot has no live entry, or if `lifetime` keeps nothing.
     #[inline]
     pub fn swap_slot(&mut self, slot: Slot, value: V, lifetime: Lifetime, now: Nanos) -> Result<V, V> {
-        self.renumber_if_due();
         match self.deadlines.fixed(lifetime, now) {
             Some(fixed) if self.slab.is_live(slot) && !self.is_dead(slot, now) => {
                 let weight = self.weights.get(slot);

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use super::*;
+use crate::word::LAST_USE;
 use crate::{Lifetime, NoPool, Pool};
 
 mod insertion;
@@ -48,6 +49,11 @@ fn get(shard: &mut Shard<u64, u64>, key: u64, now: u64) -> Option<u64> {
     let found = shard.get(hash(key), &key, Nanos(now), &mut Out::new(), |value| *value);
     shard.validate();
     found
+}
+
+/// As if other entries had been hit so often.
+fn skip_uses(shard: &mut Shard<u64, u64>, uses: u64) {
+    shard.uses = Uses::counted(shard.uses.last() + uses);
 }
 
 fn keys(shard: &mut Shard<u64, u64>) -> Vec<u64> {
@@ -115,9 +121,9 @@ fn order_and_counts_outlast_the_numbers_of_uses() {
         get(&mut shard, n % 3, 0);
     }
     for left in 0..3 {
-        // As if so many hits had been between; they are counted as others, which the counters don't show.
-        let jump = MANY_USES - 1 - left - shard.uses;
-        shard.uses += jump;
+        // They are counted as others, which the counters don't show.
+        let jump = LAST_USE - left - shard.uses.last();
+        skip_uses(&mut shard, jump);
         shard.other_uses = shard.other_uses.wrapping_add(jump);
         let before = shard.counters().hits;
         let eldest = keys(&mut shard)[0];
@@ -126,7 +132,7 @@ fn order_and_counts_outlast_the_numbers_of_uses() {
         get(&mut shard, 7, 0);
         get(&mut shard, 7, 0);
         assert_eq!(shard.counters().hits, before + 3);
-        assert!(shard.uses < 100, "{} uses are numbered", shard.uses);
+        assert!(shard.uses.last() < 100, "{:?} are numbered", shard.uses);
         shard.validate();
     }
     assert_eq!(keys(&mut shard), [6, 8, 9, 0, 1, 2, 100, 101, 102, 7]);
@@ -152,11 +158,11 @@ fn no_way_of_using_entries_runs_out_of_numbers() {
     for use_it in ways {
         let mut shard = shard(entries(10));
         (0..10).for_each(|key| drop(put(&mut shard, key)));
-        let jump = MANY_USES - 1 - shard.uses;
-        shard.uses += jump;
+        let jump = LAST_USE - 1 - shard.uses.last();
+        skip_uses(&mut shard, jump);
         shard.other_uses = shard.other_uses.wrapping_add(jump);
         (0..4).for_each(|_| use_it(&mut shard));
-        assert!(shard.uses < 100, "{} uses are numbered", shard.uses);
+        assert!(shard.uses.last() < 100, "{:?} are numbered", shard.uses);
         assert_eq!(keys(&mut shard), [0, 1, 2, 3, 4, 5, 6, 8, 9, 7]);
         shard.validate();
     }
@@ -167,9 +173,8 @@ fn the_order_holds_however_many_uses_lie_between() {
     let mut shard = shard(entries(200));
     (0..100).for_each(|key| drop(put(&mut shard, key)));
     let far = u64::from(u32::MAX);
-    // As if other entries had been hit so often.
     for (jump, key) in [(far - 50, 100), (2, 101), (far, 102), (far + 1, 103), (5 * far, 104), (0, 105)] {
-        shard.uses += jump;
+        skip_uses(&mut shard, jump);
         put(&mut shard, key);
         shard.validate();
     }
@@ -178,7 +183,7 @@ fn the_order_holds_however_many_uses_lie_between() {
     assert!(shard.enforce_budget(1000, &mut out));
     shard.validate();
     assert_eq!(out.iter().map(|removed| removed.key).collect::<Vec<_>>(), (0..105).collect::<Vec<_>>());
-    shard.uses += 100 * far;
+    skip_uses(&mut shard, 20 * far);
     assert_eq!(causes(&put(&mut shard, 106)), [(105, RemovalCause::Size)]);
     shard.validate();
 }

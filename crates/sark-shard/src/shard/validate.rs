@@ -23,13 +23,13 @@ impl<K, V> Shard<K, V> {
             let deadline = Nanos(self.deadlines.deadline(slot));
             // A look-up that needs no closer look serves the entry.
             assert!(
-                deadline == Nanos::MAX || !self.slab.outlives(slot, deadline, 0),
+                deadline == Nanos::MAX || !self.slab.outlives(slot, deadline),
                 "deadlines: {slot:?} is said to live after {deadline:?}"
             );
         }
         let weight: u64 = self.slots().map(|slot| u64::from(self.weights.get(slot))).sum();
         assert_eq!(weight, self.weight, "weights: the entries weigh {weight}, {} is counted", self.weight);
-        self.eldest.validate(&self.slab, self.uses);
+        self.eldest.validate(&self.slab, self.uses.last());
         self.decide.validate(self.slots());
         self.validate_counters();
     }
