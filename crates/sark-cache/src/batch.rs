@@ -116,7 +116,7 @@ where
     {
         let inner = self.inner();
         let now = inner.common.time.for_reading();
-        let mut keys = keys.into_iter().fuse();
+        let mut keys = keys.into_iter();
         let mut values = Vec::with_capacity(keys.size_hint().0);
         let mut left = Vec::new();
         loop {
@@ -125,10 +125,11 @@ where
                 let hash = inner.hash(key);
                 Asked { key, hash, shard: inner.approach(hash), expected: Expected::default() }
             }));
-            if asked.is_empty() {
+            self.get_together(&mut asked, now, &mut values, &mut left);
+            // Fewer than there may be: the iterator has said that there are no more, and is not asked again.
+            if asked.len() < TOGETHER {
                 break;
             }
-            self.get_together(&mut asked, now, &mut values, &mut left);
         }
         if !left.is_empty() {
             self.get_by_messages(&left, now, &mut values);
@@ -148,25 +149,24 @@ where
         V: Clone,
     {
         // Room is made before the shards are taken; what expired is dropped after they are given back.
-        values.reserve(asked.len());
+        let first = values.len();
+        values.resize_with(first + asked.len(), || None);
         let mut out = self.inner().outgoing();
         let mut entered = self.inner().delegates.enter_several(asked.iter().map(|asked| asked.shard));
         // First the memory that all look-ups need is asked for, then they are finished, so that their misses overlap: also where
         // entries are near, in a cache of the core's own.
-        for (number, asked) in asked.iter_mut().enumerate() {
-            if let Some(expected) = entered.run(number, |cell| cell.shard.expect(asked.hash)) {
-                asked.expected = expected;
+        entered.run_for_each(asked.iter_mut(), |cell, asked| {
+            if let Some(cell) = cell {
+                asked.expected = cell.shard.expect(asked.hash);
             }
-        }
-        let first = values.len();
-        values.extend(asked.iter().enumerate().map(|(number, asked)| {
+        });
+        entered.run_for_each(asked.iter().zip(&mut values[first..]).enumerate(), |cell, (number, (asked, value))| {
             let &Asked { key, hash, expected, .. } = asked;
-            let found = entered.run(number, |cell| cell.get_expected(expected, (hash, key), now, &mut out, V::clone));
-            found.unwrap_or_else(|| {
-                left.push(Left { asked: *asked, position: first + number });
-                None
-            })
-        }));
+            match cell {
+                Some(cell) => *value = cell.get_expected(expected, (hash, key), now, &mut out, V::clone),
+                None => left.push(Left { asked: *asked, position: first + number }),
+            }
+        });
     }
 
     /// The values of keys whose shards are busy or run by threads of their own: a message for each shard.

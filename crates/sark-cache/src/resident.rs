@@ -188,7 +188,7 @@ impl<K, V> Cell<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let before = out.len();
-        let result = self.shard.get(hash, key, now, out, read);
+        let result = self.shard.end_get(hash, key, now, out, read);
         if out.len() != before {
             self.balance();
         }

@@ -160,6 +160,44 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
         let mut owned = unsafe { delegate.held() };
         Some(owned.run(request))
     }
+
+    /// Runs something for each of as many items as there were requests: on the state that the request with the item's number asked for, or
+    /// on none if that was not to be had. The same as [`run`](Self::run) for one after the other, with less to look up.
+    ///
+    /// ```
+    /// # use sark_delegate::{Config, Delegates, Resident};
+    /// # struct Counter(u64);
+    /// # impl Resident for Counter {
+    /// #     type Post = u64;
+    /// #     type Leftovers = ();
+    /// #     fn accept(&mut self, more: u64, _: &mut ()) {
+    /// #         self.0 += more;
+    /// #     }
+    /// # }
+    /// let counters = Delegates::new(Config::default(), [Counter(0), Counter(0)])?;
+    /// let mut several = counters.enter_several([1, 0, 1]);
+    /// let mut seen = Vec::new();
+    /// several.run_for_each([5, 6, 7], |counter, more| {
+    ///     let Some(counter) = counter else { return };
+    ///     counter.0 += more;
+    ///     seen.push(counter.0);
+    /// });
+    /// assert_eq!(seen, [5, 6, 12]);
+    /// # Ok::<(), sark_delegate::ConfigError>(())
+    /// ```
+    #[inline]
+    pub fn run_for_each<T>(&mut self, items: impl IntoIterator<Item = T>, mut request: impl FnMut(Option<&mut S>, T)) {
+        let mut items = items.into_iter();
+        for had in &self.had {
+            let Some(item) = items.next() else { return };
+            match *had {
+                // SAFETY: as in `run`.
+                Some(delegate) => unsafe { delegate.held() }.run(|state| request(Some(state), item)),
+                None => request(None, item),
+            }
+        }
+        items.for_each(|item| request(None, item));
+    }
 }
 
 impl<S: Resident> Drop for EnteredSeveral<'_, S> {

@@ -19,8 +19,34 @@ use crate::time::Nanos;
 const WINDOW: usize = 32;
 
 /// What the index said of a look-up; see [`Shard::expect`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expected(Option<Slot>);
+///
+/// A slot, or one of two that never are live, so that who asks whether that slot has what he wants asks about those, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected(Slot);
+
+impl Expected {
+    const NOTHING: Self = Self(Slot(u32::MAX));
+    const UNKNOWN: Self = Self(Slot(u32::MAX - 1));
+    const _BEHIND_ALL_SLOTS: () = assert!(Slot::LIMIT < Self::UNKNOWN.0.0);
+}
+
+/// Nothing is known of the look-up.
+impl Default for Expected {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
+impl From<First> for Expected {
+    #[inline]
+    fn from(first: First) -> Self {
+        match first {
+            First::Nothing => Self::NOTHING,
+            First::Slot(slot) => Self(slot),
+            First::Unknown => Self::UNKNOWN,
+        }
+    }
+}
 
 impl<K, V> Shard<K, V> {
     /// Looks `key` up and lets `f` read its value. `None` if it is not there, or dead: then it is
@@ -131,7 +157,7 @@ impl<K, V> Shard<K, V> {
     {
         let mut number = 0;
         for window in hashes.chunks(WINDOW) {
-            let mut expected = [Expected(None); WINDOW];
+            let mut expected = [Expected::default(); WINDOW];
             for (expected, &hash) in expected.iter_mut().zip(window) {
                 *expected = self.expect(hash);
             }
@@ -172,11 +198,11 @@ impl<K, V> Shard<K, V> {
     #[must_use]
     #[inline]
     pub fn expect(&self, hash: u64) -> Expected {
-        let slot = self.index.guess(ShortHash::of(hash));
-        if let Some(slot) = slot {
+        let first = self.index.first(ShortHash::of(hash));
+        if let First::Slot(slot) = first {
             self.slab.prefetch(slot);
         }
-        Expected(slot)
+        first.into()
     }
 
     /// [`get`](Self::get), with what [`expect`](Self::expect) said of the same hash. The shard may have changed since, but
@@ -196,7 +222,7 @@ impl<K, V> Shard<K, V> {
     {
         match self.try_expected(expected, key, now, f) {
             Ok(result) => result,
-            Err(f) => self.get(hash, key, now, removed, f),
+            Err(f) => self.end_get(hash, key, now, removed, f),
         }
     }
 
@@ -222,13 +248,12 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
         F: FnOnce(&V) -> R,
     {
-        let Some(slot) = expected.0 else {
-            self.counters.misses += 1;
-            return Ok(None);
-        };
         // Keys are there once, so the guess is right if its key is. Its slot may have been freed since.
-        if self.slab.holds_living(slot, now, |entry| key.equivalent(&entry.key)) {
-            self.serve(slot, f, |f, value| f(value)).map(Some)
+        if self.slab.holds_living(expected.0, now, |entry| key.equivalent(&entry.key)) {
+            self.serve(expected.0, f, |f, value| f(value)).map(Some)
+        } else if expected == Expected::NOTHING {
+            self.counters.misses += 1;
+            Ok(None)
         } else {
             Err(f)
         }
