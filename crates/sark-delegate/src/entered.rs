@@ -3,6 +3,7 @@
 //!
 //! Made by `group`; `delegate` has the steps. Nothing here waits, and while one is held nothing else of this thread may.
 
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
@@ -62,100 +63,122 @@ pub(crate) const MOST_HELD: usize = 64;
 pub struct EnteredSeveral<'g, S: Resident> {
     group: &'g Group<S>,
     /// What each request asked for, if it is to be had: held, and free of messages when it was taken.
-    had: [Option<&'g Delegate<S>>; MOST_HELD],
-    marks: AllMarks,
+    had: [Cell<Option<&'g Delegate<S>>>; MOST_HELD],
+    /// For which requests they were taken, a bit for each number. The others that have one have it from one of these.
+    takers: Cell<u64>,
+    /// Those that were taken and not to be had: messages were before us.
+    aside: RefCell<Vec<&'g Delegate<S>>>,
     /// That delegates are held is noted in this thread.
     _stays_on_this_thread: PhantomData<*const ()>,
 }
 
-/// What is known of 64 delegates, a bit for each.
-#[derive(Clone, Copy, Default)]
-struct Marks {
-    /// Was tried for, with whatever outcome.
-    tried: u64,
-    /// Is held, and was free of messages when it was taken: may be run.
-    ours: u64,
-    /// Was taken, and is to be looked at after the release.
-    taken: u64,
+const _: () = assert!(MOST_HELD <= u64::BITS as usize, "each has a bit among the takers");
+
+#[inline]
+fn is_same<S: Resident>(had: Option<&Delegate<S>>, delegate: &Delegate<S>) -> bool {
+    std::ptr::eq(had.map_or(std::ptr::null(), std::ptr::from_ref), delegate)
 }
 
-/// Marks of all delegates of a group: those of the first few hundred without allocating.
-struct AllMarks {
-    first: [Marks; Self::INLINE],
-    /// How many of `first` are in use.
-    inline: usize,
-    more: Vec<Marks>,
-}
+/// Who asked first for each of the delegates, by the lowest bits of their indexes: so that each is tried for once.
+struct FirstAsked([u8; Self::PLACES]);
 
-impl AllMarks {
-    const INLINE: usize = 4;
-
-    fn of(delegates: usize) -> Self {
-        let words = delegates.div_ceil(64);
-        let inline = words.min(Self::INLINE);
-        Self { first: [Marks::default(); Self::INLINE], inline, more: vec![Marks::default(); words - inline] }
-    }
+impl FirstAsked {
+    /// More delegates than most groups have, and few enough to be cleared for each batch.
+    const PLACES: usize = 256;
+    const NOBODY: u8 = u8::MAX;
+    /// Somebody who didn't get it.
+    const IN_VAIN: u8 = u8::MAX - 1;
 
     #[inline]
-    fn of_word(&mut self, word: usize) -> Option<&mut Marks> {
-        if word < Self::INLINE { Some(&mut self.first[word]) } else { self.more.get_mut(word - Self::INLINE) }
-    }
-
-    /// Calls `visit` with the index of each delegate that is taken.
-    #[inline]
-    fn for_each_taken(&self, mut visit: impl FnMut(usize)) {
-        for (word, marks) in self.first[..self.inline].iter().chain(&self.more).enumerate() {
-            let mut bits = marks.taken;
-            while bits != 0 {
-                visit(word * 64 + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
-            }
-        }
+    fn of(&mut self, index: usize) -> &mut u8 {
+        &mut self.0[index % Self::PLACES]
     }
 }
+
+const _: () = assert!(MOST_HELD <= FirstAsked::IN_VAIN as usize);
 
 impl<'g, S: Resident> EnteredSeveral<'g, S> {
     /// Takes nothing if not `may_run`.
     pub(crate) fn new(group: &'g Group<S>, indexes: impl Iterator<Item = usize>, may_run: bool) -> Self {
-        let marks = AllMarks::of(group.delegates.len());
-        let mut several = Self { group, had: [None; MOST_HELD], marks, _stays_on_this_thread: PhantomData };
+        let several = Self {
+            group,
+            had: [const { Cell::new(None) }; _],
+            takers: Cell::new(0),
+            aside: RefCell::new(Vec::new()),
+            _stays_on_this_thread: PhantomData,
+        };
         if may_run {
-            for (had, index) in several.had.iter_mut().zip(indexes) {
+            let mut asked = FirstAsked([FirstAsked::NOBODY; _]);
+            for (number, (had, index)) in several.had.iter().zip(indexes).enumerate() {
                 let delegate = &group.delegates[index];
-                let bit = 1 << (index % 64);
-                let Some(marks) = several.marks.of_word(index / 64) else { continue };
-                if marks.tried & bit == 0 {
-                    marks.tried |= bit;
-                    if let Some(owned) = delegate.try_take() {
-                        marks.taken |= bit;
-                        if owned.nothing_before_us() {
-                            marks.ours |= bit;
-                            owned.count_in_place();
-                        }
-                        // It is ours by its mark from here on.
-                        owned.keep_held();
+                let first = asked.of(index);
+                match several.had.get(usize::from(*first)) {
+                    Some(earlier) if is_same(earlier.get(), delegate) => had.set(Some(delegate)),
+                    Some(_another) => several.share_or_take(number, delegate),
+                    None if *first == FirstAsked::NOBODY => {
+                        *first = if several.take(number, delegate) { number as u8 } else { FirstAsked::IN_VAIN };
                     }
-                }
-                if marks.ours & bit != 0 {
-                    *had = Some(delegate);
+                    // Or another one was, that has its place here: then this one is left to a message as well.
+                    None => {}
                 }
             }
         }
         several
     }
 
+    /// Takes a delegate for a request, if it is to be had.
+    #[inline]
+    fn take(&self, number: usize, delegate: &'g Delegate<S>) -> bool {
+        let Some(owned) = delegate.try_take() else { return false };
+        let is_to_be_had = owned.nothing_before_us();
+        if is_to_be_had {
+            owned.count_in_place();
+            self.had[number].set(Some(delegate));
+            self.takers.set(self.takers.get() | 1 << number);
+        } else {
+            self.aside.borrow_mut().push(delegate);
+        }
+        // It is given back by what is noted of it.
+        owned.keep_held();
+        is_to_be_had
+    }
+
+    /// The same for one whose place among those asked for is another's.
+    #[cold]
+    #[inline(never)]
+    fn share_or_take(&self, number: usize, delegate: &'g Delegate<S>) {
+        if self.had[..number].iter().any(|had| is_same(had.get(), delegate)) {
+            self.had[number].set(Some(delegate));
+        } else {
+            self.take(number, delegate);
+        }
+    }
+
+    /// Calls `visit` with each delegate that is held.
+    #[inline]
+    fn for_each_held(&self, mut visit: impl FnMut(&'g Delegate<S>)) {
+        let mut takers = self.takers.get();
+        while takers != 0 {
+            if let Some(delegate) = self.had[takers.trailing_zeros() as usize % MOST_HELD].get() {
+                visit(delegate);
+            }
+            takers &= takers - 1;
+        }
+        self.aside.borrow().iter().for_each(|delegate| visit(delegate));
+    }
+
     /// Whether what the request with this number asked for may be run.
     #[must_use]
     #[inline]
     pub fn has(&self, number: usize) -> bool {
-        self.had.get(number).is_some_and(Option::is_some)
+        self.had.get(number).is_some_and(|had| had.get().is_some())
     }
 
     /// Runs a request, or a part of one, on the state that the one with this number asked for, if that was to be had.
     #[inline]
     pub fn run<R>(&mut self, number: usize, request: impl FnOnce(&mut S) -> R) -> Option<R> {
-        let delegate = (*self.had.get(number)?)?;
-        // SAFETY: `new` took and kept it, and `Drop` gives it back; until then there is no other `Owned` of it but these, one at a
+        let delegate = self.had.get(number)?.get()?;
+        // SAFETY: it was taken and kept, and `Drop` gives it back; until then there is no other `Owned` of it but these, one at a
         // time since `self` is borrowed for it.
         let mut owned = unsafe { delegate.held() };
         Some(owned.run(request))
@@ -190,7 +213,7 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
         let mut items = items.into_iter();
         for had in &self.had {
             let Some(item) = items.next() else { return };
-            match *had {
+            match had.get() {
                 // SAFETY: as in `run`.
                 Some(delegate) => unsafe { delegate.held() }.run(|state| request(Some(state), item)),
                 None => request(None, item),
@@ -202,22 +225,19 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
 
 impl<S: Resident> Drop for EnteredSeveral<'_, S> {
     fn drop(&mut self) {
-        let Self { group, marks, .. } = self;
-        let mut holds_any = false;
-        marks.for_each_taken(|index| {
-            group.delegates[index].let_go();
-            holds_any = true;
-        });
-        if !holds_any {
+        if self.takers.get() == 0 && self.aside.get_mut().is_empty() {
             return;
         }
+        self.for_each_held(Delegate::let_go);
         // One barrier and one word to this thread for all of them; only then anything is served.
+        let group = self.group;
         group.barrier.light();
         let deferred = inside::leave();
         let mut aftermath = None;
-        marks.for_each_taken(|index| {
-            if group.delegates[index].is_announced() {
-                group.serve_what_is_left(index, true, aftermath.get_or_insert_with(Aftermath::new));
+        self.for_each_held(|delegate| {
+            if delegate.is_announced() {
+                let aftermath = aftermath.get_or_insert_with(Aftermath::new);
+                group.serve_what_is_left(group.index_of(delegate), true, aftermath);
             }
         });
         match aftermath {
@@ -231,7 +251,7 @@ impl<S: Resident> Drop for EnteredSeveral<'_, S> {
 impl<S: Resident> std::fmt::Debug for EnteredSeveral<'_, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut held = 0;
-        self.marks.for_each_taken(|_| held += 1);
+        self.for_each_held(|_| held += 1);
         f.debug_struct("EnteredSeveral").field("held", &held).finish_non_exhaustive()
     }
 }

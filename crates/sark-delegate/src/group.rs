@@ -438,11 +438,16 @@ impl<S: Resident> Group<S> {
     /// Messages were seen after a release, or something was put off: neither is left behind.
     #[cold]
     pub(crate) fn after_release(&self, delegate: &Delegate<S>, released: Released) {
-        let index = (std::ptr::from_ref(delegate).addr() - self.delegates.as_ptr().addr()) / size_of::<Delegate<S>>();
+        let index = self.index_of(delegate);
         self.look_after(index, released.messages(), Aftermath::new());
         if released.messages() {
             self.met_others_on(index);
         }
+    }
+
+    /// Of one of this group's.
+    pub(crate) fn index_of(&self, delegate: &Delegate<S>) -> usize {
+        (std::ptr::from_ref(delegate).addr() - self.delegates.as_ptr().addr()) / size_of::<Delegate<S>>()
     }
 
     /// After a release: first the messages that are left to us, then other people's code. The other way round a caller

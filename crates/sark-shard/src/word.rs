@@ -47,6 +47,12 @@ impl Horizon {
         let steps = deadline.0 >> STEP_BITS;
         Self(if steps < Self::MAX { steps as u32 } else { Self::MAX as u32 })
     }
+
+    /// As in the word of a live entry.
+    #[inline]
+    const fn bits(self) -> u64 {
+        self.0 as u64 + 1
+    }
 }
 
 /// A count of uses, kept as a [`Word`] has it, so that a hit writes it there without shifting it.
@@ -86,7 +92,7 @@ impl Word {
     /// Last used by the last of these.
     #[inline]
     pub(crate) const fn live(uses: Uses, horizon: Horizon) -> Self {
-        Self(uses.0 | horizon.0 as u64 + 1)
+        Self(uses.0 | horizon.bits())
     }
 
     #[inline]
@@ -122,7 +128,7 @@ impl Word {
     /// The same live one with another horizon.
     #[inline]
     pub(crate) const fn with_horizon(self, horizon: Horizon) -> Self {
-        Self(self.0 & !LIFE | horizon.0 as u64 + 1)
+        Self(self.0 & !LIFE | horizon.bits())
     }
 
     /// Whether it is live and certainly lives at this time. False says nothing.

@@ -105,15 +105,28 @@ fn of_too_many_requests_the_first_ones_have_their_delegates() {
 #[test]
 fn delegates_far_apart_are_entered_together() {
     let rooms = rooms(adaptive(), 3000);
-    let far = [2999, 0, 1023, 1024, 63, 64];
+    let far = [2999, 0, 1023, 1024, 63, 64, 1024, 0, 512];
     let mut several = rooms.enter_several(far);
     for number in 0..far.len() {
         assert_eq!(several.run(number, |room| room.said.push(1)), Some(()));
     }
     assert!(!several.has(far.len()));
     drop(several);
-    assert!(far.into_iter().all(|index| rooms.run(index, |room| room.said == [1])));
-    assert_eq!(rooms.counts().in_place, 12);
+    let twice = |index| 1 + usize::from(index == 0 || index == 1024);
+    assert!(far.into_iter().all(|index| rooms.run(index, |room| room.said.len()) == twice(index)));
+    assert_eq!(rooms.counts().in_place, 7 + 9);
+}
+
+#[test]
+fn of_delegates_far_apart_a_busy_one_is_left_out() {
+    let rooms = rooms(adaptive(), 3000);
+    let held = hold(&rooms, 256);
+    let far = [0, 256, 512, 256, 0];
+    let several = rooms.enter_several(far);
+    assert_eq!([0, 1, 2, 3, 4].map(|number| several.has(number)), [true, false, true, false, true]);
+    drop(several);
+    held.let_go();
+    assert!(far.into_iter().all(|index| rooms.enter(index).is_some()));
 }
 
 #[test]
