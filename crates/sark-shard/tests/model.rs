@@ -138,8 +138,8 @@ impl Pair {
             match shard.try_insert(hash(id), key, value, weight, lifetime, *now, purse) {
                 Err(unstored) => shard.end_insert(unstored, *now, purse, removed),
                 Ok(left) => {
-                    let replaced = left.cause == RemovalCause::Replaced;
-                    removed.push(left);
+                    let replaced = left.as_ref().is_some_and(|left| left.cause == RemovalCause::Replaced);
+                    left.into_iter().for_each(|left| removed.push(left));
                     if replaced { Insertion::Replaced } else { Insertion::Inserted }
                 }
             }

@@ -116,11 +116,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The quick way of [`insert`](Self::insert), as far as it goes: where all entries weigh one (and did since the shard was made
-    /// or [cleared](Self::clear)), it stores a new entry in the place of the least recently used one of a full shard, or in place of
-    /// an older value that certainly lives. What leaves for it comes back, with its cause. What it can't do,
+    /// or [cleared](Self::clear)), it stores a new entry where there is room or in the place of the least recently used one, or a value
+    /// in place of an older one that certainly lives. What leaves for it comes back, with its cause. What it can't do,
     /// [`end_insert`](Self::end_insert) does, which may ask `pool` a second time. O(1), in the long run.
     ///
-    /// For callers who want to have little around what a full shard does all the time: `insert` is these two.
+    /// For callers who want to have little around what a shard does all the time: `insert` is these two.
     ///
     /// # Errors
     ///
@@ -135,10 +135,12 @@ impl<K, V> Shard<K, V> {
     /// # let hash = |key: u64| key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     /// let mut shard = Shard::new(Config { budget: Room::for_entries(1), ..Config::default() });
     /// let (now, mut removed) = (Nanos(0), Vec::new());
-    /// let unstored = shard.try_insert(hash(1), 1, "one", 1, Lifetime::Default, now, &mut NoPool).unwrap_err();
-    /// assert_eq!(shard.end_insert(unstored, now, &mut NoPool, &mut removed), Insertion::Inserted);
-    /// let evicted = shard.try_insert(hash(2), 2, "two", 1, Lifetime::Default, now, &mut NoPool).unwrap();
+    /// assert!(shard.try_insert(hash(1), 1, "one", 1, Lifetime::Default, now, &mut NoPool).unwrap().is_none());
+    /// let evicted = shard.try_insert(hash(2), 2, "two", 1, Lifetime::Default, now, &mut NoPool).unwrap().unwrap();
     /// assert_eq!((evicted.value, evicted.cause, shard.len()), ("one", RemovalCause::Size, 1));
+    /// // Not to be kept at all.
+    /// let unstored = shard.try_insert(hash(3), 3, "three", 1, Lifetime::For(0), now, &mut NoPool).unwrap_err();
+    /// assert_eq!(shard.end_insert(unstored, now, &mut NoPool, &mut removed), Insertion::Rejected);
     /// ```
     #[expect(clippy::too_many_arguments, reason = "each is a fact that only the caller knows")]
     #[inline]
@@ -151,7 +153,7 @@ impl<K, V> Shard<K, V> {
         lifetime: Lifetime,
         now: Nanos,
         pool: &mut impl Pool,
-    ) -> Result<Removed<K, V>, Unstored<K, V>>
+    ) -> Result<Option<Removed<K, V>>, Unstored<K, V>>
     where
         K: Eq,
     {
@@ -234,15 +236,15 @@ impl<K, V> Shard<K, V> {
     ) -> Insertion<K, V> {
         match self.try_store(found, new, now, pool) {
             Ok(left) => {
-                let replaced = left.cause == RemovalCause::Replaced;
-                removed.push(left);
+                let replaced = left.as_ref().is_some_and(|left| left.cause == RemovalCause::Replaced);
+                left.into_iter().for_each(|left| removed.push(left));
                 if replaced { Insertion::Replaced } else { Insertion::Inserted }
             }
             Err(unstored) => self.end_insert(unstored, now, pool, removed),
         }
     }
 
-    /// What a full shard does nearly always, with little around it: [`try_insert`](Self::try_insert) where it is known what is there.
+    /// What a shard does nearly always, with little around it: [`try_insert`](Self::try_insert) where it is known what is there.
     #[inline]
     fn try_store(
         &mut self,
@@ -250,7 +252,7 @@ impl<K, V> Shard<K, V> {
         new: New<K, V>,
         now: Nanos,
         pool: &mut impl Pool,
-    ) -> Result<Removed<K, V>, Unstored<K, V>> {
+    ) -> Result<Option<Removed<K, V>>, Unstored<K, V>> {
         // Weights change nothing.
         let plain = new.weight == 1 && self.weights.is_usual();
         let fixed = if plain { self.deadlines.fixed(new.lifetime, now) } else { None };
@@ -260,20 +262,24 @@ impl<K, V> Shard<K, V> {
                     let New { key, value, .. } = new;
                     let (value, weight) = self.exchange(slot, value, 1, fixed, now);
                     self.count(RemovalCause::Replaced);
-                    return Ok(Removed { key, value, weight, cause: RemovalCause::Replaced });
+                    return Ok(Some(Removed { key, value, weight, cause: RemovalCause::Replaced }));
                 }
             } else if let Some(slot) = self.place_of_eldest(pool) {
                 let New { hash, key, value, weight, .. } = new;
                 let Entry { key, value } = self.take_over(slot, hash, Entry { key, value }, fixed, now);
                 self.foresee_next_eviction();
-                return Ok(Removed { key, value, weight, cause: RemovalCause::Size });
+                return Ok(Some(Removed { key, value, weight, cause: RemovalCause::Size }));
+            } else if self.has_room_for_one() {
+                let New { hash, key, value, .. } = new;
+                self.put_light(hash, Entry { key, value }, fixed, now);
+                return Ok(None);
             }
         }
         Err(Unstored { found, new })
     }
 
     /// The slot of the least recently used entry, if this one leaves for the next to come, both weighing one. It is for the caller
-    /// to use: it is not found a second time.
+    /// to use: it is not found a second time. None where there is room, or was in the pool.
     #[inline]
     fn place_of_eldest(&mut self, pool: &mut impl Pool) -> Option<Slot> {
         let limit = self.limit();
@@ -286,6 +292,20 @@ impl<K, V> Shard<K, V> {
             return None;
         }
         self.take_eldest()
+    }
+
+    /// Whether there is room for an entry that weighs one as do all others.
+    #[inline]
+    fn has_room_for_one(&self) -> bool {
+        let limit = self.limit();
+        (self.slab.len() as u64) < limit.entries && self.weight < limit.weight
+    }
+
+    /// Stores an entry that weighs one and has room, under a key that is not there. Not in line with what a full shard does.
+    #[inline(never)]
+    fn put_light(&mut self, hash: ShortHash, Entry { key, value }: Entry<K, V>, fixed: Nanos, now: Nanos) {
+        self.put(hash, key, value, 1, fixed, now);
+        self.counters.inserted += 1;
     }
 
     /// Puts a new entry in the place of one that leaves for it, which comes back. Runs none of the caller's code.

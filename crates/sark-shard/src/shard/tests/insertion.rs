@@ -5,21 +5,25 @@ use alloc::vec;
 use super::*;
 
 #[test]
-fn the_quick_way_serves_new_entries_of_a_full_shard_and_new_values_and_nothing_else() {
+fn the_quick_way_serves_new_entries_and_new_values_and_nothing_else() {
     let mut shard = shard(entries(2));
     let try_insert = |shard: &mut Shard<u64, u64>, key, weight, lifetime, now| {
         let tried = shard.try_insert(hash(key), key, key, weight, lifetime, Nanos(now), &mut NoPool);
-        let left = tried.map(|left| (left.key, left.cause));
+        let left = tried.map(|left| left.map(|left| (left.key, left.cause)));
         let outcome = left.map_err(|unstored| shard.end_insert(unstored, Nanos(now), &mut NoPool, &mut Out::new()));
         shard.validate();
         outcome
     };
     let forever = Lifetime::Forever;
-    assert_eq!(try_insert(&mut shard, 1, 1, forever, 0), Err(Insertion::Inserted), "there is room");
-    assert_eq!(try_insert(&mut shard, 2, 1, forever, 0), Err(Insertion::Inserted));
-    assert_eq!(try_insert(&mut shard, 3, 1, forever, 0), Ok((1, RemovalCause::Size)));
-    assert_eq!(try_insert(&mut shard, 2, 1, forever, 0), Ok((2, RemovalCause::Replaced)));
-    assert_eq!(try_insert(&mut shard, 4, 1, Lifetime::For(5), 0), Ok((3, RemovalCause::Size)), "2 was used since");
+    assert_eq!(try_insert(&mut shard, 1, 1, forever, 0), Ok(None), "there is room");
+    assert_eq!(try_insert(&mut shard, 2, 1, forever, 0), Ok(None));
+    assert_eq!(try_insert(&mut shard, 3, 1, forever, 0), Ok(Some((1, RemovalCause::Size))));
+    assert_eq!(try_insert(&mut shard, 2, 1, forever, 0), Ok(Some((2, RemovalCause::Replaced))));
+    assert_eq!(
+        try_insert(&mut shard, 4, 1, Lifetime::For(5), 0),
+        Ok(Some((3, RemovalCause::Size))),
+        "2 was used since"
+    );
     assert_eq!(try_insert(&mut shard, 4, 1, forever, 4), Err(Insertion::Replaced), "its deadline is near");
     assert_eq!(try_insert(&mut shard, 5, 1, Lifetime::For(0), 4), Err(Insertion::Rejected));
     assert_eq!(try_insert(&mut shard, 6, 3, forever, 4), Err(Insertion::Inserted), "another weight");
