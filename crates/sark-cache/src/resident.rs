@@ -91,10 +91,6 @@ impl<K, V> Arrival<K, V> {
         let Self { key, value, weight, .. } = self;
         Removed { key, value, weight, cause: RemovalCause::Rejected }
     }
-
-    pub(crate) fn terms(&self) -> Terms {
-        Terms { hash: self.hash, weight: self.weight, lifetime: self.lifetime }
-    }
 }
 
 /// What is decided about an entry outside, without the entry.
@@ -497,7 +493,8 @@ mod tests {
             assert!(cell.insert(arrival(1, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short));
             let (late, mut others) = (Nanos(10), Others(&common.ledger));
             let kept = if in_parts {
-                let (arrival, terms) = (arrival(2, 10), arrival(2, 10).terms());
+                let arrival = arrival(2, 10);
+                let terms = Terms { hash: arrival.hash, weight: 1, lifetime: arrival.lifetime };
                 match cell.try_insert(arrival, late, &mut others, &mut out) {
                     Ok(evicted) => evicted.is_none(),
                     Err(unstored) => cell.end_insert(unstored, terms, late, &mut others, &mut out, &mut short),

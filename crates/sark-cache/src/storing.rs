@@ -36,13 +36,15 @@ where
         now: Nanos,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
+        // In pieces, so that only the ways that are seldom taken put it into memory.
+        let Arrival { hash, key, value, weight, lifetime } = arrival;
         // What leaves the quick way is dropped where it comes back. To carry it on to a listener would cost the others something.
         let entered = if self.listener.is_none() { self.delegates.enter(index) } else { None };
         let Some(mut entered) = entered else {
-            return self.insert_by_request(index, arrival, now, None, out);
+            return self.insert_by_request(index, Arrival { hash, key, value, weight, lifetime }, now, None, out);
         };
-        let terms = arrival.terms();
         let stored = entered.run(|cell| {
+            let arrival = Arrival { hash, key, value, weight, lifetime };
             let evicted = cell.try_insert(arrival, now, &mut &self.common.ledger, out)?;
             Ok((evicted, cell.earlier_alarm(now)))
         });
@@ -56,7 +58,7 @@ where
                 drop(evicted);
                 true
             }
-            Err(unstored) => self.end_insert(entered, index, unstored, terms, now, out),
+            Err(unstored) => self.end_insert(entered, index, unstored, Terms { hash, weight, lifetime }, now, out),
         }
     }
 
