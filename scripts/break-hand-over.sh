@@ -96,9 +96,9 @@ break_() {
 break_ runner_without_barrier delegate.rs 's/        barrier\.light\(\);\n//' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
 break_ runner_that_looks_before_it_releases delegate.rs \
-    's/        self\.delegate\.owner\.release\(\);\n        barrier\.light\(\);\n(.*?)Released \{ messages: self\.delegate\.is_announced\(\), deferred \}/        let messages = self.delegate.is_announced();\n        self.delegate.owner.release();\n        barrier.light();\n$1Released { messages, deferred }/s' \
+    's/        self\.delegate\.owner\.release\(\);\n        barrier\.light\(\);\n(.*?)Released \{ announced: self\.delegate\.announced\(\), deferred \}/        let announced = self.delegate.announced();\n        self.delegate.owner.release();\n        barrier.light();\n$1Released { announced, deferred }/s' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
-break_ runner_that_does_not_look delegate.rs 's/Released \{ messages: self\.delegate\.is_announced\(\)/Released { messages: false/' \
+break_ runner_that_does_not_look delegate.rs 's/Released \{ announced: self\.delegate\.announced\(\)/Released { announced: 0/' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
 break_ sender_without_barrier barrier.rs 's/(fn heavy\(self\) -> bool \{\n)        fence\(Ordering::SeqCst\);\n/$1/' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
@@ -112,14 +112,14 @@ break_ waiter_without_barrier waiting.rs 's/!among_callers \|\| group\.barrier\.
 
 break_ several_without_barrier entered.rs 's/        group\.barrier\.light\(\);\n//' \
     what_comes_while_several_delegates_are_held_is_served
-break_ several_given_back_without_looking entered.rs 's/if group\.delegates\[index\]\.is_announced\(\) \{/if false {/' \
+break_ several_given_back_without_looking entered.rs 's/if delegate\.is_announced\(\) \{/if false {/' \
     what_comes_while_several_delegates_are_held_is_served
 
 # Two counters, and who answers for whom.
 break_ one_counter_after_the_send delegate.rs \
-    's/if \*announces \{/if false {/g; s/\(true, _\) => delegate\.announced\.load\(Ordering::Acquire\)/(true, _) => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned()/; s/self\.announced\.load\(Ordering::Relaxed\) != 0/self.pending().load(Ordering::Relaxed) > 0/' \
+    's/if \*announces \{/if false {/g; s/\(true, _\) => delegate\.announced\.load\(Ordering::Acquire\)/(true, _) => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned()/; s/self\.announced\.load\(Ordering::Relaxed\)/self.pending().load(Ordering::Relaxed).max(0).cast_unsigned()/' \
     a_call_sees_a_post_that_was_made_while_the_delegate_was_held_although_others_post_too
-break_ first_poster_that_answers_for_nobody group.rs 's/if !first && self\.callers_run \{/if self.callers_run {/' \
+break_ first_poster_that_answers_for_nobody group.rs 's/if !first && self\.callers_run\(\) \{/if self.callers_run() {/' \
     two_posts_to_a_busy_delegate_are_never_left_behind
 break_ first_waiter_that_answers_for_nobody waiting.rs \
     's/self\.sent == Sent::AmongCallers \{ first: true \} && group/false && group/' \
@@ -158,7 +158,7 @@ break_ worker_that_ends_without_fence worker.rs \
     channel::a_request_in_flight_is_answered_although_the_workers_are_shut_down
 break_ shutdown_that_wakes_nobody worker.rs 's/            thread\.thread\(\)\.unpark\(\);\n            if !among/            if !among/' \
     channel::a_worker_serves_a_caller_that_sleeps
-break_ worker_that_waits_for_itself group.rs 's/Rung::Elsewhere => !self\.callers_run && !on_worker_thread\(\)/Rung::Elsewhere => !self.callers_run/' \
+break_ worker_that_waits_for_itself group.rs 's/Rung::Elsewhere => !self\.callers_run\(\) && !on_worker_thread\(\)/Rung::Elsewhere => !self.callers_run()/' \
     channel::what_a_worker_drops_may_call_its_own_delegate
 
 # Slots.

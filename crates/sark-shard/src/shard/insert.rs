@@ -10,7 +10,7 @@ use core::fmt;
 use core::mem::needs_drop;
 
 use super::Shard;
-use crate::index::{First, ShortHash};
+use crate::index::ShortHash;
 use crate::prefetch::prefetch_for_drop;
 use crate::removed::{RemovalCause, Removals, Removed};
 use crate::room::{Pool, Room};
@@ -169,20 +169,7 @@ impl<K, V> Shard<K, V> {
     {
         self.foresee_eviction();
         let hash = ShortHash::of(hash);
-        let found = match self.index.first(hash) {
-            First::Nothing => None,
-            First::Slot(slot) if self.slab.holds(slot, |entry| key == &entry.key) => Some(slot),
-            First::Slot(_) | First::Unknown => self.seek_further(hash, key),
-        };
-        (found, hash)
-    }
-
-    #[inline(never)]
-    fn seek_further(&self, hash: ShortHash, key: &K) -> Option<Slot>
-    where
-        K: Eq,
-    {
-        self.find(hash, key).map(|(slot, _)| slot)
+        (self.locate(hash, key), hash)
     }
 
     /// Starts loading what it takes to evict the least recently used entry and to drop it, if the bound on entries is reached: so

@@ -123,7 +123,7 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.update_found(self.slot(hash, key), now, removed, |value| f(value))
+        self.update_found(self.sought(hash, key), now, removed, |value| f(value))
     }
 
     /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the
@@ -255,6 +255,7 @@ impl<K, V> Shard<K, V> {
             self.counters.misses += 1;
             Ok(None)
         } else {
+            self.sought = expected.0;
             Err(f)
         }
     }
@@ -354,7 +355,7 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.update_found(self.slot(hash, key), now, removed, f)
+        self.update_found(self.sought(hash, key), now, removed, f)
     }
 
     /// [`try_get`](Self::try_get) and [`try_update`](Self::try_update), which call `f` in different ways.
@@ -378,8 +379,22 @@ impl<K, V> Shard<K, V> {
             First::Slot(slot) if self.slab.holds_living(slot, now, |entry| key.equivalent(&entry.key)) => {
                 self.serve(slot, f, call).map(Some)
             }
-            First::Slot(_) | First::Unknown => Err(f),
+            First::Slot(slot) => {
+                self.sought = slot;
+                Err(f)
+            }
+            First::Unknown => Err(f),
         }
+    }
+
+    /// The slot of `key`, dead or alive, which is the one that was found last but could not be served quickly, if it has that key.
+    #[inline]
+    fn sought<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let is_it = self.slab.holds(self.sought, |entry| key.equivalent(&entry.key));
+        if is_it { Some(self.sought) } else { self.slot(hash, key) }
     }
 
     /// Serves a hit on a live entry that certainly lives, or gives `f` back if there is no number left for this use.

@@ -29,7 +29,7 @@ use crate::column::Column;
 use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::eldest::Eldest;
-use crate::index::{Index, ShortHash};
+use crate::index::{First, Index, ShortHash};
 use crate::prefetch::prefetch_for_drop;
 use crate::probe::ProbeHint;
 use crate::removed::{RemovalCause, Removals, Removed};
@@ -116,6 +116,8 @@ pub struct Shard<K, V> {
     /// Where the index was at the last insertion.
     hint: ProbeHint,
     decide: decide::Decide,
+    /// What a look-up found that could not be served quickly.
+    sought: Slot,
     /// All but the hits, which `uses` counts.
     counters: Counters,
 }
@@ -146,6 +148,7 @@ impl<K, V> Shard<K, V> {
             capacity_hint: config.capacity_hint,
             hint: ProbeHint::default(),
             decide: decide::Decide::new(),
+            sought: Slot(0),
             counters: Counters::default(),
         }
     }
@@ -209,6 +212,27 @@ impl<K, V> Shard<K, V> {
         let slot = self.index.find(hash, |slot| self.slab.holds(slot, |entry| key.equivalent(&entry.key)))?;
         // Where keys are compared in place, what is compiled looks once.
         Some((slot, self.slab.get(slot)?))
+    }
+
+    /// The slot of `key`, dead or alive, as [`find`](Self::find) finds it: in line only where it is sought first.
+    #[inline]
+    fn locate<Q>(&self, hash: ShortHash, key: &Q) -> Option<Slot>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        match self.index.first(hash) {
+            First::Nothing => None,
+            First::Slot(slot) if self.slab.holds(slot, |entry| key.equivalent(&entry.key)) => Some(slot),
+            First::Slot(_) | First::Unknown => self.locate_further(hash, key),
+        }
+    }
+
+    #[inline(never)]
+    fn locate_further<Q>(&self, hash: ShortHash, key: &Q) -> Option<Slot>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.find(hash, key).map(|(slot, _)| slot)
     }
 
     /// The least recently used entry, for the caller to take out: it is not found a second time.

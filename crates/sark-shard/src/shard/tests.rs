@@ -113,6 +113,26 @@ fn what_was_removed_is_passed_over_whatever_took_its_place() {
 }
 
 #[test]
+fn who_does_something_between_the_parts_of_a_look_up_gets_what_is_there() {
+    let now = Nanos(5);
+    let mut shard = shard(entries(1));
+    put_for(&mut shard, 1, Lifetime::For(20), 5);
+    let read = shard.try_get(hash(1), &1, now, |value| *value).unwrap_err();
+    assert_eq!(shard.end_get(hash(1), &1, now, &mut Out::new(), read), Some(1), "its deadline is near");
+    // Another one is where it was found.
+    let read = shard.try_get(hash(1), &1, now, |value| *value).unwrap_err();
+    put_for(&mut shard, 2, Lifetime::For(20), 5);
+    assert_eq!(shard.end_get(hash(1), &1, now, &mut Out::new(), read), None);
+    assert_eq!(shard.end_get(hash(2), &2, now, &mut Out::new(), |value| *value), Some(2));
+    // Nobody is, and no slot.
+    let read = shard.try_get(hash(2), &2, now, |value| *value).unwrap_err();
+    drop(shard.clear());
+    assert_eq!(shard.end_get(hash(2), &2, now, &mut Out::new(), read), None);
+    assert_eq!((shard.counters().hits, shard.counters().misses), (2, 2));
+    shard.validate();
+}
+
+#[test]
 fn order_and_counts_outlast_the_numbers_of_uses() {
     let mut shard = shard(entries(10));
     (0..10).for_each(|key| drop(put(&mut shard, key)));
