@@ -39,7 +39,7 @@ const PATHS: [(&str, fn(), u64); 9] = [
     ("insert-with-deadline", insert_with_deadline, 577),
     ("replacement", replacement, 369),
     ("key-of-a-batch", key_of_a_batch, 177),
-    ("bare-shard-hit", bare_shard_hit, 57),
+    ("bare-shard-hit", bare_shard_hit, 59),
 ];
 
 fn main() -> ExitCode {
@@ -154,14 +154,7 @@ fn hit_with_deadline() {
 }
 
 fn hit_with_time_to_idle() {
-    let (clock, _) = Clock::manual();
-    let builder = Cache::builder().max_capacity(ENTRIES).shards(SHARDS).clock(clock);
-    let cache =
-        builder.time_to_idle(Duration::from_secs(60)).hasher(hasher()).build().expect("the configuration is valid");
-    for key in 0..2 * ENTRIES {
-        cache.insert(key, key);
-    }
-    let keys: Vec<u64> = walk().map(|key| 2 * ENTRIES - 1 - key).collect();
+    let (cache, keys) = full(|builder| builder.time_to_idle(Duration::from_secs(60)));
     look_up(&cache, &keys);
     assert_eq!(cache.stats().hits, TIMES);
 }

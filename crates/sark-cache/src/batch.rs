@@ -125,7 +125,9 @@ where
                 let hash = inner.hash(key);
                 Asked { key, hash, shard: inner.approach(hash), expected: Expected::default() }
             }));
-            self.get_together(&mut asked, now, &mut values, &mut left);
+            if !asked.is_empty() {
+                self.get_together(&mut asked, now, &mut values, &mut left);
+            }
             // Fewer than there may be: the iterator has said that there are no more, and is not asked again.
             if asked.len() < TOGETHER {
                 break;

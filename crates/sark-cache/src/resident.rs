@@ -272,7 +272,9 @@ impl<K, V> Cell<K, V> {
         let reclaimed = self.reclaim_if_due(now, out);
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let evicted = self.shard.try_insert(hash, key, value, weight, lifetime, now, pool)?;
-        if reclaimed {
+        // Where nobody left for it, the entry has taken room, perhaps more than was there for it: after a panic in the middle of an
+        // insertion, what had been reclaimed before is still in the budget.
+        if reclaimed || evicted.is_none() {
             self.balance();
         }
         self.publish_hint();
@@ -487,24 +489,42 @@ mod tests {
 
     #[test]
     fn an_entry_has_the_room_of_what_died_before_it_whatever_others_take() {
-        for in_parts in [false, true] {
+        // As a whole, the quick way, and in both parts, since its weight is another.
+        for (in_parts, weight) in [(false, 1), (true, 1), (true, 2)] {
             let (mut cell, common) = cell(2);
             let (mut out, mut short) = (Outgoing::new(&None), None);
             assert!(cell.insert(arrival(1, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short));
             let (late, mut others) = (Nanos(10), Others(&common.ledger));
+            let arrival = Arrival { weight, ..arrival(2, 10) };
             let kept = if in_parts {
-                let arrival = arrival(2, 10);
-                let terms = Terms { hash: arrival.hash, weight: 1, lifetime: arrival.lifetime };
+                let terms = Terms { hash: arrival.hash, weight, lifetime: arrival.lifetime };
                 match cell.try_insert(arrival, late, &mut others, &mut out) {
-                    Ok(evicted) => evicted.is_none(),
-                    Err(unstored) => cell.end_insert(unstored, terms, late, &mut others, &mut out, &mut short),
+                    Ok(evicted) => weight == 1 && evicted.is_none(),
+                    Err(unstored) => {
+                        assert_eq!(weight, 2, "the quick way takes what weighs one");
+                        cell.end_insert(unstored, terms, late, &mut others, &mut out, &mut short)
+                    }
                 }
             } else {
-                cell.insert(arrival(2, 10), late, &mut others, &mut out, &mut short)
+                cell.insert(arrival, late, &mut others, &mut out, &mut short)
             };
             assert!(kept && short.is_none());
             assert_eq!((out.len(), cell.shard.len(), common.ledger.used().entries), (1, 1, 1));
         }
+    }
+
+    #[test]
+    fn room_that_a_panic_left_behind_goes_back_with_the_next_entry() {
+        let (mut cell, common) = cell(100);
+        let (mut out, mut short) = (Outgoing::new(&None), None);
+        for key in 0..4 {
+            cell.insert(arrival(key, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short);
+        }
+        // What comes before the keys are compared.
+        assert!(cell.reclaim_if_due(Nanos(10), &mut out));
+        assert_eq!((cell.shard.len(), common.ledger.used().entries), (0, 4));
+        assert!(cell.try_insert(arrival(8, 1 << 40), Nanos(10), &mut &common.ledger, &mut out).is_ok());
+        assert_eq!((cell.shard.len(), common.ledger.used().entries), (1, 1));
     }
 
     #[test]

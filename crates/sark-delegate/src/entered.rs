@@ -79,7 +79,8 @@ fn is_same<S: Resident>(had: Option<&Delegate<S>>, delegate: &Delegate<S>) -> bo
     std::ptr::eq(had.map_or(std::ptr::null(), std::ptr::from_ref), delegate)
 }
 
-/// Who asked first for each of the delegates, by the lowest bits of their indexes: so that each is tried for once.
+/// Who asked first for each of the delegates, by the lowest bits of their indexes: so that each is tried for once, where there are no more of
+/// them than places. Where there are, two may share a place: whether the second was tried for is then found out, or it is tried for again.
 struct FirstAsked([u8; Self::PLACES]);
 
 impl FirstAsked {
@@ -118,7 +119,7 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
                     None if *first == FirstAsked::NOBODY => {
                         *first = if several.take(number, delegate) { number as u8 } else { FirstAsked::IN_VAIN };
                     }
-                    // Or another one was, that has its place here: then this one is left to a message as well.
+                    None if group.delegates.len() > FirstAsked::PLACES => several.share_or_take(number, delegate),
                     None => {}
                 }
             }
@@ -253,5 +254,84 @@ impl<S: Resident> std::fmt::Debug for EnteredSeveral<'_, S> {
         let mut held = 0;
         self.for_each_held(|_| held += 1);
         f.debug_struct("EnteredSeveral").field("held", &held).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::task::Message;
+    use crate::{Config, Delegates};
+
+    struct Said(Vec<u32>);
+
+    impl Resident for Said {
+        type Post = u32;
+        type Leftovers = ();
+
+        fn accept(&mut self, post: u32, _: &mut ()) {
+            self.0.push(post);
+        }
+    }
+
+    fn delegates(count: usize) -> Delegates<Said> {
+        let config = Config { workers: Some(0), ..Config::default() };
+        Delegates::new(config, (0..count).map(|_| Said(Vec::new()))).expect("the configuration is valid")
+    }
+
+    /// As a sender does who has not come to look after it.
+    fn leave(delegates: &Delegates<Said>, index: usize) {
+        assert!(delegates.group.delegates[index].try_send(Message::Post(7)).is_ok());
+    }
+
+    #[test]
+    fn what_is_before_us_is_not_overtaken_and_served_when_several_are_given_back() {
+        for asked in [&[0][..], &[1, 0, 2, 0], &[256, 0, 512, 0]] {
+            let delegates = delegates(600);
+            leave(&delegates, 0);
+            let several = delegates.enter_several(asked.iter().copied());
+            for (number, &index) in asked.iter().enumerate() {
+                assert_eq!(several.has(number), index != 0, "{number} of {asked:?}");
+            }
+            drop(several);
+            assert!(!inside::is_inside());
+            assert_eq!(delegates.enter(0).expect("it was given back").run(|said| said.0.clone()), [7]);
+            assert!(asked.iter().all(|&index| delegates.enter(index).is_some()));
+        }
+    }
+
+    #[test]
+    fn a_panic_while_several_are_taken_gives_back_those_with_messages_before_us_too() {
+        let delegates = delegates(2);
+        leave(&delegates, 0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| drop(delegates.enter_several([0, 1, 2]))));
+        assert!(outcome.is_err() && !inside::is_inside());
+        assert!(delegates.enter(0).is_some_and(|mut entered| entered.run(|said| said.0 == [7])));
+        assert!(delegates.enter(1).is_some());
+    }
+
+    #[test]
+    fn as_many_items_as_there_are_are_run_on_what_was_to_be_had() {
+        let delegates = delegates(100);
+        let held = delegates.group.delegates[3].try_take().expect("it is free");
+        inside::leave();
+        let mut several = delegates.enter_several(0..100);
+        let mut seen = Vec::new();
+        several.run_for_each(0..100, |said, item| {
+            seen.push((item, said.is_some()));
+            said.into_iter().for_each(|said| said.0.push(item));
+        });
+        drop(several);
+        drop(held);
+        assert!(seen.into_iter().eq((0..100).map(|item| (item, item != 3 && item < 64))));
+        for index in 0..100 {
+            let expected: &[u32] = if index != 3 && index < 64 { &[index] } else { &[] };
+            assert_eq!(
+                delegates.enter(index as usize).expect("it was given back").run(|said| said.0.clone()),
+                expected
+            );
+        }
     }
 }

@@ -90,7 +90,7 @@ impl Default for Config {
 /// # Ok::<(), sark_delegate::ConfigError>(())
 /// ```
 pub struct Delegates<S: Resident> {
-    group: Group<S>,
+    pub(crate) group: Group<S>,
     #[cfg(all(unix, not(loom), not(miri)))]
     registration: crate::fork::Registration,
 }
@@ -164,7 +164,7 @@ impl<S: Resident> Delegates<S> {
 
     /// Takes state `index` to run it right here, if that can be done at once: callers run states (`Adaptive`), nobody is
     /// running this one, no message is before us, and this thread isn't inside a state already. `None` otherwise, and then
-    /// [`run`](Self::run) is the way.
+    /// [`run`](Self::run) is the way; so it is if `index` is out of range, of which `run` makes a panic.
     ///
     /// `run` does this by itself. Doing it apart keeps what a request captures in registers, some ten instructions less, for
     /// those who have only that many. It is counted as one request, whatever is run. While the result exists, every waiting call of this thread fails as reentrant.
@@ -188,22 +188,20 @@ impl<S: Resident> Delegates<S> {
     /// # Ok::<(), sark_delegate::ConfigError>(())
     /// ```
     ///
-    /// # Panics
-    /// When `index` is out of range.
     #[inline(always)]
     pub fn enter(&self, index: usize) -> Option<Entered<'_, S>> {
         self.group.enter(index)
     }
 
     /// As [`enter`](Self::enter), for several states at once, one for each of up to [`MOST_ENTERED`](Self::MOST_ENTERED) requests:
-    /// tries each state once. Never waits for one while it holds another. The result has the states by the requests' numbers, from zero on in the
+    /// tries each state once (or, of more than 256, a busy one perhaps again). Never waits for one while it holds another. The result has the states by the requests' numbers, from zero on in the
     /// order of `indexes` (not by the indexes themselves), and none for those beyond the first `MOST_ENTERED`.
     ///
     /// It is for batches that want to begin work on several states (have memory loaded, say) before they end it on the
     /// first. Hold them briefly: whoever wants one of them meanwhile has to leave a message.
     ///
     /// # Panics
-    /// When an index is out of range: those taken before are given back.
+    /// When an index is out of range, where states are taken at all: those taken before are given back.
     pub fn enter_several(&self, indexes: impl IntoIterator<Item = usize>) -> EnteredSeveral<'_, S> {
         self.group.enter_several(indexes.into_iter())
     }

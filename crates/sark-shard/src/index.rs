@@ -342,6 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_were_passed_too_often_to_count_lose_nobody() {
+        // More than are counted, of one home.
+        let mut index = filled(600, 600, |_| ShortHash(7));
+        for slot in (0..600).filter(|slot| slot % 25 != 3) {
+            index.remove(Slot(slot));
+        }
+        index.validate((0..600).filter(|slot| slot % 25 == 3).map(Slot));
+        assert!(index.lines.iter().any(|line| line.passed() == MANY));
+        for slot in 0..600 {
+            let found = index.find(ShortHash(7), |it| it == Slot(slot)).is_some();
+            assert_eq!(found, slot % 25 == 3, "{slot}");
+        }
+    }
+
+    #[test]
     fn a_search_ends_though_some_went_on_from_every_line() {
         fn insert(index: &mut Index, slots: Range<u32>, home: u32) {
             for slot in slots {

@@ -5,7 +5,7 @@
 /// A point in time, in nanoseconds since an origin that the caller picks once per shard.
 ///
 /// An entry with the deadline `d` is live while `now < d`. Additions saturate, and [`Nanos::MAX`]
-/// means *never*, so no duration is too long. The range is 584 years; look-ups are quickest in the first four, so pick an
+/// means *never*, so no duration is too long. The range is 584 years; look-ups are quickest in the first nine, so pick an
 /// origin that isn't long past.
 ///
 /// ```

@@ -391,7 +391,7 @@ impl Pair {
 }
 
 fn id() -> impl Strategy<Value = u8> {
-    prop_oneof![3 => 0u8..8, 1 => 0u8..40]
+    prop_oneof![3 => 0u8..8, 1 => 0u8..90]
 }
 
 fn span() -> impl Strategy<Value = u64> {

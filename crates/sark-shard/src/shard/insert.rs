@@ -3,8 +3,8 @@
 //! The one place where entries come in. It never holds more than the budget, not for a moment, and
 //! evicts nothing for an entry that won't fit anyway.
 //!
-//! What a full shard does nearly always goes a quick way (`try_store`), on which no room changes
-//! hands: one entry takes the place of another. All else goes through `end_insert`.
+//! What a shard does nearly always goes a quick way (`try_store`), where all entries weigh one: an entry takes the place of
+//! another, or a free one. All else goes through `end_insert`.
 
 use core::fmt;
 use core::mem::needs_drop;
@@ -279,7 +279,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The slot of the least recently used entry, if this one leaves for the next to come, both weighing one. It is for the caller
-    /// to use: it is not found a second time. None where there is room, or was in the pool.
+    /// to use: it is not found a second time. None where there is room, or was in the pool, and where it takes more than that.
     #[inline]
     fn place_of_eldest(&mut self, pool: &mut impl Pool) -> Option<Slot> {
         let limit = self.limit();

@@ -27,8 +27,9 @@ pub struct Expected(Slot);
 impl Expected {
     const NOTHING: Self = Self(Slot(u32::MAX));
     const UNKNOWN: Self = Self(Slot(u32::MAX - 1));
-    const _BEHIND_ALL_SLOTS: () = assert!(Slot::LIMIT < Self::UNKNOWN.0.0);
 }
+
+const _: () = assert!(Slot::LIMIT < Expected::UNKNOWN.0.0, "they are behind all slots");
 
 /// Nothing is known of the look-up.
 impl Default for Expected {
@@ -379,11 +380,10 @@ impl<K, V> Shard<K, V> {
             First::Slot(slot) if self.slab.holds_living(slot, now, |entry| key.equivalent(&entry.key)) => {
                 self.serve(slot, f, call).map(Some)
             }
-            First::Slot(slot) => {
-                self.sought = slot;
+            first => {
+                self.sought = Expected::from(first).0;
                 Err(f)
             }
-            First::Unknown => Err(f),
         }
     }
 
