@@ -109,14 +109,21 @@ pub(crate) fn tell_of_all<K, V>(
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))) {
             match first {
                 None => first = Some(panic),
-                // To drop it might panic in its turn.
-                Some(_) => std::mem::forget(panic),
+                Some(_) => discard(panic),
             }
         }
     }
-    if let Some(panic) = first
-        && !thread::panicking()
-    {
-        resume_unwind(panic);
+    match first {
+        Some(panic) if thread::panicking() => discard(panic),
+        Some(panic) => resume_unwind(panic),
+        None => {}
+    }
+}
+
+/// Drops a panic that goes no further. What it carries is the user's, and may panic again when dropped: then that is
+/// leaked, since it could go on for ever.
+fn discard(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
     }
 }
