@@ -316,6 +316,7 @@ mod tests {
     fn as_many_items_as_there_are_are_run_on_what_was_to_be_had() {
         let delegates = delegates(100);
         let held = delegates.group.delegates[3].try_take().expect("it is free");
+        // As if another thread held it.
         inside::leave();
         let mut several = delegates.enter_several(0..100);
         let mut seen = Vec::new();

@@ -37,7 +37,8 @@ const LOOKS_WITHOUT_BARRIER: u32 = 1000;
 /// Shared by the handle, the workers, and work that was put off.
 pub(crate) struct Group<S: Resident> {
     pub(crate) delegates: Arc<[Delegate<S>]>,
-    /// Those that callers run themselves when they are idle: all of them (`Adaptive`), or none.
+    /// Those that callers run themselves when they are idle: all of them (`Adaptive`), or none. So one comparison of an index says
+    /// that there is such a delegate and that it may be entered.
     for_callers: Arc<[Delegate<S>]>,
     pub(crate) barrier: Barrier,
     pub(crate) shared: Arc<Shared>,

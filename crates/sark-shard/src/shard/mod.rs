@@ -116,7 +116,8 @@ pub struct Shard<K, V> {
     /// Where the index was at the last insertion.
     hint: ProbeHint,
     decide: decide::Decide,
-    /// What a look-up found that could not be served quickly.
+    /// What the last look-up found that could not be served quickly, so that it is not sought twice. A hint: whoever follows it asks
+    /// for the key. (Under time-to-idle all hits come this way.)
     sought: Slot,
     /// All but the hits, which `uses` counts.
     counters: Counters,
