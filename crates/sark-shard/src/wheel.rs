@@ -41,6 +41,9 @@ const DIGIT_BITS: u32 = 6;
 const BUCKETS: u32 = 1 << DIGIT_BITS;
 const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
 
+/// Of so many deadlines in a bucket the earliest one is looked for.
+const FEW: usize = 8;
+
 /// The bucket of what has passed and of what is being moved. The others are numbered `level *
 /// BUCKETS + digit`.
 const DUE: u32 = LEVELS * BUCKETS;
@@ -234,12 +237,35 @@ impl Wheel {
             buckets.set_first(DUE, first);
             self.nodes[first as usize].prev = FIRST | DUE;
         }
-        let next = self.earliest_bucket();
-        if next.is_none_or(|next| next > now) {
+        let (begins, deadline) = self.outlook();
+        if begins > now {
             self.elapsed = now;
         }
-        self.quiet_until = next.unwrap_or(NEVER);
+        self.quiet_until = deadline;
         None
+    }
+
+    /// When the bucket with the earliest deadlines begins, and a time from then on that is not after any of them, and is the earliest
+    /// of them if they are few and not put off. So nobody comes for a bucket as it begins and then again for what is in it. `NEVER` if
+    /// there are none, zero if something is due already or being moved.
+    fn outlook(&self) -> (u64, u64) {
+        let Some(buckets) = self.buckets.as_deref() else { return (NEVER, NEVER) };
+        if buckets.first[DUE as usize] != NONE {
+            return (0, 0);
+        }
+        let Some(bucket) = buckets.earliest() else { return (NEVER, NEVER) };
+        let (start, end) = range_of(bucket, self.elapsed);
+        // What was put off beyond the bucket may come after what is in the next one.
+        let mut earliest = end.saturating_add(1);
+        let mut node = buckets.first[bucket as usize];
+        for _ in 0..FEW {
+            let Node { deadline, next, .. } = self.nodes[node as usize];
+            (earliest, node) = (earliest.min(deadline), next);
+            if node == NONE {
+                return (start, earliest);
+            }
+        }
+        (start, start)
     }
 
     /// The slots that [`Self::pop_due`] takes out next, as far as that is known: those that are due among the next ones it looks at,

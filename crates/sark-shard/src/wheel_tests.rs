@@ -93,6 +93,33 @@ fn a_deadline_that_is_put_off_is_moved_when_its_bucket_comes_and_due_at_its_time
 }
 
 #[test]
+fn a_few_deadlines_are_waited_for_to_the_nanosecond_and_many_until_their_bucket_begins() {
+    let mut wheel = Wheel::at(0);
+    let begins = 1 << 30;
+    for slot in 0..FEW as u32 {
+        wheel.schedule(Slot(slot), begins + 1000 - u64::from(slot), 16);
+    }
+    let quiet_until = |wheel: &mut Wheel| {
+        assert!(advance(wheel, begins - 1).is_empty());
+        wheel.validate();
+        wheel.quiet_until()
+    };
+    assert_eq!(quiet_until(&mut wheel), begins + 1000 - (FEW as u64 - 1));
+    wheel.schedule(Slot(15), begins + 5000, 16);
+    assert_eq!(quiet_until(&mut wheel), begins);
+    for slot in 1..FEW as u32 {
+        wheel.cancel(Slot(slot));
+    }
+    assert_eq!((quiet_until(&mut wheel), wheel.next()), (begins + 1000, Some(begins + 1000)));
+    // Put off, both of them: what comes in the next bucket may be earlier.
+    wheel.schedule(Slot(0), begins << 20, 16);
+    wheel.schedule(Slot(15), begins << 20, 16);
+    wheel.schedule(Slot(1), 2 * begins + 7, 16);
+    assert_eq!(quiet_until(&mut wheel), 2 * begins);
+    assert_eq!(advance(&mut wheel, 2 * begins + 7), BTreeSet::from([1]));
+}
+
+#[test]
 fn a_deadline_that_is_brought_forward_is_due_at_its_time() {
     let mut wheel = Wheel::at(0);
     wheel.schedule(Slot(0), 1 << 30, 1);

@@ -20,6 +20,8 @@ pub struct Progress {
 /// So many entries are loaded at once before they are handed back: as many loads as a core has under way, and few enough that
 /// it costs little where they are near.
 const FORESEEN: usize = 16;
+/// And so many are handed back before anybody looks ahead.
+const UNFORESEEN: usize = 4;
 
 impl<K, V> Shard<K, V> {
     /// Hands back entries whose deadline has come by `now`, in no particular order.
@@ -42,11 +44,9 @@ impl<K, V> Shard<K, V> {
     pub fn advance(&mut self, now: Nanos, budget: usize, removed: &mut impl Removals<K, V>) -> Progress {
         let mut left = budget;
         let mut expired = 0;
+        // One or two, as a rule, and so nothing to look ahead to.
+        let mut part = left.min(UNFORESEEN);
         loop {
-            let part = left.min(FORESEEN);
-            if self.deadlines.is_due(now) {
-                self.foresee_deaths(now, part);
-            }
             let mut unused = part;
             while let Some(slot) = self.deadlines.pop_dead(now, &mut unused, self.slab.capacity()) {
                 self.hand_back(slot, RemovalCause::Expired, removed);
@@ -56,6 +56,8 @@ impl<K, V> Shard<K, V> {
             if unused > 0 || left == 0 {
                 break;
             }
+            part = left.min(FORESEEN);
+            self.foresee_deaths(now, part);
         }
         Progress { expired, more: left == 0 && self.deadlines.is_due(now) }
     }
