@@ -82,7 +82,7 @@ impl<S> Slots<S> {
         self.each().any(|(slot, served)| {
             let any = slot.request.number.load(Ordering::Relaxed) != served.load(Ordering::Relaxed);
             if any {
-                prefetch_to_write(slot.request.task.load(Ordering::Relaxed));
+                prefetch(slot.request.task.load(Ordering::Relaxed));
             }
             any
         })
@@ -174,14 +174,14 @@ impl<S> Drop for Seat<'_, S> {
     }
 }
 
-/// Asks for the line at `place`, which may be gone by now, to be brought for writing.
+/// Asks for the line at `place`, which may be gone by now.
 #[inline]
-fn prefetch_to_write<T>(place: *const T) {
+fn prefetch<T>(place: *const T) {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch is a hint that faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(place.cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
     let _ = place;
