@@ -243,7 +243,7 @@ impl<S: Resident> Drop for EnteredSeveral<'_, S> {
         });
         match aftermath {
             Some(aftermath) => group.finish(aftermath),
-            None if deferred => inside::run_deferred(),
+            None if deferred => group.run_deferred(),
             None => {}
         }
     }

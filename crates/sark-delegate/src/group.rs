@@ -430,7 +430,20 @@ impl<S: Resident> Group<S> {
     }
 
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {
-        let panics = aftermath.settle();
+        if inside::is_putting_off() && !aftermath.is_empty() {
+            let group = self.clone();
+            inside::defer(inside::NO_ORDER, move || group.settle(aftermath));
+            return;
+        }
+        self.count_panics(aftermath.settle());
+    }
+
+    /// Does what was put off until nothing is held.
+    pub(crate) fn run_deferred(&self) {
+        self.count_panics(inside::run_deferred());
+    }
+
+    fn count_panics(&self, panics: u64) {
         if panics != 0 {
             self.shared.panics.fetch_add(panics, Ordering::Relaxed);
         }
@@ -485,7 +498,7 @@ impl<S: Resident> Group<S> {
     /// The second half: other people's code.
     pub(crate) fn finish(&self, aftermath: Aftermath<S>) {
         self.settle(aftermath);
-        inside::run_deferred();
+        self.run_deferred();
     }
 
     /// This thread wanted a delegate that others want, and holds nothing now.

@@ -9,6 +9,7 @@ use crate::entered::{Entered, EnteredSeveral, MOST_HELD};
 use crate::error::{ConfigError, Refused, TryError};
 use crate::group::{Group, Shared};
 use crate::inside;
+use crate::putting_off::OthersPutOff;
 use crate::slots::Slots;
 use crate::submission::Submission;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
@@ -160,6 +161,38 @@ impl<S: Resident> Delegates<S> {
             Ok(result) => result,
             Err(refused) => refuse(refused.reason),
         }
+    }
+
+    /// Puts off, to the end of what this returns, what serving others leaves this thread to do: dropping what their posts displaced,
+    /// waking their futures, ending groups of which the last handle was dropped inside a state.
+    ///
+    /// For who waits for states while others wait for him by other means, a lock or a registry of what is under way: their code, which
+    /// might wait for that in turn, must not run in between.
+    ///
+    /// ```
+    /// # use std::sync::Mutex;
+    /// # use sark_delegate::{Config, Delegates, Resident};
+    /// # struct Counter(u64);
+    /// # impl Resident for Counter {
+    /// #     type Post = u64;
+    /// #     type Leftovers = ();
+    /// #     fn accept(&mut self, more: u64, _: &mut ()) {
+    /// #         self.0 += more;
+    /// #     }
+    /// # }
+    /// let counters = Delegates::new(Config::default(), [Counter(1), Counter(2)])?;
+    /// let turn = Mutex::new(());
+    /// let others = counters.put_off_others();
+    /// let mine = turn.lock();
+    /// // Posts of others may be served on the way, but what they leave over is not dropped here
+    /// let sum = counters.run(0, |counter| counter.0) + counters.run(1, |counter| counter.0);
+    /// drop(mine);
+    /// drop(others); // ... but here.
+    /// assert_eq!(sum, 3);
+    /// # Ok::<(), sark_delegate::ConfigError>(())
+    /// ```
+    pub fn put_off_others(&self) -> OthersPutOff<'_, S> {
+        OthersPutOff::new(&self.group)
     }
 
     /// Takes state `index` to run it right here, if that can be done at once: callers run states (`Adaptive`), nobody is

@@ -32,6 +32,7 @@ mod handle;
 mod inside;
 mod mailbox;
 mod ownership;
+mod putting_off;
 mod reply;
 #[cfg(not(loom))]
 mod signals;
@@ -51,6 +52,7 @@ pub use entered::{Entered, EnteredSeveral};
 pub use error::{ConfigError, Refused, TryError};
 pub use handle::{Config, Delegates, Transport};
 pub use inside::is_inside;
+pub use putting_off::OthersPutOff;
 pub use submission::Submission;
 
 /// Who runs the states.
@@ -72,7 +74,7 @@ pub trait Resident: Send + 'static {
 
     /// What serving posts leaves over, to be dropped when the state is held no longer: whatever has a destructor that
     /// isn't ours. One is used for many posts; if dropping it does nothing, for any number of them.
-    type Leftovers: Default;
+    type Leftovers: Default + 'static;
 
     /// Serves a post.
     fn accept(&mut self, post: Self::Post, leftovers: &mut Self::Leftovers);

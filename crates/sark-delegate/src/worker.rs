@@ -298,7 +298,7 @@ impl Crew {
             }
         }
         group.settle(aftermath);
-        inside::run_deferred();
+        group.run_deferred();
     }
 
     /// Serves messages and alarms, then does what that leaves. True if there was anything to do.
@@ -332,7 +332,7 @@ impl Crew {
                 continue;
             }
             group.settle(std::mem::replace(aftermath, Aftermath::new()));
-            inside::run_deferred();
+            group.run_deferred();
             worker.bell.store(AWAKE, Ordering::Relaxed);
             return true;
         }

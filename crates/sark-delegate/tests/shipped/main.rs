@@ -14,6 +14,7 @@ mod entered;
 mod full;
 mod order;
 mod panics;
+mod putting_off;
 mod reentrancy;
 mod results;
 mod threads;

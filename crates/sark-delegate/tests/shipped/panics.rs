@@ -1,10 +1,12 @@
 //! A panic reaches the one whose request it was and nobody else, and the delegates stay usable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
-use crate::common::{OnDrop, Post, Room, adaptive, alone, block_on, hold, panic_text, rooms, until};
+use sark_delegate::Delegates;
+
+use crate::common::{OnDrop, Post, Room, adaptive, alone, block_on, hold, panic_text, receive, rooms, until};
 
 fn caught<R>(work: impl FnOnce() -> R) -> String {
     let panic = catch_unwind(AssertUnwindSafe(work)).map(|_| ()).expect_err("it should have panicked");
@@ -111,6 +113,21 @@ under_both_dispatches! {
         held.let_go();
         assert_eq!(rooms.run(0, |room| room.said.clone()), [1]);
         until("it is counted", || rooms.counts().panicked == 1);
+    }
+
+    /// The states are dropped once the thread holds nothing: on a worker, too.
+    fn a_panic_in_states_whose_handle_is_dropped_inside_is_counted_and_harms_nobody(config) {
+        let rooms = rooms(config, 1);
+        for number in 1..=20 {
+            let bomb = Room { at_the_end: Some(OnDrop::new(|| panic!("a state's"))), ..Room::default() };
+            let (end, ended) = mpsc::channel();
+            let harmless = Room { at_the_end: Some(OnDrop::new(move || end.send(()).unwrap())), ..Room::default() };
+            let doomed = [bomb, harmless].map(|room| Delegates::new(alone(), [room]).unwrap());
+            rooms.run(0, move |_| drop(doomed));
+            receive(&ended);
+            until("it is counted", || rooms.counts().panicked == number);
+        }
+        assert_eq!(rooms.run(0, |_| 1), 1);
     }
 }
 
