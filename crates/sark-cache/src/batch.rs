@@ -115,7 +115,6 @@ where
         V: Clone,
     {
         let inner = self.inner();
-        let now = inner.common.time.for_reading();
         let mut keys = keys.into_iter();
         let mut values = Vec::with_capacity(keys.size_hint().0);
         let mut left = Vec::new();
@@ -126,6 +125,8 @@ where
                 Asked { key, hash, shard: inner.approach(hash), expected: Expected::default() }
             }));
             if !asked.is_empty() {
+                // What gives the keys may take its time, and so may their hashing.
+                let now = inner.common.time.for_reading();
                 self.get_together(&mut asked, now, &mut values, &mut left);
             }
             // Fewer than there may be: the iterator has said that there are no more, and is not asked again.
@@ -134,7 +135,7 @@ where
             }
         }
         if !left.is_empty() {
-            self.get_by_messages(&left, now, &mut values);
+            self.get_by_messages(&left, inner.common.time.for_reading(), &mut values);
         }
         values
     }
@@ -203,12 +204,13 @@ where
     }
 
     /// Stores many entries, as [`insert`](Self::insert) does one by one, later ones of a key over earlier ones. Returns how
-    /// many are kept. If `Eq` panics, what is not stored yet of the batch is dropped.
+    /// many were not refused (some may have left again for later ones of the same batch). If `Eq` panics, what is not stored yet of the batch is dropped.
     pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> usize {
         let inner = self.inner();
-        let now = inner.common.time.for_storing();
         let arrivals: Vec<_> =
             entries.into_iter().map(|(key, value)| inner.arrival(key, value, Lifetime::Default)).collect();
+        // What gives the entries may take its time.
+        let now = inner.common.time.for_storing();
         let routed = arrivals.iter().map(|arrival| inner.route(arrival.hash));
         let routing = Routing::new(routed.enumerate(), inner.delegates.len());
 

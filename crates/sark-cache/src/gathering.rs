@@ -1,18 +1,18 @@
 //! Making room across shards: for an entry that its own shard can't make room for, and when the capacity is lowered.
 //!
 //! Called by `cache`, `storing` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
-//! waits for another; what is evicted is dropped with nothing held.
+//! waits for another. User's code might want the turn, so none of it runs meanwhile: what others' posts displaced is put off, and what is
+//! evicted is dropped with nothing held.
 
 use std::sync::atomic::AtomicBool;
 
 use sark_shard::{Nanos, Room};
 
 use crate::cache::Inner;
-use crate::ledger::Gathered;
 use crate::outgoing::Outgoing;
 use crate::resident::Short;
 
-/// How often an insertion goes round the shards for room before it gives up; once is enough unless others take what it frees.
+/// How often an insertion goes round the shards for room before it gives up. Once is enough, unless the capacity is lowered meanwhile.
 const ROUNDS_FOR_ROOM: usize = 16;
 
 /// When the capacity is lowered, a shard is held for about so many entries at a time.
@@ -27,7 +27,10 @@ where
     pub(crate) fn change_capacity(&self, capacity: u64) {
         let ledger = &self.common.ledger;
         let mut out = self.outgoing();
-        let turn = ledger.gathering.take();
+        // Where shards can't be asked, that shows before anything is changed.
+        self.delegates.run(0, |_| ());
+        let others = self.delegates.put_off_others();
+        let gathering = ledger.gather();
         ledger.set_capacity(capacity);
         loop {
             let (excess, used) = (ledger.excess(), ledger.used());
@@ -52,13 +55,13 @@ where
                 }
             }
         }
-        // What was evicted is dropped with nothing held.
-        drop(turn);
+        drop(gathering);
+        drop(others);
         drop(out);
     }
 
     /// The entry's own shard has too little even if it evicts everything: the others give, least recently used first,
-    /// before it is stored. One thread at a time does this, so it always gets there.
+    /// before it is stored. One thread at a time does this, and keeps what it has, so it always gets there.
     #[cold]
     pub(crate) fn insert_with_room_of_others(
         &self,
@@ -70,25 +73,25 @@ where
     ) -> bool {
         let Short { mut arrival, mut missing } = short;
         let ledger = &self.common.ledger;
-        let _turn = ledger.gathering.take();
-        let mut gathered = Gathered { room: Room::NONE, ledger };
+        // In this order, so that the turn ends first.
+        let _others = self.delegates.put_off_others();
+        let gathering = ledger.gather();
         let whole = Room { entries: 1, weight: if ledger.is_weighted() { u64::from(arrival.weight) } else { 0 } };
-        let others = self.delegates.len();
-        let tries = if whole.fits_in(ledger.limit()) { others * ROUNDS_FOR_ROOM } else { 0 };
+        let shards = self.delegates.len();
+        let tries = if whole.fits_in(ledger.limit()) { shards * ROUNDS_FOR_ROOM } else { 0 };
         for step in 1..=tries {
-            let other = (index + step) % others;
+            let other = (index + step) % shards;
             if other != index {
-                let wanted = missing.saturating_sub(gathered.room);
-                let freed = self.delegates.run(other, |cell| cell.evict_for_another(wanted, out));
-                gathered.room = gathered.room.saturating_add(freed);
+                let wanted = missing.saturating_sub(gathering.room());
+                self.delegates.run(other, |cell| gathering.add(cell.evict_for_another(wanted, out)));
             }
-            if !missing.fits_in(gathered.room) && step % others != 0 {
+            if !missing.fits_in(gathering.room()) && step % shards != 0 {
                 continue;
             }
             let mut short = None;
             let (kept, alarm) = self
                 .delegates
-                .run(index, |cell| cell.insert_unless(outdated, arrival, now, &mut gathered, out, &mut short));
+                .run(index, |cell| cell.insert_unless(outdated, arrival, now, &mut &gathering, out, &mut short));
             if let Some(delay) = alarm {
                 self.delegates.wake_in(index, delay);
             }

@@ -8,8 +8,9 @@
 //! The price is one atomic addition for each entry that comes or goes while the cache isn't full. A full cache replaces
 //! an old entry by a new one in the same shard, which only reads this.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use sark_shard::{Pool, Room};
 
@@ -20,46 +21,94 @@ pub(crate) struct Ledger {
     weight: Account,
     /// Whether weights are counted; if not, every entry weighs nothing here.
     weighted: bool,
-    /// Of who gathers room from several shards.
-    pub(crate) gathering: GatheringTurn,
+    /// The limit on entries where weights are counted, unless nothing at all may be kept.
+    most_entries: u64,
+    /// The process of which a thread gathers room from several shards, or zero. One at a time, so that two can't starve each other.
+    ///
+    /// Not a mutex: that would stay locked for ever in a child that was forked meanwhile.
+    gatherer: AtomicU32,
+    /// What that thread has gathered and not used. Counted as used, so nobody else can take it.
+    gathered: [AtomicU64; 2],
 }
 
-/// One thread at a time gathers room, so that two can't starve each other.
-///
-/// Who has the turn has it again: on the way from shard to shard a thread may serve what others posted and drop what that displaced, so
-/// code of the user's may come to gather in its turn.
-#[derive(Debug, Default)]
-pub(crate) struct GatheringTurn {
-    turn: Mutex<()>,
-    /// The thread that has it, or zero.
-    thread: AtomicUsize,
+/// The turn to gather room, and the room. Whoever has it must not run user's code, which might want the turn.
+#[derive(Debug)]
+pub(crate) struct Gathering<'l>(&'l Ledger);
+
+/// Where an insertion has its room from, and what it leaves of that goes back to.
+pub(crate) trait Source: Pool {
+    fn put_back(&mut self, room: Room);
 }
 
-/// The turn of this thread, or of a call around this one.
-pub(crate) struct Gathering<'t> {
-    thread: &'t AtomicUsize,
-    turn: Option<MutexGuard<'t, ()>>,
-}
+/// Who waits for the turn looks so often before he sleeps in between.
+const LOOKS_BEFORE_SLEEP: u32 = 64;
+/// And then sleeps so long: less than it takes to gather from some shards.
+const SLEEP_BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 
-impl GatheringTurn {
-    pub(crate) fn take(&self) -> Gathering<'_> {
-        thread_local!(static THREAD: u8 = const { 0 });
-        let this = THREAD.with(|thread| std::ptr::from_ref(thread).addr());
-        // Relaxed: only this thread ever stores its own number, and only while it has the turn.
-        if self.thread.load(Ordering::Relaxed) == this {
-            return Gathering { thread: &self.thread, turn: None };
+impl Ledger {
+    /// Waits for the turn.
+    pub(crate) fn gather(&self) -> Gathering<'_> {
+        let this = std::process::id();
+        for look in 0_u32.. {
+            match self.gatherer.compare_exchange(0, this, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(other) if other == this && look < LOOKS_BEFORE_SLEEP => thread::yield_now(),
+                Err(other) if other == this => thread::sleep(SLEEP_BETWEEN_LOOKS),
+                // This is a forked child, and who had the turn isn't in it: what he had gathered is nobody's.
+                Err(parent) => {
+                    let inherited = self.gatherer.compare_exchange(parent, this, Ordering::Acquire, Ordering::Relaxed);
+                    if inherited.is_ok() {
+                        break;
+                    }
+                }
+            }
         }
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.thread.store(this, Ordering::Relaxed);
-        Gathering { thread: &self.thread, turn: Some(turn) }
+        Gathering(self)
+    }
+}
+
+impl Gathering<'_> {
+    /// What was gathered and not used.
+    pub(crate) fn room(&self) -> Room {
+        // Relaxed here and below: only who has the turn reads or writes it.
+        let [entries, weight] = self.0.gathered.each_ref().map(|part| part.load(Ordering::Relaxed));
+        Room { entries, weight }
+    }
+
+    fn set_room(&self, room: Room) {
+        self.0.gathered[0].store(room.entries, Ordering::Relaxed);
+        self.0.gathered[1].store(room.weight, Ordering::Relaxed);
+    }
+
+    /// Adds what a shard gave up. While that is held, so that a child that is forked finds it either there or here.
+    pub(crate) fn add(&self, room: Room) {
+        self.set_room(self.room().saturating_add(room));
+    }
+}
+
+/// What was gathered first, then the ledger's.
+impl Pool for &Gathering<'_> {
+    fn take(&mut self, wanted: Room) -> Room {
+        let gathered = self.room();
+        let own = wanted.min(gathered);
+        self.set_room(gathered.saturating_sub(own));
+        own.saturating_add((&mut &*self.0).take(wanted.saturating_sub(own)))
+    }
+}
+
+/// To the turn, not to the ledger, where others would take it, so that nobody who gathers ever begins anew.
+impl Source for &Gathering<'_> {
+    fn put_back(&mut self, room: Room) {
+        self.add(room);
     }
 }
 
 impl Drop for Gathering<'_> {
     fn drop(&mut self) {
-        if self.turn.is_some() {
-            self.thread.store(0, Ordering::Relaxed);
-        }
+        let rest = self.room();
+        self.set_room(Room::NONE);
+        self.0.give_back(rest);
+        self.0.gatherer.store(0, Ordering::Release);
     }
 }
 
@@ -112,7 +161,9 @@ impl Ledger {
             entries: Account::new(entries),
             weight: Account::new(weight.unwrap_or(u64::MAX)),
             weighted: weight.is_some(),
-            gathering: GatheringTurn::default(),
+            most_entries: entries,
+            gatherer: AtomicU32::new(0),
+            gathered: [AtomicU64::new(0), AtomicU64::new(0)],
         }
     }
 
@@ -154,6 +205,11 @@ impl Ledger {
     pub(crate) fn set_capacity(&self, capacity: u64) {
         let account = if self.weighted { &self.weight } else { &self.entries };
         account.limit.store(capacity, Ordering::Relaxed);
+        if self.weighted {
+            // Nothing is nothing, not even what weighs nothing.
+            let entries = if capacity == 0 { 0 } else { self.most_entries };
+            self.entries.limit.store(entries, Ordering::Relaxed);
+        }
     }
 
     /// How much is in use above a limit that was lowered.
@@ -172,23 +228,9 @@ impl Pool for &Ledger {
     }
 }
 
-/// Room gathered elsewhere first, then the ledger's.
-pub(crate) struct Gathered<'l> {
-    pub(crate) room: Room,
-    pub(crate) ledger: &'l Ledger,
-}
-
-impl Pool for Gathered<'_> {
-    fn take(&mut self, wanted: Room) -> Room {
-        let own = wanted.min(self.room);
-        self.room = self.room.saturating_sub(own);
-        let mut ledger = self.ledger;
-        own.saturating_add(ledger.take(wanted.saturating_sub(own)))
-    }
-}
-
-impl Drop for Gathered<'_> {
-    fn drop(&mut self) {
-        self.ledger.give_back(self.room);
+impl Source for &Ledger {
+    #[inline]
+    fn put_back(&mut self, room: Room) {
+        self.give_back(room);
     }
 }

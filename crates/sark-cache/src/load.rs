@@ -1,7 +1,7 @@
 //! Loading on a miss: one caller loads a key, and who asks for it meanwhile waits for that.
 //!
 //! Beside the shards, and called by who misses: nothing of a shard is held while a value is loaded or waited for. A load is
-//! registered until its value is stored, but not while what that displaced is dropped or told of; and who registers one looks
+//! registered until its value is stored, but not while what that displaced, or others' posts on the way, is dropped or told of; and who registers one looks
 //! once more before it begins, so that no value is loaded twice because somebody looked just before it was stored. Users' code does
 //! not run while the registry is locked. `Eq` of the key and `Clone` of the value run while their load is, so that neither must be
 //! `Sync`; they must not block or call a cache anyway.
@@ -319,6 +319,8 @@ where
         let inner = self.inner();
         // What it displaces is dropped when nobody waits for the load any more, since that may be user's code that loads in its turn.
         let mut out = inner.outgoing();
+        // And so is what others' posts displaced, if they are served on the way: from when the value is there.
+        let mut others = None;
         let load_and_store = |outdated: Option<&AtomicBool>| {
             let (value, lifetime) = load()?;
             if let Lifetime::For(nanos) = lifetime {
@@ -326,16 +328,17 @@ where
             }
             let arrival = inner.arrival(key.to_owned(), value.clone(), lifetime);
             let index = inner.approach(arrival.hash);
+            others = Some(inner.delegates.put_off_others());
             inner.insert_by_request(index, arrival, inner.common.time.for_storing(), outdated, &mut out);
             Ok(value)
         };
-        loop {
+        let value = loop {
             if let Some(value) = self.get(key) {
-                return Ok(value);
+                break value;
             }
             match inner.loads.take_turn(inner.hash(key), key) {
-                Turn::Loaded(value) => return Ok(value),
-                Turn::LoadAlone => return load_and_store(None),
+                Turn::Loaded(value) => break value,
+                Turn::LoadAlone => break load_and_store(None)?,
                 Turn::Load(loading) => {
                     // Since the miss somebody else may have ended loading it. Looked at without a trace, or it counts as a second miss.
                     let there = if self.contains_key(key) { self.get(key) } else { None };
@@ -344,11 +347,15 @@ where
                         None => load_and_store(Some(&loading.load.outdated))?,
                     };
                     loading.end(&value);
-                    return Ok(value);
+                    break value;
                 }
                 Turn::Again => {}
             }
-        }
+        };
+        drop(others);
+        // Before the answer is made: if this panics, an answer that is there already would be leaked.
+        drop(out);
+        Ok(value)
     }
 }
 

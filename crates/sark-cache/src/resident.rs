@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Resident;
-use sark_shard::{
-    Contents, Expected, Insertion, Lifetime, Nanos, Pool, RemovalCause, Removals, Removed, Room, Shard, Unstored,
-};
+use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Removals, Removed, Room, Shard, Unstored};
 
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Source};
 use crate::outgoing::{Leftovers, Listener, Outgoing};
 
 /// An insertion reclaims about so many dead entries first: few, since others may be waiting for the shard. The rest is for
@@ -83,14 +81,6 @@ pub(crate) struct Arrival<K, V> {
     pub(crate) value: V,
     pub(crate) weight: u32,
     pub(crate) lifetime: Lifetime,
-}
-
-impl<K, V> Arrival<K, V> {
-    /// As one that was not to be kept.
-    pub(crate) fn refused(self) -> Removed<K, V> {
-        let Self { key, value, weight, .. } = self;
-        Removed { key, value, weight, cause: RemovalCause::Rejected }
-    }
 }
 
 /// What is decided about an entry outside, without the entry.
@@ -221,7 +211,7 @@ impl<K, V> Cell<K, V> {
         &mut self,
         arrival: Arrival<K, V>,
         now: Nanos,
-        pool: &mut impl Pool,
+        pool: &mut impl Source,
         out: &mut impl Removals<K, V>,
         short: &mut Option<Short<K, V>>,
     ) -> bool
@@ -231,7 +221,7 @@ impl<K, V> Cell<K, V> {
         self.reclaim_if_due(now, out);
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let insertion = self.shard.insert(hash, key, value, weight, lifetime, now, pool, out);
-        self.conclude(insertion, Terms { hash, weight, lifetime }, short)
+        self.conclude(insertion, Terms { hash, weight, lifetime }, pool, short)
     }
 
     /// [`insert`](Self::insert) for a caller who waits, with the earlier alarm if there is one. An entry that is outdated by now goes out
@@ -241,7 +231,7 @@ impl<K, V> Cell<K, V> {
         outdated: Option<&AtomicBool>,
         arrival: Arrival<K, V>,
         now: Nanos,
-        pool: &mut impl Pool,
+        pool: &mut impl Source,
         out: &mut Outgoing<'_, K, V>,
         short: &mut Option<Short<K, V>>,
     ) -> (bool, Option<Duration>)
@@ -249,7 +239,8 @@ impl<K, V> Cell<K, V> {
         K: Eq,
     {
         if outdated.is_some_and(|outdated| outdated.load(Ordering::Relaxed)) {
-            out.push(arrival.refused());
+            let Arrival { key, value, weight, .. } = arrival;
+            self.shard.turn_away(key, value, weight, out);
             return (false, None);
         }
         let kept = self.insert(arrival, now, pool, out, short);
@@ -263,7 +254,7 @@ impl<K, V> Cell<K, V> {
         &mut self,
         arrival: Arrival<K, V>,
         now: Nanos,
-        pool: &mut impl Pool,
+        pool: &mut impl Source,
         out: &mut Outgoing<'_, K, V>,
     ) -> Result<Option<Removed<K, V>>, Unstored<K, V>>
     where
@@ -287,12 +278,12 @@ impl<K, V> Cell<K, V> {
         unstored: Unstored<K, V>,
         terms: Terms,
         now: Nanos,
-        pool: &mut impl Pool,
+        pool: &mut impl Source,
         out: &mut Outgoing<'_, K, V>,
         short: &mut Option<Short<K, V>>,
     ) -> bool {
         let insertion = self.shard.end_insert(unstored, now, pool, out);
-        self.conclude(insertion, terms, short)
+        self.conclude(insertion, terms, pool, short)
     }
 
     #[inline]
@@ -300,9 +291,13 @@ impl<K, V> Cell<K, V> {
         &mut self,
         insertion: Insertion<K, V>,
         Terms { hash, weight, lifetime }: Terms,
+        pool: &mut impl Source,
         short: &mut Option<Short<K, V>>,
     ) -> bool {
-        self.balance();
+        let surplus = self.take_surplus();
+        if !surplus.is_none() {
+            pool.put_back(surplus);
+        }
         self.publish_hint();
         match insertion {
             Insertion::Inserted | Insertion::Replaced => true,
@@ -454,7 +449,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use sark_shard::Config;
+    use sark_shard::{Config, Pool};
 
     use super::*;
     use crate::clock::Clock;
@@ -467,6 +462,12 @@ mod tests {
             let mut ledger = self.0;
             ledger.take(Room { entries: u64::MAX, weight: u64::MAX });
             ledger.take(wanted)
+        }
+    }
+
+    impl Source for Others<'_> {
+        fn put_back(&mut self, room: Room) {
+            self.0.give_back(room);
         }
     }
 

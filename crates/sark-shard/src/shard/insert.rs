@@ -224,6 +224,11 @@ impl<K, V> Shard<K, V> {
         self.hand_back_new(key, value, weight, removed);
     }
 
+    /// Hands a new entry back as [`RemovalCause::Rejected`], and counts it. An older value of its key stays. O(1).
+    pub fn turn_away(&mut self, key: K, value: V, weight: u32, removed: &mut impl Removals<K, V>) {
+        self.hand_back_new(key, value, weight, removed);
+    }
+
     /// Stores an entry whose key is at `found`, or nowhere.
     #[inline]
     pub(super) fn store(
