@@ -99,7 +99,8 @@ where
                 None => return kept,
                 Some(Short { arrival: back, missing: still }) => {
                     arrival = back;
-                    missing = still;
+                    // Beside what it was offered, which is gathered again.
+                    missing = still.saturating_add(gathering.room());
                 }
             }
         }

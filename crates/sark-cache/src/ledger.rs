@@ -234,3 +234,70 @@ impl Source for &Ledger {
         self.give_back(room);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn entries(entries: u64) -> Room {
+        Room { entries, weight: 0 }
+    }
+
+    #[test]
+    fn what_is_gathered_is_counted_as_used_until_the_turn_is_over() {
+        let ledger = Ledger::new(10, None);
+        let took = (&mut &ledger).take(entries(10));
+        let gathering = ledger.gather();
+        gathering.add(entries(4));
+        assert_eq!((took, (&mut &ledger).take(entries(1))), (entries(10), entries(0)));
+        assert_eq!((&mut &gathering).take(entries(3)), entries(3));
+        (&mut &gathering).put_back(entries(1));
+        assert_eq!(gathering.room(), entries(2));
+        drop(gathering);
+        assert_eq!(ledger.used().entries, 8);
+    }
+
+    #[test]
+    fn one_thread_gathers_at_a_time() {
+        let ledger = Ledger::new(10, None);
+        let gathering = ledger.gather();
+        let (say, heard) = mpsc::channel();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let gathering = ledger.gather();
+                say.send("mine").unwrap();
+                gathering.room()
+            });
+            gathering.add(entries(1));
+            assert_eq!(heard.try_recv(), Err(mpsc::TryRecvError::Empty));
+            (&mut &gathering).take(entries(1));
+            drop(gathering);
+            assert_eq!((second.join().unwrap(), heard.recv()), (Room::NONE, Ok("mine")));
+        });
+    }
+
+    #[test]
+    fn a_forked_child_takes_over_the_turn_and_what_was_gathered_in_it() {
+        let ledger = Ledger::new(10, None);
+        (&mut &ledger).take(entries(10));
+        // As a thread of the parent left it, which isn't in this process.
+        ledger.gatherer.store(std::process::id() + 1, Ordering::Relaxed);
+        ledger.gathered[0].store(4, Ordering::Relaxed);
+        let gathering = ledger.gather();
+        assert_eq!(gathering.room(), entries(4));
+        drop(gathering);
+        assert_eq!((ledger.used().entries, ledger.gather().room()), (6, Room::NONE));
+    }
+
+    #[test]
+    fn where_nothing_is_allowed_even_what_weighs_nothing_is_not() {
+        let ledger = Ledger::new(10, Some(100));
+        (&mut &ledger).take(entries(3));
+        ledger.set_capacity(0);
+        assert_eq!((ledger.excess(), (&mut &ledger).take(entries(1))), (entries(3), entries(0)));
+        ledger.set_capacity(1);
+        assert_eq!((ledger.excess(), (&mut &ledger).take(entries(1))), (entries(0), entries(1)));
+    }
+}

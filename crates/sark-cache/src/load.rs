@@ -510,6 +510,55 @@ mod tests {
         assert_eq!((outer, cache.get("key")), (2, None));
     }
 
+    /// A key of which one comparison does something first.
+    #[derive(Clone)]
+    struct Meddling(u8, Meddler);
+    type Meddler = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+    impl Hash for Meddling {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            state.write_u8(0);
+        }
+    }
+
+    impl PartialEq for Meddling {
+        fn eq(&self, other: &Self) -> bool {
+            let meddle = lock(&self.1).take();
+            if let Some(meddle) = meddle {
+                meddle();
+            }
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Meddling {}
+
+    #[test]
+    fn what_others_posts_displace_is_told_of_when_the_load_that_served_them_is_over() {
+        let meddler = Meddler::default();
+        let key = |number| Meddling(number, Arc::clone(&meddler));
+        let itself = Arc::new(std::sync::OnceLock::<Cache<Meddling, u8>>::new());
+        let (there, (tell, told)) = (Arc::clone(&itself), std::sync::mpsc::channel());
+        let listener = move |key: Meddling, _, _| {
+            let under_way = there.get().unwrap().inner().loads.count.load(Ordering::Relaxed);
+            tell.send((key.0, under_way)).unwrap();
+        };
+        let cache = Cache::builder().shards(1).max_capacity(1).workers(0).eviction_listener(listener).build().unwrap();
+        let cache = itself.get_or_init(|| cache);
+        cache.insert(key(1), 1);
+        let (poster, post) = (cache.clone(), key(3));
+        let loaded = cache.get_or_insert_with(&key(2), || {
+            // While the insertion that follows compares its key with the one that is there.
+            *lock(&meddler) = Some(Box::new(move || poster.post_insert(post, 3)));
+            2
+        });
+        assert_eq!((loaded, cache.get(&key(3))), (2, Some(3)));
+        let mut all: Vec<_> = told.try_iter().collect();
+        all.sort_unstable();
+        assert_eq!(all, [(1, 0), (2, 0)]);
+        cache.invalidate_all();
+    }
+
     #[test]
     fn many_callers_of_few_keys_load_each_of_them_once() {
         for dispatch in [crate::Dispatch::Adaptive, crate::Dispatch::PerCore] {

@@ -46,6 +46,50 @@ under_both_dispatches! {
         }
     }
 
+    fn a_capacity_that_is_set_from_inside_is_refused_and_stays_as_it_was(dispatch) {
+        let cache = builder(dispatch).max_capacity(100).shards(4).build().unwrap();
+        (0..100).for_each(|key| assert!(cache.insert(key, key)));
+        for capacity in [10, 50, 1000] {
+            let inside = || cache.get_with(&1, |_| cache.set_capacity(capacity));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(inside)).is_err());
+            assert_eq!((cache.capacity(), cache.entry_count()), (100, 100));
+        }
+    }
+
+    fn an_entry_that_fits_into_the_cache_gets_its_room_whatever_others_store_meanwhile(dispatch) {
+        for heavy in [1000, 900, 600] {
+            let cache = builder(dispatch).max_capacity(1000).shards(8).weigher(|_, &weight| weight).build().unwrap();
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for thread in 1..=2 {
+                    let (cache, done) = (&cache, &done);
+                    scope.spawn(move || {
+                        for key in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                            cache.insert(thread << 32 | key % 100, 3);
+                        }
+                    });
+                }
+                let others: Vec<_> = (3..=4).map(|thread| {
+                    let cache = &cache;
+                    scope.spawn(move || (0..100).all(|key| cache.insert(thread << 32 | key, heavy)))
+                }).collect();
+                let kept = others.into_iter().all(|other| other.join().unwrap());
+                done.store(true, Ordering::Relaxed);
+                assert!(kept, "one of {heavy} was refused");
+            });
+            assert!(cache.weighted_size() <= 1000);
+        }
+    }
+
+    fn a_capacity_of_zero_keeps_nothing_not_even_what_weighs_nothing(dispatch) {
+        let cache = builder(dispatch).max_capacity(10).shards(2).weigher(|_, _| 0).build().unwrap();
+        (0..10).for_each(|key| assert!(cache.insert(key, key)));
+        cache.set_capacity(0);
+        assert_eq!((cache.entry_count(), cache.insert(1, 1), cache.get(&1)), (0, false, None));
+        cache.set_capacity(10);
+        assert!(cache.insert(1, 1));
+    }
+
     fn the_smallest_caches_are_exact_lru(dispatch) {
         for capacity in 1..=3_u64 {
             let cache = builder(dispatch).max_capacity(capacity).build().unwrap();

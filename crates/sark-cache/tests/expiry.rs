@@ -27,6 +27,25 @@ under_both_dispatches! {
         assert_eq!((cache.stats().expired, cache.stats().expired_on_get), (1, 1));
     }
 
+    fn time_that_passes_while_a_batch_s_keys_come_counts(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).time_to_live(MINUTE).clock(clock).build().unwrap();
+        let slowly = |number: u64| {
+            hands.advance(MINUTE / 10);
+            number
+        };
+        // Stored when the last one has come, and alive from then on.
+        assert_eq!(cache.insert_many((0..100).map(|key| (slowly(key), key))), 100);
+        assert_eq!(cache.expires_in(&0), Some(MINUTE));
+        // Those that are looked up last are so when they are long dead.
+        let keys: Vec<u64> = (0..100).collect();
+        let found = cache.get_many(keys.iter().inspect(|key| {
+            slowly(**key);
+        }));
+        assert_eq!(found[99], None);
+        assert_eq!(found, vec![None; 100], "each is looked up when all that go with it have come");
+    }
+
     fn a_hit_does_not_extend_the_time_to_live(dispatch) {
         let (clock, hands) = Clock::manual();
         let cache = builder(dispatch).time_to_live(MINUTE).clock(clock).build().unwrap();

@@ -398,7 +398,7 @@ impl PartialEq for Inviting {
 impl Eq for Inviting {}
 
 #[test]
-fn who_gathers_room_and_tells_of_what_others_displaced_may_gather_in_its_turn() {
+fn what_others_displaced_while_room_is_gathered_is_told_when_that_is_over() {
     let itself = Arc::new(OnceLock::<Cache<Inviting, u32, ByParity>>::new());
     let (there, invitation) = (Arc::clone(&itself), Arc::new(Invitation::default()));
     let key = |number| Inviting(number, Arc::clone(&invitation));
@@ -425,4 +425,30 @@ fn who_gathers_room_and_tells_of_what_others_displaced_may_gather_in_its_turn() 
     let last = key(0);
     ends(move || assert!(cache.insert(last, 5)));
     assert!(invitation.comparisons.load(Ordering::Relaxed) > 1, "nobody was invited");
+}
+
+#[test]
+fn a_panic_of_the_listener_leaks_nothing_of_a_load() {
+    let cache = Cache::builder().max_capacity(1).eviction_listener(|_, _, _| panic!("on purpose")).build().unwrap();
+    let value = Arc::new(());
+    cache.insert(0, Arc::clone(&value));
+    let load = || cache.get_or_insert_with(&1, || Arc::clone(&value));
+    assert!(catch_unwind(AssertUnwindSafe(load)).is_err());
+    assert!(cache.get(&1).is_some(), "it is stored nevertheless");
+    let _ = catch_unwind(AssertUnwindSafe(|| cache.invalidate_all()));
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
+#[test]
+fn a_load_that_was_outdated_is_counted_as_it_is_told_of() {
+    let (tell, told) = mpsc::channel();
+    let listener = move |key, value, cause| tell.send((key, value, cause)).unwrap();
+    let cache = Cache::builder().max_capacity(10).eviction_listener(listener).build().unwrap();
+    let value = cache.get_or_insert_with(&5, || {
+        cache.invalidate(&5);
+        50
+    });
+    assert_eq!((value, cache.get(&5)), (50, None));
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [(5, 50, RemovalCause::Rejected)]);
+    assert_eq!(cache.stats().rejected, 1);
 }
