@@ -65,13 +65,13 @@ under_both_dispatches! {
                     let (cache, done) = (&cache, &done);
                     scope.spawn(move || {
                         for key in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
-                            cache.insert(thread << 32 | key % 100, 3);
+                            cache.insert((thread << 32) | (key % 100), 3);
                         }
                     });
                 }
                 let others: Vec<_> = (3..=4).map(|thread| {
                     let cache = &cache;
-                    scope.spawn(move || (0..100).all(|key| cache.insert(thread << 32 | key, heavy)))
+                    scope.spawn(move || (0..100).all(|key| cache.insert((thread << 32) | key, heavy)))
                 }).collect();
                 let kept = others.into_iter().all(|other| other.join().unwrap());
                 done.store(true, Ordering::Relaxed);
