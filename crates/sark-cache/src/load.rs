@@ -319,8 +319,6 @@ where
         let inner = self.inner();
         // What it displaces is dropped when nobody waits for the load any more, since that may be user's code that loads in its turn.
         let mut out = inner.outgoing();
-        // And so is what others' posts displaced, if they are served on the way: from when the value is there.
-        let mut others = None;
         let load_and_store = |outdated: Option<&AtomicBool>| {
             let (value, lifetime) = load()?;
             if let Lifetime::For(nanos) = lifetime {
@@ -328,7 +326,6 @@ where
             }
             let arrival = inner.arrival(key.to_owned(), value.clone(), lifetime);
             let index = inner.approach(arrival.hash);
-            others = Some(inner.delegates.put_off_others());
             inner.insert_by_request(index, arrival, inner.common.time.for_storing(), outdated, &mut out);
             Ok(value)
         };
@@ -336,6 +333,9 @@ where
             if let Some(value) = self.get(key) {
                 break value;
             }
+            // What others' posts displaced is, too, wherever they are served on the way: by a look at the cache, or by `load`, which may
+            // use it. Dropped after the load.
+            let _others = inner.delegates.put_off_others();
             match inner.loads.take_turn(inner.hash(key), key) {
                 Turn::Loaded(value) => break value,
                 Turn::LoadAlone => break load_and_store(None)?,
@@ -352,7 +352,6 @@ where
                 Turn::Again => {}
             }
         };
-        drop(others);
         // Before the answer is made: if this panics, an answer that is there already would be leaked.
         drop(out);
         Ok(value)
@@ -546,16 +545,22 @@ mod tests {
         let cache = Cache::builder().shards(1).max_capacity(1).workers(0).eviction_listener(listener).build().unwrap();
         let cache = itself.get_or_init(|| cache);
         cache.insert(key(1), 1);
-        let (poster, post) = (cache.clone(), key(3));
+        let meddle_with = |number| {
+            let (poster, post) = (cache.clone(), key(number));
+            *lock(&meddler) = Some(Box::new(move || poster.post_insert(post, number)));
+        };
         let loaded = cache.get_or_insert_with(&key(2), || {
-            // While the insertion that follows compares its key with the one that is there.
-            *lock(&meddler) = Some(Box::new(move || poster.post_insert(post, 3)));
+            // While a look-up compares its key with the one that is there, and then the insertion that follows.
+            meddle_with(3);
+            assert_eq!(cache.get(&key(1)), Some(1));
+            assert_eq!(cache.get(&key(3)), Some(3));
+            meddle_with(4);
             2
         });
-        assert_eq!((loaded, cache.get(&key(3))), (2, Some(3)));
+        assert_eq!((loaded, cache.get(&key(4))), (2, Some(4)));
         let mut all: Vec<_> = told.try_iter().collect();
         all.sort_unstable();
-        assert_eq!(all, [(1, 0), (2, 0)]);
+        assert_eq!(all, [(1, 0), (2, 0), (3, 0)]);
         cache.invalidate_all();
     }
 
