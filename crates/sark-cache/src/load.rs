@@ -245,7 +245,10 @@ where
     /// If the key is invalidated or removed meanwhile, the value that was being loaded is given to who asked before that, but not
     /// stored, and who asks after it loads anew. An `insert` meanwhile comes before the insertion at the end.
     ///
-    /// `key` may be any form that hashes and compares as `K` does and can be made into one, such as `str` for `String`.
+    /// Who waits blocks his thread. In an async runtime call it where that is allowed (`spawn_blocking` in tokio): tasks that wait on all of
+    /// its threads for a load that needs one of them wait for ever.
+    ///
+    /// `key` may be a borrowed form that has `K` as its owned one ([`ToOwned`]), such as `str` for `String`; for other keys, `&K`.
     ///
     /// ```
     /// let cache = sark_cache::Cache::new(100);
@@ -264,8 +267,8 @@ where
     }
 
     /// As [`get_or_insert_with`](Self::get_or_insert_with), for a `load` that may fail. An error reaches the call that ran it and
-    /// is not kept; one of those who wait loads in its turn. (`moka` gives them all the first one's error.) So a `load` that takes
-    /// its time to fail should give up early.
+    /// is not kept; one of those who wait loads in its turn. (`moka` gives them all the first one's error.) So if it always fails, the
+    /// last of n who wait for a key hears of it after n loads: a `load` that takes its time to fail should give up early.
     ///
     /// # Errors
     /// With the error of `load`.

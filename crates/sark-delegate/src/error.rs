@@ -7,7 +7,9 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum TryError {
     /// The calling thread is running a delegate right now: waiting for one from inside could wait for itself.
-    #[error("called from inside a closure that runs on a delegate: waiting there could never end")]
+    #[error(
+        "called from code that is run with a state, or a shard of a cache, held (a closure, `Clone` or `Eq`): waiting there could never end"
+    )]
     Reentrant,
     /// The mailbox has no room.
     #[error("the mailbox is full")]
