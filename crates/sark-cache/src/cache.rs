@@ -264,7 +264,7 @@ where
     /// is false, too. Too long a duration means *for ever*.
     pub fn insert_with_ttl(&self, key: K, value: V, time_to_live: Duration) -> bool {
         let lifetime = nanos(time_to_live);
-        self.inner.common.time.prepare_for(lifetime.max(1));
+        self.inner.common.time.prepare_for(lifetime);
         self.insert_for(key, value, Lifetime::For(lifetime))
     }
 

@@ -158,13 +158,30 @@ impl Timekeeping {
         Self { clock, mode: AtomicU8::new(UNTIMED) }
     }
 
-    /// Must be called before an entry with this lifetime, or time-to-idle, in nanoseconds, is stored. Relaxed: a look-up that doesn't see
-    /// the change began before that entry was stored.
+    /// Must be called before an entry with this lifetime, or time-to-idle, in nanoseconds, is stored. Zero changes nothing: what has no
+    /// lifetime isn't kept, so nobody will ever ask whether it is dead. Relaxed: a look-up that doesn't see the change began before that
+    /// entry was stored.
+    ///
+    /// ```
+    /// use sark_cache::{Clock, Timekeeping};
+    ///
+    /// let time = Timekeeping::new(Clock::system());
+    /// time.prepare_for(0);
+    /// assert_eq!(time.for_reading().0, 0, "still no clock is read");
+    /// ```
     pub fn prepare_for(&self, lifetime: u64) {
-        let needed = if lifetime < self.clock.resolution().saturating_mul(COARSE_STEPS) { PRECISE } else { COARSE };
+        if lifetime == 0 {
+            return;
+        }
+        let needed = if self.is_long(lifetime) { COARSE } else { PRECISE };
         if self.mode.load(Ordering::Relaxed) < needed {
             self.mode.fetch_max(needed, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the coarse clock will do for this lifetime.
+    fn is_long(&self, lifetime: u64) -> bool {
+        lifetime >= self.clock.resolution().saturating_mul(COARSE_STEPS)
     }
 
     /// The time to compare deadlines with.
@@ -249,6 +266,20 @@ mod tests {
             // The tick itself may be late on a busy machine; that can't be bounded here, only that it is not hours.
             assert!(coarse.0 + clock.resolution() + 1_000_000_000 > before.0);
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_needs_no_clock() {
+        let time = Timekeeping::new(Clock::system());
+        time.prepare_for(0);
+        assert_eq!(time.mode.load(Ordering::Relaxed), UNTIMED);
+        time.prepare_for(u64::MAX);
+        time.prepare_for(0);
+        assert_eq!(time.mode.load(Ordering::Relaxed), COARSE);
+
+        let cache = crate::Cache::new(10);
+        assert!(!cache.insert_with_ttl("key", 1, Duration::ZERO));
+        assert_eq!(cache.inner().common.time.mode.load(Ordering::Relaxed), UNTIMED);
     }
 
     #[test]
