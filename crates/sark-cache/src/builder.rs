@@ -180,7 +180,8 @@ impl<K, V, H> Builder<K, V, H> {
         self
     }
 
-    /// How long an entry is served after it was last read or stored.
+    /// How long an entry is served after it was last read or stored. It is never served for longer, and perhaps up to three ticks of the
+    /// system's coarse clock (12 ms on most Linux systems) less; what is shorter than eight ticks is kept exactly.
     pub fn time_to_idle(mut self, duration: Duration) -> Self {
         self.time_to_idle = Some(duration);
         self
@@ -310,7 +311,7 @@ where
         let config = Config {
             budget: common.ledger.budget_for(Room::NONE),
             time_to_live,
-            time_to_idle,
+            time_to_idle: time_to_idle.map(|nanos| common.time.idle_time(nanos)),
             capacity_hint: usize::try_from(entries.map_or(0, |entries| expected_most(entries, shards as u64)))
                 .unwrap_or(0),
         };

@@ -219,6 +219,9 @@ where
     /// How long `key` will still be served if nobody uses it: `None` if it isn't there, [`Duration::MAX`] if it doesn't
     /// expire. Leaves no trace.
     ///
+    /// Right after an entry was stored, that is up to two ticks of the system's coarse clock (8 ms on most Linux systems) less than its
+    /// time-to-live, and up to three less than the time-to-idle: that clock errs early, and this tells of the deadline as it is kept.
+    ///
     /// ```
     /// # use std::time::Duration;
     /// # let cache = sark_cache::Cache::new(10);

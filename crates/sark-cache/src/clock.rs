@@ -5,8 +5,10 @@
 //! none of its entries has a deadline and no clock is read; deadlines are far apart from the resolution of a coarse
 //! clock, which is read instead; some lifetime was so short that the precise clock is needed.
 //!
-//! An entry is live while `now < stored_at + ttl`. With the coarse clock, which is behind by up to its resolution, the
-//! start is taken as it is and the end is looked at with the resolution added: it errs early, never late.
+//! An entry is live while `now < stored_at + ttl`. With the coarse clock, which is behind by up to its resolution (and by what the
+//! system's tick is always late, which is the same at both ends), the start is taken as it is and the end is looked at with the
+//! resolution added: it errs early, never late. A use under time-to-idle begins a time, too, but comes with the time of a reading,
+//! which has the resolution added already; so the shard is given that much less to let entries idle ([`Timekeeping::idle_time`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -77,7 +79,7 @@ impl Clock {
         }
     }
 
-    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution).
+    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution) and what the system's tick is always late.
     #[inline]
     fn coarse(&self) -> Nanos {
         match &self.0 {
@@ -176,6 +178,35 @@ impl Timekeeping {
         let needed = if self.is_long(lifetime) { COARSE } else { PRECISE };
         if self.mode.load(Ordering::Relaxed) < needed {
             self.mode.fetch_max(needed, Ordering::Relaxed);
+        }
+    }
+
+    /// How long a shard must let entries idle, so that none is served at or after this `time_to_idle`, in nanoseconds: what to give
+    /// to `sark_shard::Config`, where [`prepare_for`](Self::prepare_for) was, or will be, told either of the two.
+    ///
+    /// A use is noted at the time [for reading](Self::for_reading), and whether the entry is dead is asked with the same; on the coarse
+    /// clock both have its resolution added, which only the second may have. So it is one resolution less (4 ms on most Linux systems),
+    /// where the coarse clock will do for it.
+    ///
+    /// ```
+    /// use sark_cache::{Clock, Timekeeping};
+    ///
+    /// let minute = 60_000_000_000;
+    /// let (clock, _hands) = Clock::manual();
+    /// assert_eq!(Timekeeping::new(clock).idle_time(minute), minute, "it is exact");
+    ///
+    /// let time = Timekeeping::new(Clock::system());
+    /// assert!((minute * 99 / 100..=minute).contains(&time.idle_time(minute)));
+    /// assert_eq!(time.idle_time(1), 1, "kept on the precise clock");
+    /// assert_eq!(time.idle_time(u64::MAX), u64::MAX, "for ever");
+    /// ```
+    #[must_use]
+    pub fn idle_time(&self, time_to_idle: u64) -> u64 {
+        match time_to_idle {
+            // For ever.
+            u64::MAX => u64::MAX,
+            long if self.is_long(long) => long - self.clock.resolution(),
+            short => short,
         }
     }
 
