@@ -38,9 +38,9 @@ const MOST_SHARDS: usize = 1 << 16;
 #[non_exhaustive]
 pub enum ConfigError {
     /// A cache of capacity zero could not hold anything.
-    #[error("{setting}: 0 was given, at least 1 is needed (leave it out for a cache without this bound)")]
+    #[error("{setting}: 0 was given, at least 1 is needed for a cache that holds anything")]
     ZeroCapacity {
-        /// `max_capacity` or `max_entries`.
+        /// `max_capacity` or `max_entries`; `max_size` or `max_bytes` of an [`LruTtlCache`](crate::LruTtlCache).
         setting: &'static str,
     },
     /// Entries would be dead on arrival.
@@ -50,22 +50,31 @@ pub enum ConfigError {
         setting: &'static str,
     },
     /// No shards, more than can be useful, or more than entries.
-    #[error("shards: {given} was given, 1 to {most} is allowed here")]
+    #[error("shards: {given} was given, 1 to {most} is allowed{}", why(*bounded_by))]
     Shards {
         /// The number that was given.
         given: usize,
-        /// The largest number that is allowed, with this capacity.
+        /// The largest number that is allowed.
         most: usize,
+        /// `max_capacity` or `max_entries`, if that is what allows no more; without them it would be 65,536.
+        bounded_by: Option<&'static str>,
     },
     /// `PerCore` serves every request on a worker thread, so it needs one.
-    #[error("workers: 0 was given with PerCore dispatch, at least 1 is needed")]
+    #[error("workers: 0 was given with PerCore dispatch, at least 1 is needed, since callers never run shards there")]
     NoWorkers,
     /// Thread names can't hold NUL.
     #[error("name: {0:?} was given, it must not contain a NUL character")]
     Name(String),
     /// Without a weigher every entry counts as one, which is what `max_capacity` bounds then.
-    #[error("max_entries: it was given without a weigher, where max_capacity already bounds the entries")]
-    EntriesTwice,
+    #[error(
+        "max_entries: {0} was given without a weigher, where each entry counts as 1 and max_capacity bounds their number"
+    )]
+    EntriesTwice(u64),
+}
+
+/// The rest of the sentence.
+fn why(bounded_by: Option<&'static str>) -> String {
+    bounded_by.map_or_else(String::new, |setting| format!(", at most one for each entry that {setting} lets in"))
 }
 
 /// Builds a [`Cache`]. Made by [`Cache::builder`].
@@ -278,8 +287,8 @@ where
                 return Err(ConfigError::ZeroDuration { setting });
             }
         }
-        if self.max_entries.is_some() && self.weigher.is_none() {
-            return Err(ConfigError::EntriesTwice);
+        if let (Some(given), None) = (self.max_entries, &self.weigher) {
+            return Err(ConfigError::EntriesTwice(given));
         }
         if self.name.contains('\0') {
             return Err(ConfigError::Name(self.name));
@@ -344,7 +353,13 @@ where
     fn shard_count(&self, entries: Option<u64>, weight: Option<u64>) -> Result<usize, ConfigError> {
         let most = usize::try_from(entries.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(MOST_SHARDS);
         if let Some(given) = self.shards {
-            return if (1..=most).contains(&given) { Ok(given) } else { Err(ConfigError::Shards { given, most }) };
+            let setting = if self.weigher.is_some() { "max_entries" } else { "max_capacity" };
+            let bounded_by = (most < MOST_SHARDS).then_some(setting);
+            return if (1..=most).contains(&given) {
+                Ok(given)
+            } else {
+                Err(ConfigError::Shards { given, most, bounded_by })
+            };
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
         let useful = entries.map_or(u64::MAX, |entries| entries / ENTRIES_PER_SHARD);
