@@ -178,7 +178,7 @@ fn replacing_a_dead_entry_is_an_insertion() {
 }
 
 #[test]
-fn the_shard_may_forbid_what_it_would_keep_by_default() {
+fn an_entry_s_own_lifetime_overrides_the_default() {
     let mut shard = shard(Config { time_to_live: Some(10), ..Config::default() });
     put(&mut shard, 1);
     put_for(&mut shard, 2, Lifetime::Forever, 0);
