@@ -199,6 +199,9 @@ impl<K, V, H> Builder<K, V, H> {
     /// Into how many shards the cache is divided. The order of eviction is exact within a shard, so 1 is exact LRU over
     /// everything. By default 16 per processor under `Adaptive` and one per processor under `PerCore`, but fewer if they
     /// would hold less than 512 entries each, and more under `Adaptive` if they would hold more than 65,536.
+    ///
+    /// At most 65,536, and no more than entries. Each takes up nearly a kilobyte before it holds anything (65,536 of them some 60
+    /// MiB), and a batch takes time for each shard there is, beside that for its keys.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
