@@ -14,7 +14,10 @@ use std::rc::Rc;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use reference::{Line, Model, Outcome, Purse, Rules, hash};
-use sark_shard::{Candidate, Config, Finding, Insertion, Lifetime, Match, Nanos, Removed, Room, Shard, Slot, Stamp};
+use sark_shard::{
+    Candidate, Changed, Config, Finding, Insertion, Lifetime, Match, Nanos, Removed, Room, Shard, Slot, Stamp,
+    Undecided,
+};
 
 /// Equal by `id`; the edition shows which of two equal keys is kept.
 #[derive(Clone, Copy, Debug)]
@@ -309,7 +312,13 @@ impl World {
         let got = match equal.map(|&(candidate, _)| shard.slot_of(candidate)) {
             Some(Some(slot)) => shard.replace_slot(slot, key, value, weight, lifetime, now, purse, removed),
             Some(None) => return,
-            None => shard.insert_if(stamp, hash(id), key, value, weight, lifetime, now, purse, removed),
+            // None was equal, and none is if nothing with such a hash came meanwhile. Otherwise a real caller asks again.
+            None => match shard.find_by(hash(id), |_| Match::Ask) {
+                Finding::Absent(again) | Finding::Undecided(Undecided { stamp: again, .. }) if again == stamp => {
+                    Ok(shard.insert_absent(hash(id), key, value, weight, lifetime, now, purse, removed))
+                }
+                _ => Err(Changed { key, value }),
+            },
         };
         let alike = self.inserted_alike.get(&(hash(id) as u32)).copied().unwrap_or(0);
         match got {

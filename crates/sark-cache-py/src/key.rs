@@ -40,7 +40,7 @@ impl<'a, 'py> Sought<'a, 'py> {
         Ok(Self { hash: mix(hash), object, asks: Cell::new(false) })
     }
 
-    /// Whether a look-up met a key that only Python can compare; the answer is forgotten.
+    /// Whether a look-up has ever met a key that only Python can compare.
     #[inline]
     pub(crate) fn asks(&self) -> bool {
         self.asks.get()

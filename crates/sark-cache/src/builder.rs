@@ -38,9 +38,9 @@ const MOST_SHARDS: usize = 1 << 16;
 #[non_exhaustive]
 pub enum ConfigError {
     /// A cache of capacity zero could not hold anything.
-    #[error("{setting}: 0 was given, at least 1 is needed (leave it out for a cache without this bound)")]
+    #[error("{setting}: 0 was given, at least 1 is needed for a cache that holds anything")]
     ZeroCapacity {
-        /// `max_capacity` or `max_entries`.
+        /// `max_capacity` or `max_entries`; `max_size` or `max_bytes` of an [`LruTtlCache`](crate::LruTtlCache).
         setting: &'static str,
     },
     /// Entries would be dead on arrival.
@@ -50,22 +50,31 @@ pub enum ConfigError {
         setting: &'static str,
     },
     /// No shards, more than can be useful, or more than entries.
-    #[error("shards: {given} was given, 1 to {most} is allowed here")]
+    #[error("shards: {given} was given, 1 to {most} is allowed{}", why(*bounded_by))]
     Shards {
         /// The number that was given.
         given: usize,
-        /// The largest number that is allowed, with this capacity.
+        /// The largest number that is allowed.
         most: usize,
+        /// `max_capacity` or `max_entries`, if that is what allows no more; without them it would be 65,536.
+        bounded_by: Option<&'static str>,
     },
     /// `PerCore` serves every request on a worker thread, so it needs one.
-    #[error("workers: 0 was given with PerCore dispatch, at least 1 is needed")]
+    #[error("workers: 0 was given with PerCore dispatch, at least 1 is needed, since callers never run shards there")]
     NoWorkers,
     /// Thread names can't hold NUL.
     #[error("name: {0:?} was given, it must not contain a NUL character")]
     Name(String),
     /// Without a weigher every entry counts as one, which is what `max_capacity` bounds then.
-    #[error("max_entries: it was given without a weigher, where max_capacity already bounds the entries")]
-    EntriesTwice,
+    #[error(
+        "max_entries: {0} was given without a weigher, where each entry counts as 1 and max_capacity bounds their number"
+    )]
+    EntriesTwice(u64),
+}
+
+/// The rest of the sentence.
+fn why(bounded_by: Option<&'static str>) -> String {
+    bounded_by.map_or_else(String::new, |setting| format!(", at most one for each entry that {setting} lets in"))
 }
 
 /// Builds a [`Cache`]. Made by [`Cache::builder`].
@@ -180,7 +189,8 @@ impl<K, V, H> Builder<K, V, H> {
         self
     }
 
-    /// How long an entry is served after it was last read or stored.
+    /// How long an entry is served after it was last read or stored. It is never served for longer, and perhaps up to three ticks of the
+    /// system's coarse clock (12 ms on most Linux systems) less; what is shorter than eight ticks is kept exactly.
     pub fn time_to_idle(mut self, duration: Duration) -> Self {
         self.time_to_idle = Some(duration);
         self
@@ -189,6 +199,9 @@ impl<K, V, H> Builder<K, V, H> {
     /// Into how many shards the cache is divided. The order of eviction is exact within a shard, so 1 is exact LRU over
     /// everything. By default 16 per processor under `Adaptive` and one per processor under `PerCore`, but fewer if they
     /// would hold less than 512 entries each, and more under `Adaptive` if they would hold more than 65,536.
+    ///
+    /// At most 65,536, and no more than entries. Each takes up nearly a kilobyte before it holds anything (65,536 of them some 60
+    /// MiB), and a batch takes time for each shard there is, beside that for its keys.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -277,8 +290,8 @@ where
                 return Err(ConfigError::ZeroDuration { setting });
             }
         }
-        if self.max_entries.is_some() && self.weigher.is_none() {
-            return Err(ConfigError::EntriesTwice);
+        if let (Some(given), None) = (self.max_entries, &self.weigher) {
+            return Err(ConfigError::EntriesTwice(given));
         }
         if self.name.contains('\0') {
             return Err(ConfigError::Name(self.name));
@@ -310,7 +323,7 @@ where
         let config = Config {
             budget: common.ledger.budget_for(Room::NONE),
             time_to_live,
-            time_to_idle,
+            time_to_idle: time_to_idle.map(|nanos| common.time.idle_time(nanos)),
             capacity_hint: usize::try_from(entries.map_or(0, |entries| expected_most(entries, shards as u64)))
                 .unwrap_or(0),
         };
@@ -343,7 +356,13 @@ where
     fn shard_count(&self, entries: Option<u64>, weight: Option<u64>) -> Result<usize, ConfigError> {
         let most = usize::try_from(entries.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(MOST_SHARDS);
         if let Some(given) = self.shards {
-            return if (1..=most).contains(&given) { Ok(given) } else { Err(ConfigError::Shards { given, most }) };
+            let setting = if self.weigher.is_some() { "max_entries" } else { "max_capacity" };
+            let bounded_by = (most < MOST_SHARDS).then_some(setting);
+            return if (1..=most).contains(&given) {
+                Ok(given)
+            } else {
+                Err(ConfigError::Shards { given, most, bounded_by })
+            };
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
         let useful = entries.map_or(u64::MAX, |entries| entries / ENTRIES_PER_SHARD);

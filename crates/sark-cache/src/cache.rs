@@ -115,7 +115,9 @@ where
     /// The value of `key`, cloned, if it is there and alive. Makes it the most recently used of its shard. O(1), no
     /// allocation but the clone's.
     ///
-    /// `key` may be any form that hashes and compares as `K` does, such as `str` for `String`.
+    /// `key` may be any form that hashes and compares as `K` does, such as `str` for `String`. It must be [`Sync`], here and wherever a key
+    /// is looked up by reference, since another thread may be the one who compares it: a key type that is `Send` only can be inserted, but
+    /// not looked up as itself.
     ///
     /// # Panics
     /// If `Hash`, `Eq` or `Clone` panics (the cache stays valid); from inside such code of any sark cache; in a forked child
@@ -162,8 +164,8 @@ where
     /// Lets `change` change the value of `key` in its place, and gives what it returns: read, modify and write in one step that
     /// no other call comes between. `None`, and `change` is not called, if the key isn't there or is past its deadline.
     ///
-    /// Counts as a hit and makes the entry the most recently used of its shard. Its deadline stays, and so does the weight
-    /// it was stored with. O(1), no allocation. `change` runs where `Clone` would, and under the same rules: it must not
+    /// Counts as a hit and makes the entry the most recently used of its shard. Its time-to-live goes on, a time-to-idle begins anew, as
+    /// with any hit, and the weight stays that it was stored with. O(1), no allocation. `change` runs where `Clone` would, and under the same rules: it must not
     /// block, and not call a cache and wait. If it panics, the value stays as it left it.
     ///
     /// ```
@@ -219,6 +221,9 @@ where
     /// How long `key` will still be served if nobody uses it: `None` if it isn't there, [`Duration::MAX`] if it doesn't
     /// expire. Leaves no trace.
     ///
+    /// Right after an entry was stored, that is up to two ticks of the system's coarse clock (8 ms on most Linux systems) less than its
+    /// time-to-live, and up to three less than the time-to-idle: that clock errs early, and this tells of the deadline as it is kept.
+    ///
     /// ```
     /// # use std::time::Duration;
     /// # let cache = sark_cache::Cache::new(10);
@@ -261,10 +266,11 @@ where
     }
 
     /// As [`insert`](Self::insert), for a time-to-live of its own. Zero means: don't keep it, and forget an older value; that
-    /// is false, too. Too long a duration means *for ever*.
+    /// is false, too. Too long a duration means *for ever*. It overrides the cache's time-to-live only: a
+    /// [time-to-idle](Builder::time_to_idle) applies besides, so that even an entry for ever leaves when nobody uses it.
     pub fn insert_with_ttl(&self, key: K, value: V, time_to_live: Duration) -> bool {
         let lifetime = nanos(time_to_live);
-        self.inner.common.time.prepare_for(lifetime.max(1));
+        self.inner.common.time.prepare_for(lifetime);
         self.insert_for(key, value, Lifetime::For(lifetime))
     }
 
@@ -282,7 +288,9 @@ where
     /// one returned see it.
     ///
     /// An entry for which room would have to be made in other shards is rejected instead. Unlike the calls that wait, this
-    /// one may be made from inside code that runs in a cache.
+    /// one may be made from inside code that runs in a cache. There, if the shard's mailbox (of 256 messages) is full, the entry is accepted
+    /// only once the shard whose code this is has been given back: under `PerCore` that may be after the outer call returned, and a call
+    /// that starts then may not see the entry yet.
     pub fn post_insert(&self, key: K, value: V) {
         let inner = self.inner();
         let arrival = inner.arrival(key, value, Lifetime::Default);

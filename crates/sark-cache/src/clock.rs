@@ -5,8 +5,10 @@
 //! none of its entries has a deadline and no clock is read; deadlines are far apart from the resolution of a coarse
 //! clock, which is read instead; some lifetime was so short that the precise clock is needed.
 //!
-//! An entry is live while `now < stored_at + ttl`. With the coarse clock, which is behind by up to its resolution, the
-//! start is taken as it is and the end is looked at with the resolution added: it errs early, never late.
+//! An entry is live while `now < stored_at + ttl`. With the coarse clock, which is behind by up to its resolution (and by what the
+//! system's tick is always late, which is the same at both ends), the start is taken as it is and the end is looked at with the
+//! resolution added: it errs early, never late. A use under time-to-idle begins a time, too, but comes with the time of a reading,
+//! which has the resolution added already; so the shard is given that much less to let entries idle ([`Timekeeping::idle_time`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -77,7 +79,7 @@ impl Clock {
         }
     }
 
-    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution).
+    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution) and what the system's tick is always late.
     #[inline]
     fn coarse(&self) -> Nanos {
         match &self.0 {
@@ -158,13 +160,59 @@ impl Timekeeping {
         Self { clock, mode: AtomicU8::new(UNTIMED) }
     }
 
-    /// Must be called before an entry with this lifetime, or time-to-idle, in nanoseconds, is stored. Relaxed: a look-up that doesn't see
-    /// the change began before that entry was stored.
+    /// Must be called before an entry with this lifetime, or time-to-idle, in nanoseconds, is stored. Zero changes nothing: what has no
+    /// lifetime isn't kept, so nobody will ever ask whether it is dead. Relaxed: a look-up that doesn't see the change began before that
+    /// entry was stored.
+    ///
+    /// ```
+    /// use sark_cache::{Clock, Timekeeping};
+    ///
+    /// let time = Timekeeping::new(Clock::system());
+    /// time.prepare_for(0);
+    /// assert_eq!(time.for_reading().0, 0, "still no clock is read");
+    /// ```
     pub fn prepare_for(&self, lifetime: u64) {
-        let needed = if lifetime < self.clock.resolution().saturating_mul(COARSE_STEPS) { PRECISE } else { COARSE };
+        if lifetime == 0 {
+            return;
+        }
+        let needed = if self.is_long(lifetime) { COARSE } else { PRECISE };
         if self.mode.load(Ordering::Relaxed) < needed {
             self.mode.fetch_max(needed, Ordering::Relaxed);
         }
+    }
+
+    /// How long a shard must let entries idle, so that none is served at or after this `time_to_idle`, in nanoseconds: what to give
+    /// to `sark_shard::Config`, where [`prepare_for`](Self::prepare_for) was, or will be, told either of the two.
+    ///
+    /// A use is noted at the time [for reading](Self::for_reading), and whether the entry is dead is asked with the same; on the coarse
+    /// clock both have its resolution added, which only the second may have. So it is one resolution less (4 ms on most Linux systems),
+    /// where the coarse clock will do for it.
+    ///
+    /// ```
+    /// use sark_cache::{Clock, Timekeeping};
+    ///
+    /// let minute = 60_000_000_000;
+    /// let (clock, _hands) = Clock::manual();
+    /// assert_eq!(Timekeeping::new(clock).idle_time(minute), minute, "it is exact");
+    ///
+    /// let time = Timekeeping::new(Clock::system());
+    /// assert!((minute * 99 / 100..=minute).contains(&time.idle_time(minute)));
+    /// assert_eq!(time.idle_time(1), 1, "kept on the precise clock");
+    /// assert_eq!(time.idle_time(u64::MAX), u64::MAX, "for ever");
+    /// ```
+    #[must_use]
+    pub fn idle_time(&self, time_to_idle: u64) -> u64 {
+        match time_to_idle {
+            // For ever.
+            u64::MAX => u64::MAX,
+            long if self.is_long(long) => long - self.clock.resolution(),
+            short => short,
+        }
+    }
+
+    /// Whether the coarse clock will do for this lifetime.
+    fn is_long(&self, lifetime: u64) -> bool {
+        lifetime >= self.clock.resolution().saturating_mul(COARSE_STEPS)
     }
 
     /// The time to compare deadlines with.
@@ -249,6 +297,20 @@ mod tests {
             // The tick itself may be late on a busy machine; that can't be bounded here, only that it is not hours.
             assert!(coarse.0 + clock.resolution() + 1_000_000_000 > before.0);
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_needs_no_clock() {
+        let time = Timekeeping::new(Clock::system());
+        time.prepare_for(0);
+        assert_eq!(time.mode.load(Ordering::Relaxed), UNTIMED);
+        time.prepare_for(u64::MAX);
+        time.prepare_for(0);
+        assert_eq!(time.mode.load(Ordering::Relaxed), COARSE);
+
+        let cache = crate::Cache::new(10);
+        assert!(!cache.insert_with_ttl("key", 1, Duration::ZERO));
+        assert_eq!(cache.inner().common.time.mode.load(Ordering::Relaxed), UNTIMED);
     }
 
     #[test]

@@ -325,7 +325,7 @@ where
         let load_and_store = |outdated: Option<&AtomicBool>| {
             let (value, lifetime) = load()?;
             if let Lifetime::For(nanos) = lifetime {
-                inner.common.time.prepare_for(nanos.max(1));
+                inner.common.time.prepare_for(nanos);
             }
             let arrival = inner.arrival(key.to_owned(), value.clone(), lifetime);
             let index = inner.approach(arrival.hash);

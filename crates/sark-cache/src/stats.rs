@@ -7,15 +7,17 @@ use sark_shard::Counters;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Look-ups (`get`, `get_many`) that found a live entry.
+    /// Look-ups that found a live entry: `get`, `get_with`, `get_many`, `update`, and those that `get_or_insert_with` and its kin
+    /// make.
     pub hits: u64,
-    /// Look-ups that found none, or a dead one.
+    /// Such look-ups that found none, or a dead one.
     pub misses: u64,
     /// Those of `misses` that found an entry past its deadline.
     pub expired_on_get: u64,
     /// Entries stored under a new key.
     pub inserted: u64,
-    /// Values that a newer one for their key displaced.
+    /// Values that gave way to a newer one under the same key: exchanged for it, or forgotten because it was refused, being too
+    /// heavy for the cache or having a time-to-live of zero.
     pub replaced: u64,
     /// Entries evicted to make room.
     pub evicted: u64,

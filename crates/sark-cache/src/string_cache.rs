@@ -1,5 +1,6 @@
 //! The plain string cache: what services that used to keep short strings in Redis want, with errors instead of options.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub struct TimedText {
     pub time_to_live: Duration,
 }
 
-/// A bounded cache of strings with a default time-to-live.
+/// A bounded cache of strings with a default time-to-live. Clones are handles of the same cache.
 ///
 /// One shard, so the entry that leaves for a new one is exactly the least recently used of all. No threads: what expired
 /// is reclaimed by insertions, [`size`](Self::size) and [`cleanup_expired`](Self::cleanup_expired).
@@ -77,13 +78,13 @@ pub struct TimedText {
 /// assert!(cache.delete("user:1"));
 /// # Ok::<(), sark_cache::CacheError>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LruTtlCache {
     cache: Cache<String, Text>,
     /// For entries that don't say otherwise.
     time_to_live: Duration,
     /// Expired entries that a `cleanup_expired` has already told of.
-    told: AtomicU64,
+    told: Arc<AtomicU64>,
 }
 
 impl LruTtlCache {
@@ -92,7 +93,7 @@ impl LruTtlCache {
     /// # Errors
     /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] if `max_size` is.
     pub fn new(max_size: u64, ttl_secs: u64) -> Result<Self, CacheError> {
-        Self::with(ttl_secs, |builder| builder.max_capacity(max_size))
+        Self::bounded([("max_size", max_size)], ttl_secs, |builder| builder.max_capacity(max_size))
     }
 
     /// The same with a second bound: keys and values together take up at most `max_bytes` bytes.
@@ -100,11 +101,25 @@ impl LruTtlCache {
     /// # Errors
     /// As [`new`](Self::new), and [`CacheError::Internal`] if `max_bytes` is zero.
     pub fn with_max_bytes(max_size: u64, max_bytes: u64, ttl_secs: u64) -> Result<Self, CacheError> {
-        Self::with(ttl_secs, |builder| builder.max_entries(max_size).max_capacity(max_bytes).weigher(bytes))
+        Self::bounded([("max_size", max_size), ("max_bytes", max_bytes)], ttl_secs, |builder| {
+            builder.max_entries(max_size).max_capacity(max_bytes).weigher(bytes)
+        })
     }
 
-    /// As [`new`](Self::new), with the rest set up by `configure`, which gets a builder with one shard, no workers and the
-    /// time-to-live.
+    /// As [`with`](Self::with), but a bound of zero is called what the caller calls it.
+    fn bounded<const N: usize>(
+        bounds: [(&'static str, u64); N],
+        ttl_secs: u64,
+        configure: impl FnOnce(Builder<String, Text>) -> Builder<String, Text>,
+    ) -> Result<Self, CacheError> {
+        match bounds.into_iter().find(|&(_setting, given)| given == 0) {
+            Some((setting, _zero)) if ttl_secs != 0 => Err(ConfigError::ZeroCapacity { setting }.into()),
+            _ => Self::with(ttl_secs, configure),
+        }
+    }
+
+    /// As [`new`](Self::new), with the rest set up by `configure`, which gets a builder with one shard and no workers. The
+    /// time-to-live is `ttl_secs`, whatever it says of that.
     ///
     /// # Errors
     /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] for what the builder refuses.
@@ -116,8 +131,9 @@ impl LruTtlCache {
             return Err(CacheError::InvalidTtl);
         }
         let time_to_live = Duration::from_secs(ttl_secs);
-        let builder = Cache::builder().shards(1).workers(0).time_to_live(time_to_live);
-        Ok(Self { cache: configure(builder).build()?, time_to_live, told: AtomicU64::new(0) })
+        // Last, since it is what values are marked with.
+        let builder = configure(Cache::builder().shards(1).workers(0)).time_to_live(time_to_live);
+        Ok(Self { cache: builder.build()?, time_to_live, told: Arc::default() })
     }
 
     /// The value of `key`, if it is there and alive. Makes it the most recently used.

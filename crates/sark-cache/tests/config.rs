@@ -26,12 +26,20 @@ fn a_default_lifetime_of_zero_is_refused() {
 
 #[test]
 fn an_absurd_number_of_shards_is_refused() {
-    assert_eq!(refusal(builder().shards(0)), "shards: 0 was given, 1 to 65536 is allowed here");
+    assert_eq!(refusal(builder().shards(0)), "shards: 0 was given, 1 to 65536 is allowed");
     assert_eq!(
         refusal(builder().shards(usize::MAX)),
-        format!("shards: {} was given, 1 to 65536 is allowed here", usize::MAX)
+        format!("shards: {} was given, 1 to 65536 is allowed", usize::MAX)
     );
-    assert_eq!(refusal(builder().max_capacity(5).shards(6)), "shards: 6 was given, 1 to 5 is allowed here");
+    assert_eq!(
+        refusal(builder().max_capacity(5).shards(6)),
+        "shards: 6 was given, 1 to 5 is allowed, at most one for each entry that max_capacity lets in"
+    );
+    let weighed = builder().weigher(|_, _| 1).max_capacity(2).max_entries(5).shards(0);
+    assert_eq!(
+        refusal(weighed),
+        "shards: 0 was given, 1 to 5 is allowed, at most one for each entry that max_entries lets in"
+    );
 }
 
 #[test]
@@ -47,7 +55,7 @@ fn a_name_with_a_nul_is_refused() {
 
 #[test]
 fn a_second_bound_on_entries_needs_a_weigher() {
-    assert_eq!(builder().max_entries(5).build().unwrap_err(), ConfigError::EntriesTwice);
+    assert_eq!(builder().max_entries(5).build().unwrap_err(), ConfigError::EntriesTwice(5));
 }
 
 #[test]

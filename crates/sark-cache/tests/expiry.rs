@@ -220,19 +220,84 @@ under_both_dispatches! {
     }
 
     fn on_the_system_clock_nothing_is_ever_served_late(dispatch) {
-        // A long and a short lifetime: the coarse clock and the precise one.
-        for lifetime in [Duration::from_millis(60), Duration::from_millis(3)] {
-            let cache = builder(dispatch).time_to_live(lifetime).build().unwrap();
-            for key in 0..200 {
-                cache.insert(key, Instant::now());
-                // From before the call: the answer may be as old as its beginning.
-                let asked = Instant::now();
-                if let Some(stored) = cache.get(&(key / 2)) {
-                    // `stored` was read just before storing, so the entry's deadline is at or after stored + lifetime.
-                    assert!(asked < stored + lifetime + Duration::from_millis(2), "served late");
-                }
+        // A long and a short lifetime: the coarse clock and the precise one. The long one begins with a tick and ends late in
+        // another, where the coarse clock says that there is most of a tick to go.
+        let tick = clocks::tick();
+        let long = (tick * 35 / 4).max(Duration::from_millis(20));
+        for lifetime in [long, Duration::from_millis(3)] {
+            let idling = builder(dispatch).time_to_idle(lifetime).build().unwrap();
+            let living = builder(dispatch).time_to_live(lifetime).build().unwrap();
+            let own = builder(dispatch).build().unwrap();
+            for key in 0..5 {
+                idling.insert(key, ());
+                let last = clocks::coarse();
+                until(|| clocks::coarse() != last);
+                living.insert(key, ());
+                own.insert_with_ttl(key, (), lifetime);
+                // A use, if it is still there.
+                idling.get(&key);
+                // All of them began at or before this.
+                let (end, coarse_end) = (clocks::precise() + lifetime, clocks::coarse() + lifetime);
+                // On a busy machine a tick may be late, and until it comes nobody who looks at the coarse clock can know better.
+                until(|| clocks::precise() >= end && clocks::coarse() + tick >= coarse_end);
+                let served = [("used", idling.get(&key)), ("stored", living.get(&key)), ("with its own", own.get(&key))];
+                let late: Vec<_> = served.iter().filter(|(_which, value)| value.is_some()).collect();
+                assert!(late.is_empty(), "served {lifetime:?} after it began: {late:?}");
             }
         }
+    }
+}
+
+/// The system's clocks, past the cache's reading of them.
+#[cfg(target_os = "linux")]
+mod clocks {
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
+
+    fn duration(time: Timespec) -> Duration {
+        Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap())
+    }
+
+    pub fn precise() -> Duration {
+        duration(clock_gettime(ClockId::Monotonic))
+    }
+
+    pub fn coarse() -> Duration {
+        duration(clock_gettime(ClockId::MonotonicCoarse))
+    }
+
+    pub fn tick() -> Duration {
+        duration(clock_getres(ClockId::MonotonicCoarse))
+    }
+}
+
+/// There is no coarse one.
+#[cfg(not(target_os = "linux"))]
+mod clocks {
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant};
+
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+
+    pub fn precise() -> Duration {
+        ORIGIN.get_or_init(Instant::now).elapsed()
+    }
+
+    pub fn coarse() -> Duration {
+        precise()
+    }
+
+    pub fn tick() -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Waits without letting the processor go, so that what follows is as close to that moment as it can be.
+fn until(come: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !come() {
+        assert!(Instant::now() < patience, "it doesn't come");
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::any::Any;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use sark_cache::{Builder, Cache, Dispatch};
@@ -18,6 +20,24 @@ where
 
 fn of_capacity(dispatch: Dispatch, capacity: u64) -> Cache<String, u64> {
     builder(dispatch).max_capacity(capacity).build().unwrap()
+}
+
+/// How long anything may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A value with a handle of its own cache, which it lets go last of all.
+struct LastHandle {
+    cache: Option<Box<dyn Any + Send>>,
+    wait: mpsc::Receiver<()>,
+    done: mpsc::Sender<String>,
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.wait.recv_timeout(PATIENCE).expect("the others are kept");
+        drop(self.cache.take());
+        let _ = self.done.send(std::thread::current().name().unwrap_or_default().to_owned());
+    }
 }
 
 under_both_dispatches! {
@@ -321,6 +341,50 @@ under_both_dispatches! {
         })
         .join()
         .unwrap();
+    }
+
+    fn the_last_handle_may_be_dropped_inside_another_cache(dispatch) {
+        let (outer, inner) = (of_capacity(dispatch, 10), of_capacity(dispatch, 10));
+        outer.insert("one".to_owned(), 1);
+        inner.insert("two".to_owned(), 2);
+        assert_eq!(outer.get_with("one", |one| {
+            drop(inner);
+            *one
+        }), Some(1));
+        assert_eq!(outer.get("one"), Some(1));
+    }
+
+    fn the_last_handle_may_be_dropped_by_a_worker(dispatch) {
+        let (go, wait) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
+        let cache = builder(dispatch).max_capacity(10).name("own").build().unwrap();
+        let handle = LastHandle { cache: Some(Box::new(cache.clone())), wait, done };
+        // So that nobody but a worker reclaims it.
+        cache.insert_with_ttl(1, handle, Duration::from_millis(1));
+        drop(cache);
+        go.send(()).unwrap();
+        let by = is_done.recv_timeout(PATIENCE).expect("nobody dropped it");
+        assert!(by.starts_with("own"), "dropped by {by}");
+    }
+
+    fn the_last_handle_may_be_dropped_when_its_thread_ends(dispatch) {
+        thread_local! {
+            static KEPT: RefCell<Option<Cache<String, u64>>> = const { RefCell::new(None) };
+        }
+        // Before and after the thread has used a cache: what a cache keeps for a thread is gone at its end, or it isn't.
+        for used in [false, true] {
+            let cache = of_capacity(dispatch, 10);
+            cache.insert("one".to_owned(), 1);
+            std::thread::spawn(move || {
+                if used {
+                    assert_eq!(cache.get("one"), Some(1));
+                }
+                KEPT.set(Some(cache));
+                KEPT.with_borrow(|kept| assert_eq!(kept.as_ref().unwrap().get("one"), Some(1)));
+            })
+            .join()
+            .unwrap();
+        }
     }
 
     fn a_time_to_live_of_its_own_is_told(dispatch) {

@@ -28,8 +28,33 @@ fn it_keeps_strings_up_to_its_size_least_recently_used_first_out() {
 #[test]
 fn a_size_or_a_time_to_live_of_zero_is_refused() {
     assert_eq!(LruTtlCache::new(10, 0).unwrap_err(), CacheError::InvalidTtl);
-    assert!(LruTtlCache::new(0, 10).unwrap_err().to_string().starts_with("max_capacity: 0"));
+    let refused = |cache: Result<LruTtlCache, CacheError>| cache.unwrap_err().to_string();
+    assert!(refused(LruTtlCache::new(0, 10)).starts_with("max_size: 0"));
+    assert!(refused(LruTtlCache::with_max_bytes(0, 10, 10)).starts_with("max_size: 0"));
+    assert!(refused(LruTtlCache::with_max_bytes(10, 0, 10)).starts_with("max_bytes: 0"));
+    assert!(refused(LruTtlCache::with(10, |builder| builder.max_capacity(0))).starts_with("max_capacity: 0"));
     assert!(LruTtlCache::new(10, u64::MAX).is_ok());
+}
+
+#[test]
+fn the_time_to_live_is_the_one_that_values_tell_of() {
+    let (clock, hands) = Clock::manual();
+    let cache = LruTtlCache::with(60, |builder| builder.max_capacity(10).clock(clock).time_to_live(SECOND)).unwrap();
+    set(&cache, "key", "value");
+    hands.advance(59 * SECOND);
+    let found = cache.get_with_ttl("key").unwrap();
+    assert_eq!((found.time_to_live, found.remaining), (60 * SECOND, SECOND));
+}
+
+#[test]
+fn a_clone_is_another_handle_of_the_same_cache() {
+    let (clock, hands) = Clock::manual();
+    let cache = LruTtlCache::with(60, |builder| builder.max_capacity(10).clock(clock)).unwrap();
+    let another = cache.clone();
+    set(&cache, "key", "value");
+    assert_eq!(another.get("key").as_deref(), Some("value"));
+    hands.advance(60 * SECOND);
+    assert_eq!((cache.cleanup_expired(), another.cleanup_expired()), (1, 0), "each is told of once");
 }
 
 #[test]

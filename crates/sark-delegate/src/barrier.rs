@@ -8,7 +8,7 @@
 //!   that is about to go away without an answer asks the kernel to run a full barrier on every thread of the process
 //!   (`membarrier(2)`, private expedited). Dearer there, microseconds, and rare.
 //!
-//! The form is chosen when delegates are built and never changes. Called by `delegate` (runner's side), `delegates`
+//! The form is chosen when delegates are built and never changes. Called by `delegate` (runner's side), `group`
 //! and `waiting` (the other side). Under the model checker both halves are `SeqCst` fences: loom can't model the
 //! process-wide barrier, so `tests/litmus.rs` stresses the shipped form.
 

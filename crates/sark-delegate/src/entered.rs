@@ -103,13 +103,13 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
     pub(crate) fn new(group: &'g Group<S>, indexes: impl Iterator<Item = usize>, may_run: bool) -> Self {
         let several = Self {
             group,
-            had: [const { Cell::new(None) }; _],
+            had: [const { Cell::new(None) }; MOST_HELD],
             takers: Cell::new(0),
             aside: RefCell::new(Vec::new()),
             _stays_on_this_thread: PhantomData,
         };
         if may_run {
-            let mut asked = FirstAsked([FirstAsked::NOBODY; _]);
+            let mut asked = FirstAsked([FirstAsked::NOBODY; FirstAsked::PLACES]);
             for (number, (had, index)) in several.had.iter().zip(indexes).enumerate() {
                 let delegate = &group.delegates[index];
                 let first = asked.of(index);

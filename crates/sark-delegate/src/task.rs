@@ -5,7 +5,7 @@
 //! * A caller who doesn't wait sends something that owns itself: a typed post, inline in the message, or an
 //!   [`Errand`] that carries a closure and the reply its future waits for.
 //!
-//! Made by `delegates`, run by `delegate` (always with ownership), waited for in `waiting`.
+//! Made by `group`, run by `delegate` (always with ownership), waited for in `waiting`.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -88,7 +88,8 @@ fn a_caller_that_waits_for_a_slow_one_is_woken() {
                 log.0.push(1);
             });
         });
-        assert_eq!(log.run(0, |log| log.0.len() * 0 + 7), 7);
+        // Before or after the other, but with an answer.
+        assert!(log.run(0, |log| log.0.len()) <= 1);
         thread.join().unwrap();
     });
 }

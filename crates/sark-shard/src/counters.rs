@@ -13,13 +13,14 @@
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Look-ups that found a live entry: `get`, `get_batch`, `update`, `hit_slot`.
+    /// Look-ups that found a live entry: `get`, `get_batch`, `update`, in one step or two, and `hit_slot`, `update_slot`.
     pub hits: u64,
-    /// Look-ups that did not.
+    /// Those that did not, and what [`count_miss`](crate::Shard::count_miss) was told of.
     pub misses: u64,
     /// Entries stored under a new key.
     pub inserted: u64,
-    /// Values that a newer one for their key displaced, whether that was stored or rejected.
+    /// Values that gave way to a newer one under the same key: exchanged for it, or forgotten because it was rejected, being too
+    /// heavy or having no lifetime.
     pub replaced: u64,
     /// Entries evicted to make room ([`RemovalCause::Size`](crate::RemovalCause::Size)).
     pub evicted: u64,

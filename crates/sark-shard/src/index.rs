@@ -47,6 +47,16 @@ impl ShortHash {
 /// twelve, and more than three at nine.
 const FULL: usize = ROOM * 2 / 3;
 
+/// A table that is larger than this has at most so many times the lines that it had before it grew: to write more of them takes longer
+/// than to move those that are there, and if it stays as empty as it is, they are in vain.
+const MOST_GROWN: usize = 4;
+
+/// Lines that are written in some fifty microseconds: half a megabyte, for 65,536 slots.
+const SMALL: usize = 1 << 13;
+
+/// When a table is moved, the hashes of what is in a line are asked for so many lines before they are needed. They are anywhere.
+const AHEAD: usize = 4;
+
 /// What the beginning of a search says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum First {
@@ -172,9 +182,9 @@ impl Index {
             .filter(move |&slot| self.hash_of(slot) == hash)
     }
 
-    /// Makes sure that one slot more can be inserted without growing. The table grows by half of it, or at once to what `hint` slots
-    /// need if it has a sixteenth of them (the move is then much shorter than the last one would be), and by an eighth if it needs a
-    /// little more than that.
+    /// Makes sure that one slot more can be inserted without growing. The table grows by half of it. Once it has a sixteenth of `hint`
+    /// slots it grows to what these need (the move is then much shorter than the last one would be): at once if that is little, and to
+    /// four times of what it was if it isn't. It grows by an eighth if it needs a little more than that.
     #[inline]
     pub(crate) fn reserve_one(&mut self, hint: usize) {
         if self.len >= self.lines.len() * FULL {
@@ -187,13 +197,16 @@ impl Index {
     fn grow(&mut self, hint: usize) {
         let (lines, expected) = (self.lines.len(), hint.div_ceil(FULL));
         let next = if lines < expected && self.len >= hint / 16 {
-            expected
+            expected.min(lines.saturating_mul(MOST_GROWN).max(SMALL))
         } else {
             lines + lines.div_ceil(if expected <= lines && lines < expected * 2 { 8 } else { 2 })
         };
         let mut grown = vec![Line::EMPTY; next.max(1)].into_boxed_slice();
         // From the first line to the last, which is the order in which the new ones are written.
-        for line in &self.lines {
+        for (number, line) in self.lines.iter().enumerate() {
+            if let Some(coming) = self.lines.get(number + AHEAD) {
+                coming.occupied().for_each(|at| self.prefetch_hash(coming.slot(at)));
+            }
             for at in line.occupied() {
                 let slot = line.slot(at);
                 place(&mut grown, self.hash_of(slot), slot);
@@ -376,6 +389,25 @@ mod tests {
         assert_eq!(index.find(ShortHash(1), |_| true), None);
         assert_eq!(index.with_hash(ShortHash(1 << 31)).count(), 10);
         index.validate((10..26).map(Slot));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "large tables take minutes, and smaller ones run the same code")]
+    fn a_large_table_jumps_to_four_times_of_what_it_was_at_most() {
+        let hash = |slot: u32| ShortHash::of(mix(u64::from(slot)));
+        let (expected, mut most) = (1 << 20, 0);
+        let mut index = Index::new();
+        for slot in 0..400_000 {
+            let lines = index.lines.len();
+            index.reserve_one(expected);
+            index.insert(hash(slot), Slot(slot), 400_000);
+            if lines > SMALL / 4 {
+                most = most.max(index.lines.len().div_ceil(lines));
+            }
+        }
+        assert_eq!((most, index.lines.len()), (4, expected / FULL));
+        // What fits into a small one comes at once.
+        assert_eq!(filled(1 << 13, 1 << 16, hash).lines.len(), SMALL);
     }
 
     #[test]

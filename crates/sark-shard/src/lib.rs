@@ -2,7 +2,8 @@
 //!
 //! A [`Shard`] stores entries under hashes that the caller computed, in at most so much [`Room`]:
 //! when it is full, the entry that was used least recently leaves. Entries may have a [`Lifetime`];
-//! all operations, expiry included, are O(1): evictions in the long run, all others always.
+//! all operations, expiry included, are O(1): evictions in the long run, all others always, but for growing, for numbering all
+//! uses anew once in 2^37 of them, and for what goes through all entries ([`Shard::iter`]).
 //!
 //! ```
 //! use sark_shard::{Config, Lifetime, Nanos, NoPool, RemovalCause, Room, Shard};

@@ -12,7 +12,9 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use reference::{Line, Model, Outcome, Purse, Rules, hash};
-use sark_shard::{Config, Finding, Insertion, Lifetime, Match, Nanos, RemovalCause, Removed, Room, Shard, Slot};
+use sark_shard::{
+    Changed, Config, Finding, Insertion, Lifetime, Match, Nanos, RemovalCause, Removed, Room, Shard, Slot, Undecided,
+};
 
 /// A key whose equality ignores which edition of it it is, so that it shows which of two equal keys
 /// is kept.
@@ -209,7 +211,13 @@ impl Pair {
             (Some(_), Some(slot)) => shard.replace_slot(slot, key, value, weight, lifetime, now, purse, removed),
             // It was removed meanwhile: a real caller asks again.
             (Some(_), None) => return,
-            (None, _) => shard.insert_if(stamp, hash(id), key, value, weight, lifetime, now, purse, removed),
+            // None was equal, and none is if nothing with such a hash came meanwhile. Otherwise a real caller asks again.
+            (None, _) => match shard.find_by(hash(id), |_| Match::Ask) {
+                Finding::Absent(again) | Finding::Undecided(Undecided { stamp: again, .. }) if again == stamp => {
+                    Ok(shard.insert_absent(hash(id), key, value, weight, lifetime, now, purse, removed))
+                }
+                _ => Err(Changed { key, value }),
+            },
         };
         match got {
             Ok(got) => {

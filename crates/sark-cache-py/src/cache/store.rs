@@ -60,7 +60,11 @@ impl Store {
         let config = Config {
             budget: room(maxsize, weighted),
             time_to_live: ttl.map(nanos),
-            time_to_idle: tti.map(nanos),
+            // The caller's timer is exact.
+            time_to_idle: tti.map(nanos).map(|nanos| match hooks.has(Hook::Timer) {
+                true => nanos,
+                false => sark_cache::Timekeeping::new(sark_cache::Clock::system()).idle_time(nanos),
+            }),
             capacity_hint: if weighted { 0 } else { usize::try_from(maxsize).unwrap_or(usize::MAX) },
         };
         let clock = CacheClock::new();

@@ -1,4 +1,4 @@
-//! Threads: only when needed, named, deaf to signals, pinned where they may be, and idle when idle.
+//! Threads: only when needed, named, deaf to the process's signals, pinned where they may be, and idle when idle.
 
 use std::sync::Arc;
 use std::thread;
@@ -114,17 +114,62 @@ mod linux {
     }
 
     #[test]
-    fn workers_block_every_signal_that_can_be_blocked() {
+    fn workers_block_the_signals_that_are_sent_to_the_process() {
         let (_rooms, tasks) = started("deaf");
         assert_eq!(tasks.len(), 2);
         for task in tasks {
             let blocked = u64::from_str_radix(&field(&task, "SigBlk"), 16).unwrap();
             // Those of the application: not KILL and STOP, and not the two that the C library keeps for itself.
             let application = (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal));
-            for signal in application {
+            for signal in application.filter(|signal| !OF_A_THREAD.contains(signal)) {
                 assert_ne!(blocked & 1 << (signal - 1), 0, "signal {signal} is not blocked");
             }
         }
+    }
+
+    /// What a thread gets for what it does itself, and what a profiler sends to each.
+    const OF_A_THREAD: [i32; 8] = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+        libc::SIGABRT,
+        libc::SIGPROF,
+    ];
+
+    #[test]
+    fn signals_that_a_thread_gets_for_what_it_does_are_what_they_are_in_the_thread_that_starts_it() {
+        let blocked = |task: &str| u64::from_str_radix(&field(task, "SigBlk"), 16).unwrap();
+        let here = blocked("/proc/thread-self");
+        let (_rooms, tasks) = started("hurt");
+        for (task, signal) in tasks.iter().flat_map(|task| OF_A_THREAD.map(|signal| (task, signal))) {
+            let of_signal = 1 << (signal - 1);
+            assert_eq!(blocked(task) & of_signal, here & of_signal, "signal {signal}");
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_stack_overflows_says_so() {
+        const IN_CHILD: &str = "SARK_TEST_OVERFLOWS";
+        const THIS: &str = "threads::linux::a_worker_whose_stack_overflows_says_so";
+
+        #[expect(unconditional_recursion, reason = "that is how a stack overflows")]
+        fn deeper(depth: u64) -> u64 {
+            std::hint::black_box(deeper(std::hint::black_box(depth + 1))) + 1
+        }
+
+        if std::env::var_os(IN_CHILD).is_some() {
+            rooms(per_core(), 1).run(0, |_| deeper(0));
+        }
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", THIS, "--nocapture"])
+            .env(IN_CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert!(!child.status.success() && said.contains("overflow"), "{}, and said: {said}", child.status);
     }
 
     #[test]

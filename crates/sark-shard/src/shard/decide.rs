@@ -1,22 +1,18 @@
 //! Deciding equality outside: for keys whose comparison must not run while the shard is held.
 //!
 //! The Python binding is such a caller: comparing two keys may run any Python code. So it asks for
-//! what can be decided without, gets the candidates that can't, decides outside, and comes back: by
-//! slot if one was equal ([`Shard::slot_of`] says whether it is still that entry), or to insert if
-//! none was ([`Shard::insert_if`] does only if no entry with such a hash came meanwhile). What this
-//! takes is allocated on the first [`Shard::find_by`].
+//! what can be decided without, gets the candidates that can't, decides outside, and comes back. If one
+//! was equal, [`Shard::slot_of`] says whether it is still that entry. If none was, it asks again: the same
+//! stamp says that no entry with such a hash came meanwhile, so the key is absent, and within that hold it may
+//! insert ([`Shard::insert_absent`]). What this takes is allocated on the first [`Shard::find_by`].
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::insert::New;
-use super::{Insertion, Shard};
+use super::Shard;
 use crate::column::Column;
 use crate::index::ShortHash;
-use crate::removed::Removals;
-use crate::room::Pool;
 use crate::slot::Slot;
-use crate::time::{Lifetime, Nanos};
 
 /// What a predicate says of a stored key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +41,7 @@ pub enum Finding {
 pub struct Undecided {
     /// At least one.
     pub candidates: Vec<Candidate>,
-    /// If none of them turns out equal, the key is absent as of this stamp.
+    /// If none of them turns out equal, the key is absent as of this stamp: for as long as [`Shard::find_by`] gives the same one.
     pub stamp: Stamp,
 }
 
@@ -60,8 +56,7 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp(u64);
 
-/// An insertion that did not happen because an entry with such a hash was inserted since the stamp:
-/// look up again.
+/// A replacement that did not happen because there is no entry at the slot any more: look up again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Changed<K, V> {
     /// The key, back.
@@ -132,13 +127,14 @@ impl<K, V> Shard<K, V> {
     /// # use sark_shard::*;
     /// # let (mut shard, mut removed) = (Shard::<String, u64>::new(Config::default()), Vec::new());
     /// # let now = Nanos(0);
-    /// let Finding::Absent(stamp) = shard.find_by(7, |_| Match::Ask) else { panic!() };
-    /// shard.insert_if(stamp, 7, "a".into(), 1, 1, Lifetime::Default, now, &mut NoPool, &mut removed).unwrap();
+    /// let Finding::Absent(before) = shard.find_by(7, |_| Match::Ask) else { panic!() };
+    /// let _ = shard.insert_absent(7, "a".into(), 1, 1, Lifetime::Default, now, &mut NoPool, &mut removed);
     ///
     /// let Finding::Undecided(undecided) = shard.find_by(7, |_| Match::Ask) else { panic!() };
     /// // ... here "a" is compared, with the shard let go ...
     /// let slot = shard.slot_of(undecided.candidates[0]).expect("it is still there");
     /// assert_eq!(shard.hit_slot(slot, now, &mut removed, |value| *value), Some(1));
+    /// assert_ne!(undecided.stamp, before, "an entry with such a hash came");
     /// ```
     pub fn find_by(&mut self, hash: u64, mut predicate: impl FnMut(&K) -> Match) -> Finding {
         let hash = ShortHash::of(hash);
@@ -162,33 +158,6 @@ impl<K, V> Shard<K, V> {
         let Candidate { slot, generation } = candidate;
         let same = self.slab.is_live(slot) && self.decide.generations.get(slot) == generation;
         same.then_some(slot)
-    }
-
-    /// Stores an entry whose key is absent as of `stamp`, as [`insert`](Self::insert) does, but
-    /// compares no keys.
-    ///
-    /// # Errors
-    ///
-    /// [`Changed`] gives key and value back if an entry with such a hash was inserted since the
-    /// stamp was given: the key may not be absent any more.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact that only the caller knows")]
-    pub fn insert_if(
-        &mut self,
-        stamp: Stamp,
-        hash: u64,
-        key: K,
-        value: V,
-        weight: u32,
-        lifetime: Lifetime,
-        now: Nanos,
-        pool: &mut impl Pool,
-        removed: &mut impl Removals<K, V>,
-    ) -> Result<Insertion<K, V>, Changed<K, V>> {
-        let hash = ShortHash::of(hash);
-        if self.decide.stamp(hash) != stamp {
-            return Err(Changed { key, value });
-        }
-        Ok(self.store(None, New { hash, key, value, weight, lifetime }, now, pool, removed))
     }
 }
 

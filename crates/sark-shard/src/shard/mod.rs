@@ -58,8 +58,8 @@ pub struct Config {
     /// Nanoseconds that any entry is kept after it was last read or written. Zero: not at all.
     pub time_to_idle: Option<u64>,
     /// How many entries to expect, zero if unknown. Memory doubles as it grows up to there (that of the index grows by half), and
-    /// grows gently a little beyond; the index takes all that it will need when a sixteenth of them is
-    /// there, so that no insertion is held up for long.
+    /// grows gently a little beyond; the index, from when a sixteenth of them is there, takes all that it will need if that is at most
+    /// half a megabyte, and otherwise four times of what it had, so that no insertion is held up for long.
     pub capacity_hint: usize,
 }
 

@@ -178,7 +178,7 @@ fn replacing_a_dead_entry_is_an_insertion() {
 }
 
 #[test]
-fn the_shard_may_forbid_what_it_would_keep_by_default() {
+fn an_entry_s_own_lifetime_overrides_the_default() {
     let mut shard = shard(Config { time_to_live: Some(10), ..Config::default() });
     put(&mut shard, 1);
     put_for(&mut shard, 2, Lifetime::Forever, 0);
@@ -401,10 +401,12 @@ fn an_insertion_in_between_is_noticed_by_its_hash() {
     let Finding::Absent(stamp) = shard.find_by(hash(1), |_| Match::Ask) else { panic!() };
     put(&mut shard, 1);
     put(&mut shard, 1);
-    let mut out = Out::new();
-    let outcome = shard.insert_if(stamp, hash(1), 1, 2, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut out);
-    assert_eq!(outcome, Err(Changed { key: 1, value: 2 }));
-    assert_eq!(shard.peek(hash(1), &1, Nanos(0)), Some(&1));
+    let Finding::Undecided(undecided) = shard.find_by(hash(1), |_| Match::Ask) else { panic!() };
+    assert_ne!(undecided.stamp, stamp);
+    put(&mut shard, 1);
+    put(&mut shard, 2);
+    let Finding::Absent(again) = shard.find_by(hash(1), |_| Match::Different) else { panic!() };
+    assert_eq!(again, undecided.stamp, "a new value, and an entry with another hash");
 }
 
 #[test]
@@ -418,9 +420,9 @@ fn an_absent_key_is_absent_for_a_caller_whose_time_is_behind() {
     let mut out = Out::new();
     assert_eq!(shard.hit_slot(slot, Nanos(100), &mut out, |value| *value), None);
     assert_eq!(causes(&out), [(1, RemovalCause::Expired)]);
-    let Finding::Absent(stamp) = shard.find_by(hash(1), by_key) else { panic!() };
-    let outcome = shard.insert_if(stamp, hash(1), 1, 2, 1, Lifetime::Default, Nanos(80), &mut NoPool, &mut out);
-    assert_eq!((outcome, shard.len()), (Ok(Insertion::Inserted), 1), "never two entries of one key");
+    assert!(matches!(shard.find_by(hash(1), by_key), Finding::Absent(_)));
+    let outcome = shard.insert_absent(hash(1), 1, 2, 1, Lifetime::Default, Nanos(80), &mut NoPool, &mut out);
+    assert_eq!((outcome, shard.len()), (Insertion::Inserted, 1), "never two entries of one key");
     shard.validate();
 }
 
