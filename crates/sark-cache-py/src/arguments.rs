@@ -10,6 +10,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 
+use crate::user_code;
+
 /// A size of at least one; what is more than fits means "no bound".
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     match whole(name, value)? {
@@ -104,13 +106,13 @@ pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> 
     let py = pairs.py();
     let (items, keys) = (intern!(py, "items"), intern!(py, "keys"));
     if pairs.hasattr(items)? {
-        return pairs.call_method0(items)?.try_iter()?.map(|item| pair(&item?)).collect();
+        return user_code::iterate(&user_code::call(&pairs.getattr(items)?, [])?)?.map(|item| pair(&item?)).collect();
     }
     if pairs.hasattr(keys)? {
-        let keys = pairs.call_method0(keys)?.try_iter()?;
+        let keys = user_code::iterate(&user_code::call(&pairs.getattr(keys)?, [])?)?;
         return keys.map(|key| key.and_then(|key| Ok((key.clone(), pairs.get_item(key)?)))).collect();
     }
-    match pairs.try_iter() {
+    match user_code::iterate(pairs) {
         Ok(items) => items.map(|item| pair(&item?)).collect(),
         Err(error) if error.is_instance_of::<PyTypeError>(py) => {
             Err(wrong_type("pairs", "a mapping or an iterable of pairs", pairs))
@@ -126,7 +128,7 @@ fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<Pair<'py>> {
     {
         return Ok((key.clone(), value.clone()));
     }
-    let elements = match item.try_iter() {
+    let elements = match user_code::iterate(item) {
         Ok(elements) => elements,
         Err(error) if error.is_instance_of::<PyTypeError>(item.py()) => {
             return Err(wrong_type("each of pairs", "a key and a value", item));

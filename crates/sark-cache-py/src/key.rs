@@ -9,10 +9,12 @@ use std::cell::Cell;
 
 use equivalent::Equivalent;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use sark_shard::Match;
 
 use crate::builtins;
 use crate::object::Object;
+use crate::user_code;
 
 /// A key as a shard holds it.
 pub(crate) struct Key {
@@ -91,5 +93,5 @@ fn mix(hash: isize) -> u64 {
 
 #[cold]
 fn hash_by_python(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
-    object.hash()
+    if object.is_exact_instance_of::<PyString>() { object.hash() } else { user_code::hash(object) }
 }

@@ -13,6 +13,7 @@ use crate::arguments;
 use crate::calls::{Arguments, add_method, method};
 use crate::object::Object;
 use crate::stats::Stats;
+use crate::user_code;
 
 /// A bounded cache of strings: least recently used out first, each entry for `ttl_secs` seconds unless `set` says
 /// otherwise.
@@ -139,7 +140,7 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
 
 /// All of an iterable of str, before anything is looked up.
 fn strings<'py>(keys: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyString>>> {
-    keys.try_iter()?.map(|key| Ok(key?.cast_into::<PyString>()?)).collect()
+    user_code::iterate(keys)?.map(|key| Ok(key?.cast_into::<PyString>()?)).collect()
 }
 
 fn refused(error: CacheError) -> PyErr {

@@ -14,6 +14,7 @@ use crate::arguments;
 use crate::key::Key;
 use crate::object::Object;
 use crate::ownership::Owned;
+use crate::user_code;
 
 /// Which function.
 #[derive(Clone, Copy)]
@@ -58,7 +59,7 @@ impl Hooks {
     /// What `getsizeof` says of a value: 1 without it.
     pub(crate) fn weigh(&self, value: Borrowed<'_, '_, PyAny>) -> PyResult<u32> {
         let Some(getsizeof) = self.function(value.py(), Hook::GetSizeOf)? else { return Ok(1) };
-        let size = getsizeof.call1((value,))?;
+        let size = user_code::call(&getsizeof, [&value])?;
         let Some(size) = arguments::whole("the size that getsizeof returns", &size)? else {
             return Err(PyValueError::new_err("the size that getsizeof returns must not be negative"));
         };
@@ -71,7 +72,7 @@ impl Hooks {
     /// What `timer` says.
     pub(crate) fn time(&self, py: Python<'_>) -> PyResult<Nanos> {
         let Some(timer) = self.function(py, Hook::Timer)? else { return Ok(Nanos(0)) };
-        let seconds: f64 = timer.call0()?.extract()?;
+        let seconds: f64 = user_code::call(&timer, [])?.extract()?;
         if seconds.is_nan() {
             return Err(PyValueError::new_err("timer must return a number of seconds, not nan"));
         }
@@ -86,7 +87,7 @@ impl Hooks {
         let Some(on_evict) = self.function(py, Hook::OnEvict)? else { return Ok(()) };
         for Removed { key, value, cause, .. } in removed {
             let Some(cause) = name_of(py, cause) else { continue };
-            if let Err(error) = on_evict.call1((key.object.bind(py), value.bind(py), cause)) {
+            if let Err(error) = user_code::call(&on_evict, [key.object.bind(py), value.bind(py), cause]) {
                 error.write_unraisable(py, Some(&on_evict));
             }
         }

@@ -23,7 +23,9 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arguments;
 use crate::key::Sought;
+use crate::object::Object;
 use crate::stats::Stats;
+use crate::user_code;
 use hooks::{Hook, Hooks};
 use store::{Found, Store};
 
@@ -220,7 +222,8 @@ impl Cache {
             return Ok(value.into_bound(py));
         }
         let flights = store.flights(py)?;
-        flights.call_method1(intern!(py, "get_or_set"), (slf, key, factory, seconds.map(|ttl| ttl.as_secs_f64())))
+        let seconds = seconds.map(|ttl| ttl.as_secs_f64()).into_pyobject(py)?;
+        user_code::call(&flights.getattr(intern!(py, "get_or_set"))?, [slf, key, factory, &seconds])
     }
 
     /// Stores every pair of a mapping, or of an iterable of pairs, for `ttl` seconds.
@@ -238,8 +241,10 @@ impl Cache {
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let store = self.store()?;
         let mut there = 0;
-        for key in keys.try_iter()? {
-            there += usize::from(store.pop(&Sought::new(key?.as_borrowed())?)?.is_some());
+        for key in user_code::iterate(keys)? {
+            let key = Object::from(key?);
+            let sought = Sought::new(key.bind(keys.py()).as_borrowed())?;
+            there += usize::from(store.pop(&sought)?.is_some());
         }
         Ok(there)
     }
@@ -255,17 +260,17 @@ impl Cache {
 
     /// A live view of the keys, least recently used first.
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "CacheKeys")?.call1((slf,))
+        user_code::call(&python(slf.py(), "_mapping", "CacheKeys")?, [slf])
     }
 
     /// A live view of the values, in the order of the keys. Looking through it is not a use.
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "CacheValues")?.call1((slf,))
+        user_code::call(&python(slf.py(), "_mapping", "CacheValues")?, [slf])
     }
 
     /// A live view of the pairs, in the order of the keys. Looking through it is not a use.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "CacheItems")?.call1((slf,))
+        user_code::call(&python(slf.py(), "_mapping", "CacheItems")?, [slf])
     }
 
     /// Removes everything.
@@ -326,7 +331,7 @@ impl Cache {
 
     /// Equal to a mapping of the same pairs.
     fn __eq__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "equal")?.call1((slf, other))
+        user_code::call(&python(slf.py(), "_mapping", "equal")?, [slf, other])
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
@@ -388,11 +393,11 @@ impl Cache {
 
     /// For pickling and copying: settings, entries with the time they have left, and what a subclass keeps.
     fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "get_state")?.call1((slf,))
+        user_code::call(&python(slf.py(), "_mapping", "get_state")?, [slf])
     }
 
     fn __setstate__<'py>(slf: &Bound<'py, Self>, state: &Bound<'py, PyAny>) -> PyResult<()> {
-        python(slf.py(), "_mapping", "set_state")?.call1((slf, state)).map(drop)
+        user_code::call(&python(slf.py(), "_mapping", "set_state")?, [slf, state]).map(drop)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

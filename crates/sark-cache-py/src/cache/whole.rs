@@ -14,6 +14,7 @@ use super::hooks::Hook;
 use super::outgoing::Outgoing;
 use super::store::{Found, ObjectShard, Store, room};
 use crate::object::Object;
+use crate::user_code;
 
 /// So many entries at a time.
 const SLICE: usize = 256;
@@ -90,7 +91,7 @@ impl Store {
         if let Some(flights) = self.flights.run(py, |flights| flights.as_ref().map(Object::another))? {
             return Ok(flights.into_bound(py));
         }
-        let new = Object::from(super::python(py, "_singleflight", "Flights")?.call0()?);
+        let new = Object::from(user_code::call(&super::python(py, "_singleflight", "Flights")?, [])?);
         // Another thread may have come first while this one was made.
         let mut new = Some(new);
         let flights = self.flights.run(py, |flights| {
