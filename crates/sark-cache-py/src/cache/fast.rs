@@ -109,7 +109,7 @@ fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> 
     } else if let Ok(tuple) = keys.cast_exact::<PyTuple>() {
         Bound::clone(&tuple)
     } else {
-        let keys = user_code::iterate(&keys)?;
+        let keys = arguments::items("keys", "keys", &keys)?;
         user_code::call(py.get_type::<PyTuple>().as_any(), [keys.as_object()])?.cast_into::<PyTuple>()?
     };
     let default = or_none(py, default);

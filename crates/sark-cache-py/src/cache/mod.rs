@@ -218,6 +218,7 @@ impl Cache {
         let py = slf.py();
         let store = slf.get().store()?;
         let seconds = arguments::optional_seconds("ttl", ttl)?;
+        arguments::callable("factory", factory)?;
         if let Some(value) = store.get(&Sought::new(key.as_borrowed())?)? {
             return Ok(value.into_bound(py));
         }
@@ -241,7 +242,7 @@ impl Cache {
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let store = self.store()?;
         let mut there = 0;
-        for key in user_code::iterate(keys)? {
+        for key in arguments::items("keys", "keys", keys)? {
             let key = Object::from(key?);
             let sought = Sought::new(key.bind(keys.py()).as_borrowed())?;
             there += usize::from(store.pop(&sought)?.is_some());
