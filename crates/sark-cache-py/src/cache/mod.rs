@@ -1,12 +1,13 @@
 //! `Cache`: Python objects under any hashable keys, least recently used out first, with deadlines.
 //!
 //! `store` and `whole` have the operations, `arrival` lets entries in, `find` finds keys, `hooks` calls the caller's
-//! functions, `clock` knows the time, `outgoing` carries out what leaves. Here is the class: what Python sees, and the
-//! garbage collector. The methods that are called all the time are in `fast`. What needs no speed is Python: views,
-//! pickling, waiting for each other (`python/sark_cache`).
+//! functions, `clock` knows the time, `outgoing` carries out what leaves, `copying` is asked for copies. Here is the
+//! class: what Python sees, and the garbage collector. The methods that are called all the time are in `fast`. What
+//! needs no speed is Python: views, what makes a copy, waiting for each other (`python/sark_cache`).
 
 mod arrival;
 mod clock;
+mod copying;
 mod fast;
 mod find;
 mod hooks;
@@ -394,11 +395,16 @@ impl Cache {
 
     /// For pickling and copying: settings, entries with the time they have left, and what a subclass keeps.
     fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        user_code::call(&python(slf.py(), "_mapping", "get_state")?, [slf])
+        copying::get_state(slf)
     }
 
     fn __setstate__<'py>(slf: &Bound<'py, Self>, state: &Bound<'py, PyAny>) -> PyResult<()> {
-        user_code::call(&python(slf.py(), "_mapping", "set_state")?, [slf, state]).map(drop)
+        copying::set_state(slf, state)
+    }
+
+    /// The same in all protocols of pickle.
+    fn __reduce_ex__<'py>(slf: &Bound<'py, Self>, protocol: i32) -> PyResult<Bound<'py, PyAny>> {
+        copying::reduce(slf, protocol)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
