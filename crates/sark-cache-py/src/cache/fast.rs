@@ -149,7 +149,7 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         class,
         c"pop",
         raw_pop,
-        c"pop($self, /, key, default=<unrepresentable>)\n--\n\n\
+        c"pop($self, /, key, default=...)\n--\n\n\
           Removes `key` and returns its value; `default`, or KeyError, if it isn't there.",
     )?;
     add_method(
