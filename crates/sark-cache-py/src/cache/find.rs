@@ -72,8 +72,8 @@ fn after_asking<R>(
                 (Ok(place), Some(run)) => Look::Done(run(shard, place)),
                 (Err(undecided), kept) => {
                     operation = kept;
-                    let keys = undecided.candidates.iter().filter_map(|&candidate| key_of(shard, candidate));
-                    Look::Ask(undecided.clone(), keys.collect())
+                    let keys = undecided.candidates.iter().filter_map(|&candidate| key_of(shard, candidate)).collect();
+                    Look::Ask(undecided, keys)
                 }
                 (Ok(_), None) => unreachable!("the operation runs once, and then this returns"),
             }
