@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,3 +32,19 @@ def test_everything_that_can_be_called_has_a_signature(function: Callable[..., o
 def test_the_signature_of_pop_says_that_the_default_may_be_left_out() -> None:
     assert str(inspect.signature(_core.Cache.pop)) == "(self, /, key, default=Ellipsis)"
     assert str(inspect.signature(_core.Cache(10).pop)) == "(key, default=Ellipsis)"
+
+
+def test_the_size_of_a_cache_grows_with_what_it_has_allocated_for_entries() -> None:
+    cache: _core.Cache[int, int] = _core.Cache(10_000)
+    empty = sys.getsizeof(cache)
+    for number in range(10_000):
+        cache[number] = number
+    full = sys.getsizeof(cache)
+    # A key, a hash and a value each, at the least.
+    assert full - empty > 10_000 * 24
+    assert empty < 10_000
+
+
+def test_the_size_of_a_cache_that_was_not_initialised_is_that_of_the_object() -> None:
+    blank = _core.Cache.__new__(_core.Cache)
+    assert 0 < sys.getsizeof(blank) < 10_000

@@ -355,6 +355,14 @@ impl Cache {
         })
     }
 
+    /// Bytes that the cache takes, without its keys and values, as with other containers.
+    fn __sizeof__(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        let py = slf.py();
+        let object: usize = py.get_type::<PyAny>().call_method1(intern!(py, "__sizeof__"), (slf,))?.extract()?;
+        let contents = slf.get().store.get().map_or(Ok(0), |store| store.memory(py))?;
+        Ok(object + contents)
+    }
+
     /// Stores what was computed for a caller who gets it in any case; false if it is larger than the whole cache.
     #[pyo3(signature = (key, value, ttl=None))]
     fn _keep(

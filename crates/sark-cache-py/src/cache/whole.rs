@@ -1,5 +1,5 @@
-//! What a cache does with all of its entries: counting, reclaiming, resizing, listing, and showing them to the garbage
-//! collector.
+//! What a cache does with all of its entries: counting, measuring, reclaiming, resizing, listing, and showing them to
+//! the garbage collector.
 //!
 //! Long work gives the shard back after each slice, to drop what left with nothing owned. Emptying takes everything out
 //! at once.
@@ -80,6 +80,11 @@ impl Store {
             .collect()
         })?;
         Ok(entries)
+    }
+
+    /// Bytes that were allocated for the entries.
+    pub(super) fn memory(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.shard.run(py, |shard| shard.memory().total())?)
     }
 
     pub(super) fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
