@@ -107,11 +107,13 @@ IN_USER_CODE = {
     "the end of a value": "cache['key'] = Value(); cache['key'] = 1",
     "the end of many values": "cache['key'] = Value(); cache.clear()",
     "a listener": "heard = Cache(1, on_evict=poll); heard[1] = heard[2] = 1",
+    "what hears of a listener's error": "sys.unraisablehook = poll; deaf = Cache(1, on_evict=object); deaf[1] = deaf[2] = 1",
     "a measure of sizes": "Cache(1, getsizeof=poll)[1] = 1",
     "a timer": "Cache(1, ttl=1, timer=poll).get(1)",
     "keys for get_many": "cache.get_many(poll() for _ in range(1))",
     "keys for delete_many": "cache.delete_many(poll() for _ in range(1))",
     "pairs for set_many": "cache.set_many(poll() for _ in range(1))",
+    "a mapping for set_many": "cache.set_many(Mapping())",
     "keys for get_many of strings": "RustCache(10, 10).get_many(poll() for _ in range(1))",
     "the comparison of values": "cache['key'] = Key(); cache == {'key': Key()}",
 }
@@ -122,7 +124,7 @@ def test_a_daemon_thread_in_code_that_the_cache_called(run_python: Run, call: st
     # CPython before 3.14 unwinds the thread's stack, where the frames of the cache are.
     for _ in range(5):
         run_python(f"""
-import threading, time
+import sys, threading, time
 from sark_cache import Cache, RustCache, cached
 
 begun = threading.Event()
@@ -145,6 +147,12 @@ class Key:
 class Value:
     def __del__(self):
         poll()
+
+class Mapping:
+    def keys(self):
+        return ["key"]
+
+    __getitem__ = poll
 
 cache = Cache(10)
 

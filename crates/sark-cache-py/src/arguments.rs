@@ -172,7 +172,7 @@ pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> 
     }
     if pairs.hasattr(keys)? {
         let keys = user_code::iterate(&user_code::call(&pairs.getattr(keys)?, [])?)?;
-        return keys.map(|key| key.and_then(|key| Ok((key.clone(), pairs.get_item(key)?)))).collect();
+        return keys.map(|key| key.and_then(|key| Ok((key.clone(), user_code::item(pairs, &key)?)))).collect();
     }
     match user_code::iterate(pairs) {
         Ok(items) => items.map(|item| pair(&item?)).collect(),

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyErr, ffi};
 
 use crate::object::Object;
@@ -67,6 +67,9 @@ or_stand_still! {
     fn compare(a: Pointer, b: Pointer, how: c_int) -> c_int = ffi::PyObject_RichCompareBool;
     fn iterator_of(iterable: Pointer) -> Pointer = ffi::PyObject_GetIter;
     fn next_of(iterator: Pointer) -> Pointer = ffi::PyIter_Next;
+    fn item_of(mapping: Pointer, key: Pointer) -> Pointer = ffi::PyObject_GetItem;
+    fn module_of(name: Pointer) -> Pointer = ffi::PyImport_Import;
+    fn report_raised(object: Pointer) = ffi::PyErr_WriteUnraisable;
     fn give_up(object: Pointer) = ffi::Py_DecRef;
 }
 
@@ -151,6 +154,26 @@ impl<'py> Iterator for Items<'py> {
         };
         item.map(Ok).or_else(|| PyErr::take(self.py).map(Err))
     }
+}
+
+/// What `mapping[key]` is.
+pub(crate) fn item<'py>(mapping: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: as in `call`.
+    unsafe { Bound::from_owned_ptr_or_err(mapping.py(), item_of(mapping.as_ptr(), key.as_ptr())) }
+}
+
+/// Imports a module, which runs it the first time.
+pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    let name = PyString::new(py, name);
+    // SAFETY: as in `call`.
+    unsafe { Bound::from_owned_ptr_or_err(py, module_of(name.as_ptr())) }
+}
+
+/// Gives an error of `culprit` to `sys.unraisablehook`, which may be anybody's function, and else writes to a file.
+pub(crate) fn report(error: PyErr, culprit: &Bound<'_, PyAny>) {
+    error.restore(culprit.py());
+    // SAFETY: attached, an exception is set, and the object lives.
+    unsafe { report_raised(culprit.as_ptr()) }
 }
 
 /// Gives up a reference that may be the last one, so that `__del__` may run.

@@ -42,7 +42,7 @@ fn slots<'py>(cache: &Bound<'py, Cache>) -> PyResult<Bound<'py, PyDict>> {
     let py = cache.py();
     let slots = PyDict::new(py);
     // As `object` does it. Names that begin with two underscores are there as the class has them.
-    let names = py.import("copyreg")?.getattr("_slotnames")?.call1((cache.get_type(),))?;
+    let names = user_code::import(py, "copyreg")?.getattr("_slotnames")?.call1((cache.get_type(),))?;
     for name in names.try_iter()? {
         let name = name?.cast_into()?;
         if let Some(value) = cache.getattr_opt(&name)? {

@@ -77,7 +77,7 @@ impl Hooks {
         for Removed { key, value, cause, .. } in removed {
             let Some(cause) = name_of(py, cause) else { continue };
             if let Err(error) = user_code::call(&on_evict, [key.object.bind(py), value.bind(py), cause]) {
-                error.write_unraisable(py, Some(&on_evict));
+                user_code::report(error, &on_evict);
             }
         }
         Ok(())

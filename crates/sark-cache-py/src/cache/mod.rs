@@ -64,7 +64,7 @@ impl Cache {
 
 /// A function of the package's Python part, imported when it is first needed.
 fn python<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import(format!("sark_cache.{module}"))?.getattr(name)
+    user_code::import(py, &format!("sark_cache.{module}"))?.getattr(name)
 }
 
 #[cold]
