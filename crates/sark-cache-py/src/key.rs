@@ -37,6 +37,7 @@ impl<'a, 'py> Sought<'a, 'py> {
     pub(crate) fn new(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         let hash = match builtins::cached_hash(object) {
             Some(hash) => hash,
+            None if object.is_exact_instance_of::<PyString>() => hash_of_text(object)?,
             None => hash_by_python(object)?,
         };
         Ok(Self { hash: mix(hash), object, asks: Cell::new(false) })
@@ -91,7 +92,13 @@ fn mix(hash: isize) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
+/// Of a str, which runs no Python code.
+#[cold]
+fn hash_of_text(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
+    object.hash()
+}
+
 #[cold]
 fn hash_by_python(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
-    if object.is_exact_instance_of::<PyString>() { object.hash() } else { user_code::hash(object) }
+    user_code::hash(object)
 }
