@@ -258,6 +258,17 @@ class TestTime:
         cache["key"] = 1
         assert cache["key"] == 1
 
+    def test_what_is_not_kept_has_no_deadline(self) -> None:
+        def timer() -> float:
+            raise AssertionError("nobody needs the time")
+
+        cache: Cache[str, int] = Cache(10, timer=timer)
+        cache["key"] = 1
+        cache.set("key", 2, ttl=0)
+        cache.set("other", 2, ttl=0)
+        assert cache.get("key") is None
+        assert len(cache) == 0
+
     def test_an_error_of_the_timer_reaches_the_caller_and_changes_nothing(self, clock: Clock) -> None:
         failing = False
 

@@ -14,7 +14,7 @@ from conftest import Clock
 
 from sark_cache import Cache, RustCache
 
-PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 class Named(Cache[str, int]):
@@ -30,6 +30,31 @@ class Named(Cache[str, int]):
 
 class Counting(Cache[str, int]):
     """A subclass that keeps the constructor."""
+
+
+class Slotted(Cache[str, int]):
+    """A subclass whose attributes have places instead of names."""
+
+    __slots__ = ("__private", "never", "owner")
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(10)
+        self.owner = owner
+        self.__private = 1
+
+    def private(self) -> int:
+        return self.__private
+
+
+class Half(Slotted):
+    """One that has both."""
+
+
+class Reduced(Cache[str, int]):
+    """One that knows itself what makes a copy."""
+
+    def __reduce__(self) -> Any:
+        return Reduced, (5,)
 
 
 def through_pickle(protocol: int) -> Callable[[Any], Any]:
@@ -87,6 +112,22 @@ class TestDuplicates:
             assert twin["key"] == 21
             assert twin.attribute == ["of its own"]
         assert duplicate(Named("mine")).label == "mine"
+
+    def test_so_does_one_with_slots(self, duplicate: Callable[[Any], Any]) -> None:
+        for cache in (Slotted("mine"), Half("mine")):
+            cache["key"] = 21
+            twin = duplicate(cache)
+            assert type(twin) is type(cache)
+            assert (twin["key"], twin.owner, twin.private()) == (21, "mine", 1)
+            assert not hasattr(twin, "never")
+        half = Half("mine")
+        half.attribute = "of its own"  # type: ignore[attr-defined]
+        twin = duplicate(half)
+        assert (twin.owner, twin.attribute) == ("mine", "of its own")
+
+    def test_a_subclass_that_says_how_is_asked(self, duplicate: Callable[[Any], Any]) -> None:
+        twin = duplicate(Reduced(10))
+        assert (type(twin), twin.maxsize) == (Reduced, 5)
 
 
 def test_a_copy_shares_its_objects_and_a_deep_one_has_its_own() -> None:

@@ -96,6 +96,74 @@ while len(cache) < 100:
 """)
 
 
+# Each ends in `poll`, which never returns, called by the cache.
+IN_USER_CODE = {
+    "a cached function": "cached(10)(poll)(1)",
+    "a cached function called by name": "cached(10)(poll).__call__(1)",
+    "the function that makes its key": "cached(10, key=poll)(print)(1)",
+    "a factory": "Cache(10).get_or_set('key', poll)",
+    "the comparison of keys": "cache[Key(eq=None)] = 1; cache.get(Key())",
+    "the hash of a key": "cache.get(Key(hash=poll))",
+    "the end of a value": "cache['key'] = Value(); cache['key'] = 1",
+    "the end of many values": "cache['key'] = Value(); cache.clear()",
+    "a listener": "heard = Cache(1, on_evict=poll); heard[1] = heard[2] = 1",
+    "what hears of a listener's error": "sys.unraisablehook = poll; deaf = Cache(1, on_evict=object); deaf[1] = deaf[2] = 1",
+    "a measure of sizes": "Cache(1, getsizeof=poll)[1] = 1",
+    "a timer": "Cache(1, ttl=1, timer=poll).get(1)",
+    "keys for get_many": "cache.get_many(poll() for _ in range(1))",
+    "keys for delete_many": "cache.delete_many(poll() for _ in range(1))",
+    "pairs for set_many": "cache.set_many(poll() for _ in range(1))",
+    "a mapping for set_many": "cache.set_many(Mapping())",
+    "keys for get_many of strings": "RustCache(10, 10).get_many(poll() for _ in range(1))",
+    "the comparison of values": "cache['key'] = Key(); cache == {'key': Key()}",
+}
+
+
+@pytest.mark.parametrize("call", IN_USER_CODE.values(), ids=IN_USER_CODE.keys())
+def test_a_daemon_thread_in_code_that_the_cache_called(run_python: Run, call: str) -> None:
+    # CPython before 3.14 unwinds the thread's stack, where the frames of the cache are.
+    for _ in range(5):
+        run_python(f"""
+import sys, threading, time
+from sark_cache import Cache, RustCache, cached
+
+begun = threading.Event()
+
+def poll(*arguments):
+    while True:
+        begun.set()
+        time.sleep(0.0005)
+
+class Key:
+    def __init__(self, hash=lambda: 1, eq=poll):
+        self.hash, self.eq = hash, eq
+
+    def __hash__(self):
+        return self.hash()
+
+    def __eq__(self, other):
+        return (self.eq or other.eq)(other)
+
+class Value:
+    def __del__(self):
+        poll()
+
+class Mapping:
+    def keys(self):
+        return ["key"]
+
+    __getitem__ = poll
+
+cache = Cache(10)
+
+def work():
+    {call}
+
+threading.Thread(target=work, daemon=True).start()
+assert begun.wait(30)
+""")
+
+
 def test_an_event_loop_left_in_the_middle(run_python: Run) -> None:
     run_python("""
 import asyncio

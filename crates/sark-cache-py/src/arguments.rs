@@ -1,14 +1,16 @@
-//! What callers pass, checked: sizes, counts and durations.
+//! What callers pass, and what their functions return, checked: sizes, counts, durations, texts.
 //!
 //! Every refusal names the argument, the value and what is allowed. Too large is never an error: it saturates. This
 //! room knows no cache.
 
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyMapping, PyString, PyTuple};
+
+use crate::user_code::{self, Items};
 
 /// A size of at least one; what is more than fits means "no bound".
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -47,17 +49,23 @@ pub(crate) fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<u64
 
 /// Seconds, an int or a float that is neither negative nor NaN. What is too long to be counted lasts for ever.
 pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    duration(name, value)?.ok_or_else(|| {
+        PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {}", shown(value)))
+    })
+}
+
+/// [`seconds`], or nothing if they are negative or NaN.
+#[inline]
+fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
     if let Ok(float) = value.cast::<PyFloat>() {
         let seconds = float.value();
-        if seconds.is_nan() || seconds < 0.0 {
-            return Err(negative(name, value));
-        }
-        return Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        let counts = seconds >= 0.0;
+        return Ok(counts.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)));
     }
     if !value.is_instance_of::<PyInt>() {
         return Err(wrong_type(name, "an int or a float (seconds)", value));
     }
-    whole(name, value)?.map(Duration::from_secs).ok_or_else(|| negative(name, value))
+    Ok(whole(name, value)?.map(Duration::from_secs))
 }
 
 /// [`seconds`], or nothing for `None`.
@@ -67,14 +75,11 @@ pub(crate) fn optional_seconds(name: &str, value: Option<&Bound<'_, PyAny>>) -> 
 
 /// A str that UTF-8 can express: UnicodeEncodeError for lone surrogates.
 pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    match value.cast::<PyString>() {
-        Ok(text) => text.to_str(),
-        Err(_) => Err(wrong_type(name, "a str", value)),
-    }
+    text_object(name, value)?.to_str()
 }
 
-fn negative(name: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {}", shown(value)))
+fn text_object<'a, 'py>(name: &str, value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
+    value.cast::<PyString>().map_err(|_| wrong_type(name, "a str", value))
 }
 
 fn wrong_type(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -89,10 +94,69 @@ fn shown(value: &Bound<'_, PyAny>) -> String {
 
 /// [`optional_seconds`] of a whole cache, for which zero makes no sense.
 pub(crate) fn lifetime(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
-    match optional_seconds(name, value)? {
-        Some(Duration::ZERO) => Err(PyValueError::new_err(format!("{name} must be more than 0 seconds, or None"))),
-        other => Ok(other),
+    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(None) };
+    match duration(name, value)? {
+        Some(lifetime) if !lifetime.is_zero() => Ok(Some(lifetime)),
+        _ => Err(PyValueError::new_err(format!(
+            "{name} must be a number of seconds of at least 1e-09, for time is counted in nanoseconds, or None, not {}",
+            shown(value)
+        ))),
     }
+}
+
+/// The size that `getsizeof` returned.
+pub(crate) fn weight(size: &Bound<'_, PyAny>) -> PyResult<u32> {
+    const NAME: &str = "the size that getsizeof returns";
+    match whole(NAME, size)?.map(u32::try_from) {
+        Some(Ok(weight)) => Ok(weight),
+        Some(Err(_)) => {
+            Err(PyOverflowError::new_err(format!("{NAME} must be at most {}, not {}", u32::MAX, shown(size))))
+        }
+        None => Err(PyValueError::new_err(format!("{NAME} must not be negative, not {}", shown(size)))),
+    }
+}
+
+/// The seconds that `timer` returned.
+pub(crate) fn moment(seconds: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let refusal = || format!("timer must return a number of seconds, not {}", shown(seconds));
+    match seconds.extract::<f64>() {
+        Ok(number) if number.is_nan() => Err(PyValueError::new_err(refusal())),
+        Ok(number) => Ok(number),
+        Err(error) if error.is_instance_of::<PyTypeError>(seconds.py()) => Err(PyTypeError::new_err(refusal())),
+        Err(error) if error.is_instance_of::<PyOverflowError>(seconds.py()) => {
+            Err(PyOverflowError::new_err(format!("timer must return what fits into a float, not {}", shown(seconds))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Something that can be called.
+pub(crate) fn callable(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_callable() { Ok(()) } else { Err(wrong_type(name, "callable", value)) }
+}
+
+/// What an iterable of `wanted` holds.
+pub(crate) fn items<'py>(name: &str, wanted: &str, value: &Bound<'py, PyAny>) -> PyResult<Items<'py>> {
+    user_code::iterate(value).map_err(|error| {
+        let refused = error.is_instance_of::<PyTypeError>(value.py());
+        if refused { wrong_type(name, &format!("an iterable of {wanted}"), value) } else { error }
+    })
+}
+
+/// All of an iterable of str, before anything is done with it.
+pub(crate) fn texts<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyString>>> {
+    let each = format!("each of {name}");
+    items(name, "str", value)?.map(|item| item.and_then(|item| text_object(&each, &item).cloned())).collect()
+}
+
+/// All of a mapping from str to str, before anything is done with it.
+pub(crate) fn text_pairs(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    if !value.is_instance_of::<PyMapping>() {
+        return Err(wrong_type(name, "a mapping from str to str", value));
+    }
+    let (each_key, each_value) = (format!("each key of {name}"), format!("each value of {name}"));
+    let owned = |(key, value): Pair<'_>| Ok((text(&each_key, &key)?.to_owned(), text(&each_value, &value)?.to_owned()));
+    pairs(value)?.into_iter().map(owned).collect()
 }
 
 /// A key and a value.
@@ -104,13 +168,13 @@ pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> 
     let py = pairs.py();
     let (items, keys) = (intern!(py, "items"), intern!(py, "keys"));
     if pairs.hasattr(items)? {
-        return pairs.call_method0(items)?.try_iter()?.map(|item| pair(&item?)).collect();
+        return user_code::iterate(&user_code::call(&pairs.getattr(items)?, [])?)?.map(|item| pair(&item?)).collect();
     }
     if pairs.hasattr(keys)? {
-        let keys = pairs.call_method0(keys)?.try_iter()?;
-        return keys.map(|key| key.and_then(|key| Ok((key.clone(), pairs.get_item(key)?)))).collect();
+        let keys = user_code::iterate(&user_code::call(&pairs.getattr(keys)?, [])?)?;
+        return keys.map(|key| key.and_then(|key| Ok((key.clone(), user_code::item(pairs, &key)?)))).collect();
     }
-    match pairs.try_iter() {
+    match user_code::iterate(pairs) {
         Ok(items) => items.map(|item| pair(&item?)).collect(),
         Err(error) if error.is_instance_of::<PyTypeError>(py) => {
             Err(wrong_type("pairs", "a mapping or an iterable of pairs", pairs))
@@ -126,7 +190,7 @@ fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<Pair<'py>> {
     {
         return Ok((key.clone(), value.clone()));
     }
-    let elements = match item.try_iter() {
+    let elements = match user_code::iterate(item) {
         Ok(elements) => elements,
         Err(error) if error.is_instance_of::<PyTypeError>(item.py()) => {
             return Err(wrong_type("each of pairs", "a key and a value", item));

@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::calls::{self, Arguments, Named, Vectorcall, method, vectorcall};
 use crate::key::Sought;
 use crate::object::Object;
+use crate::user_code;
 
 /// A function whose results are kept. Made by `cached`.
 #[pyclass(frozen, dict, weakref, module = "sark_cache._core")]
@@ -71,14 +72,14 @@ impl CachedFunction {
             Some(value) => Ok(value.into_bound(slf.py())),
             None => {
                 let kwargs = kwargs.map_or_else(|| PyDict::new(slf.py()), Bound::clone);
-                this.fill.bind(slf.py()).call1((key, args, kwargs))
+                user_code::call(this.fill.bind(slf.py()), [&key, args, &kwargs])
             }
         }
     }
 
     /// Removes everything from the cache, and what is being computed now won't be kept.
     fn cache_clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.forget.call0(py)?;
+        user_code::call(self.forget.bind(py), [])?;
         self.cache.get().store()?.clear(py)
     }
 
@@ -150,7 +151,7 @@ impl CachedFunction {
         let py = slf.py();
         if let Some(key) = &self.key {
             let kwargs = named.iter().cloned().into_py_dict(py)?;
-            return key.bind(py).call(PyTuple::new(py, args)?, Some(&kwargs));
+            return user_code::call_with(key.bind(py), &PyTuple::new(py, args)?, &kwargs);
         }
         if let ([argument], []) = (args, named)
             && self.keys_are_arguments()
@@ -247,7 +248,7 @@ impl CachedFunction {
         let py = key.py();
         let args = PyTuple::new(py, arguments.by_position())?;
         let kwargs = arguments.by_name()?.into_py_dict(py)?;
-        Ok(Object::from(self.fill.bind(py).call1((key, args, kwargs))?))
+        Ok(Object::from(user_code::call(self.fill.bind(py), [key, &args, &kwargs])?))
     }
 }
 

@@ -9,10 +9,12 @@ use std::cell::Cell;
 
 use equivalent::Equivalent;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use sark_shard::Match;
 
 use crate::builtins;
 use crate::object::Object;
+use crate::user_code;
 
 /// A key as a shard holds it.
 pub(crate) struct Key {
@@ -35,6 +37,7 @@ impl<'a, 'py> Sought<'a, 'py> {
     pub(crate) fn new(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         let hash = match builtins::cached_hash(object) {
             Some(hash) => hash,
+            None if object.is_exact_instance_of::<PyString>() => hash_of_text(object)?,
             None => hash_by_python(object)?,
         };
         Ok(Self { hash: mix(hash), object, asks: Cell::new(false) })
@@ -89,7 +92,13 @@ fn mix(hash: isize) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
+/// Of a str, which runs no Python code.
+#[cold]
+fn hash_of_text(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
+    object.hash()
+}
+
 #[cold]
 fn hash_by_python(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
-    object.hash()
+    user_code::hash(object)
 }

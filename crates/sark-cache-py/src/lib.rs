@@ -2,11 +2,11 @@
 //!
 //! `cache` keeps Python objects, under the rule of `ownership`, on which everything rests: read that first. `cached` is
 //! a function whose results are in one. `key` and `builtins` say what can be known of keys without running Python,
-//! `object` is a reference to one, `calls` is how Python calls the hot methods. `string_cache` is the engine's plain
-//! string cache. `arguments` turns what Python passes into what the engine takes, and everything that can be wrong with
-//! it into an exception that names it. `policy` looks decisions up.
+//! `object` is a reference to one, `calls` is how Python calls the hot methods, `user_code` how Python code is called
+//! from here. `string_cache` is the engine's plain string cache. `arguments` turns what Python passes into what the
+//! engine takes, and everything that can be wrong with it into an exception that names it. `policy` looks decisions up.
 //!
-//! Unsafe code is in `ownership`, `object`, `builtins` and `calls` alone.
+//! Unsafe code is in `ownership`, `object`, `builtins`, `calls` and `user_code` alone.
 
 mod arguments;
 mod builtins;
@@ -19,6 +19,7 @@ mod ownership;
 mod policy;
 mod stats;
 mod string_cache;
+mod user_code;
 
 use pyo3::prelude::*;
 

@@ -11,6 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit, ffi};
 
+use crate::user_code;
+
 /// A counted reference, never null. Made, cloned and dropped only by a thread that is attached to the interpreter.
 #[repr(transparent)]
 pub(crate) struct Object(ManuallyDrop<Py<PyAny>>);
@@ -82,6 +84,12 @@ impl Drop for Object {
     fn drop(&mut self) {
         // SAFETY: this owns a reference, and is dropped attached: it lives in Python objects and on the stacks of calls
         // from Python only.
-        unsafe { ffi::Py_DECREF(self.as_ptr()) }
+        unsafe {
+            if ffi::Py_REFCNT(self.as_ptr()) == 1 {
+                user_code::release(self.as_ptr());
+            } else {
+                ffi::Py_DECREF(self.as_ptr());
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyMapping, PyString, PyType};
+use pyo3::types::{PyList, PyType};
 use sark_cache::{CacheError, LruTtlCache};
 
 use crate::arguments;
@@ -36,14 +36,15 @@ impl RustCache {
 
     /// Stores `value` for `ttl` seconds, or for the cache's own time. 0: don't store, and forget an older value.
     #[pyo3(signature = (key, value, ttl=None))]
-    fn set(&self, key: String, value: String, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let (key, value) = (arguments::text("key", key)?, arguments::text("value", value)?);
         let ttl = arguments::optional_seconds("ttl", ttl)?;
-        self.cache.set(key, value, ttl).map_err(refused)
+        self.cache.set(key.to_owned(), value.to_owned(), ttl).map_err(refused)
     }
 
     /// Removes `key`; says whether it was there and alive.
-    fn delete(&self, key: &str) -> bool {
-        self.cache.delete(key)
+    fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.cache.delete(arguments::text("key", key)?))
     }
 
     /// Removes everything.
@@ -62,15 +63,15 @@ impl RustCache {
     }
 
     /// `(value, seconds left, seconds it was stored for)`, or None. Counts as a use.
-    fn get_with_ttl(&self, key: &str) -> Option<(String, f64, f64)> {
-        let found = self.cache.get_with_ttl(key)?;
-        Some((found.text, found.remaining.as_secs_f64(), found.time_to_live.as_secs_f64()))
+    fn get_with_ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<(String, f64, f64)>> {
+        let found = self.cache.get_with_ttl(arguments::text("key", key)?);
+        Ok(found.map(|found| (found.text, found.remaining.as_secs_f64(), found.time_to_live.as_secs_f64())))
     }
 
     /// The values of `keys` in their order, None where there is none.
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let py = keys.py();
-        let keys = strings(keys)?;
+        let keys = arguments::texts("keys", keys)?;
         let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
         // One by one: each value becomes a str in its place, which saves more than a batch, whose values are copies.
         let values = keys.into_iter().map(|key| self.text_of(key).map(|value| value.into_bound(py)));
@@ -80,15 +81,15 @@ impl RustCache {
     /// Stores every pair of `mapping`, as `set` does one by one. Nothing is stored if any of them isn't a pair of
     /// strings.
     #[pyo3(signature = (mapping, ttl=None))]
-    fn set_many(&self, mapping: &Bound<'_, PyMapping>, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn set_many(&self, mapping: &Bound<'_, PyAny>, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let ttl = arguments::optional_seconds("ttl", ttl)?;
-        let pairs = mapping.items()?.extract::<Vec<(String, String)>>()?;
+        let pairs = arguments::text_pairs("mapping", mapping)?;
         pairs.into_iter().try_for_each(|(key, value)| self.cache.set(key, value, ttl)).map_err(refused)
     }
 
     /// Removes `keys`; how many of them were there and alive.
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let keys = strings(keys)?;
+        let keys = arguments::texts("keys", keys)?;
         let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
         Ok(keys.into_iter().filter(|key| self.cache.delete(key)).count())
     }
@@ -102,8 +103,8 @@ impl RustCache {
         usize::try_from(self.cache.size()).unwrap_or(usize::MAX)
     }
 
-    fn __contains__(&self, key: &str) -> bool {
-        self.cache.as_cache().contains_key(key)
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.cache.as_cache().contains_key(arguments::text("key", key)?))
     }
 
     fn __repr__(&self) -> String {
@@ -135,11 +136,6 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         raw_get,
         c"get($self, /, key)\n--\n\nThe value of `key`, or None. A hit makes it the most recently used.",
     )
-}
-
-/// All of an iterable of str, before anything is looked up.
-fn strings<'py>(keys: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyString>>> {
-    keys.try_iter()?.map(|key| Ok(key?.cast_into::<PyString>()?)).collect()
 }
 
 fn refused(error: CacheError) -> PyErr {

@@ -22,12 +22,16 @@ impl CacheClock {
         Self { system: Timekeeping::new(Clock::system()), asks_timer: AtomicBool::new(false) }
     }
 
-    /// Must be called before anything with this lifetime, or time-to-idle, in nanoseconds, is stored.
+    /// Must be called before anything with this lifetime, or time-to-idle, in nanoseconds, is stored. What lives for no
+    /// time at all isn't stored, and needs no clock.
     pub(super) fn prepare_for(&self, nanos: u64, hooks: &Hooks) {
+        if nanos == 0 {
+            return;
+        }
         if hooks.has(Hook::Timer) {
             self.asks_timer.store(true, Ordering::Relaxed);
         } else {
-            self.system.prepare_for(nanos.max(1));
+            self.system.prepare_for(nanos);
         }
     }
 

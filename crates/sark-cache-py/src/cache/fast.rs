@@ -10,6 +10,7 @@ use crate::arguments;
 use crate::calls::{Arguments, add_method, mapping, method, replace_mapping_slots};
 use crate::key::Sought;
 use crate::object::Object;
+use crate::user_code;
 
 type Slf<'a, 'py> = Borrowed<'a, 'py, Cache>;
 
@@ -108,7 +109,8 @@ fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> 
     } else if let Ok(tuple) = keys.cast_exact::<PyTuple>() {
         Bound::clone(&tuple)
     } else {
-        py.get_type::<PyTuple>().call1((keys,))?.cast_into::<PyTuple>()?
+        let keys = arguments::items("keys", "keys", &keys)?;
+        user_code::call(py.get_type::<PyTuple>().as_any(), [keys.as_object()])?.cast_into::<PyTuple>()?
     };
     let default = or_none(py, default);
     let mut values: Vec<Object> = Vec::with_capacity(keys.len());
@@ -147,7 +149,7 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         class,
         c"pop",
         raw_pop,
-        c"pop($self, /, key, default=<unrepresentable>)\n--\n\n\
+        c"pop($self, /, key, default=...)\n--\n\n\
           Removes `key` and returns its value; `default`, or KeyError, if it isn't there.",
     )?;
     add_method(

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::key::{Key, Sought};
 use crate::object::Object;
 use crate::ownership::Owned;
+use crate::user_code;
 
 /// A key whose comparison changes the cache each time can't be looked up for ever.
 const TRIES: usize = 64;
@@ -71,8 +72,8 @@ fn after_asking<R>(
                 (Ok(place), Some(run)) => Look::Done(run(shard, place)),
                 (Err(undecided), kept) => {
                     operation = kept;
-                    let keys = undecided.candidates.iter().filter_map(|&candidate| key_of(shard, candidate));
-                    Look::Ask(undecided.clone(), keys.collect())
+                    let keys = undecided.candidates.iter().filter_map(|&candidate| key_of(shard, candidate)).collect();
+                    Look::Ask(undecided, keys)
                 }
                 (Ok(_), None) => unreachable!("the operation runs once, and then this returns"),
             }
@@ -109,7 +110,7 @@ fn key_of(shard: &Shard<Key, Object>, candidate: Candidate) -> Option<Object> {
 fn ask(sought: &Sought<'_, '_>, undecided: &Undecided, keys: &[Object]) -> PyResult<Verdict> {
     for (&candidate, key) in undecided.candidates.iter().zip(keys) {
         // The stored key first, as a dict does.
-        if key.bind(sought.object.py()).eq(sought.object)? {
+        if user_code::equal(key.bind(sought.object.py()), &sought.object)? {
             return Ok(Verdict::Equal(candidate));
         }
     }

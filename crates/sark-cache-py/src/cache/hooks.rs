@@ -4,7 +4,6 @@
 //! are kept apart from the shard and, like it, are given up to the garbage collector: a bound method of an object that
 //! holds the cache is a cycle.
 
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -14,6 +13,7 @@ use crate::arguments;
 use crate::key::Key;
 use crate::object::Object;
 use crate::ownership::Owned;
+use crate::user_code;
 
 /// Which function.
 #[derive(Clone, Copy)]
@@ -58,23 +58,13 @@ impl Hooks {
     /// What `getsizeof` says of a value: 1 without it.
     pub(crate) fn weigh(&self, value: Borrowed<'_, '_, PyAny>) -> PyResult<u32> {
         let Some(getsizeof) = self.function(value.py(), Hook::GetSizeOf)? else { return Ok(1) };
-        let size = getsizeof.call1((value,))?;
-        let Some(size) = arguments::whole("the size that getsizeof returns", &size)? else {
-            return Err(PyValueError::new_err("the size that getsizeof returns must not be negative"));
-        };
-        u32::try_from(size).map_err(|_| {
-            let message = format!("the size that getsizeof returns must be at most {}, not {size}", u32::MAX);
-            PyOverflowError::new_err(message)
-        })
+        arguments::weight(&user_code::call(&getsizeof, [&value])?)
     }
 
     /// What `timer` says.
     pub(crate) fn time(&self, py: Python<'_>) -> PyResult<Nanos> {
         let Some(timer) = self.function(py, Hook::Timer)? else { return Ok(Nanos(0)) };
-        let seconds: f64 = timer.call0()?.extract()?;
-        if seconds.is_nan() {
-            return Err(PyValueError::new_err("timer must return a number of seconds, not nan"));
-        }
+        let seconds = arguments::moment(&user_code::call(&timer, [])?)?;
         // Whole seconds and the rest apart: multiplied together they would lose digits. Casts saturate, as they should.
         let (whole, rest) = (seconds.trunc() as u64, (seconds.fract() * 1e9).round() as u64);
         Ok(Nanos(whole.saturating_mul(1_000_000_000).saturating_add(rest)))
@@ -86,8 +76,8 @@ impl Hooks {
         let Some(on_evict) = self.function(py, Hook::OnEvict)? else { return Ok(()) };
         for Removed { key, value, cause, .. } in removed {
             let Some(cause) = name_of(py, cause) else { continue };
-            if let Err(error) = on_evict.call1((key.object.bind(py), value.bind(py), cause)) {
-                error.write_unraisable(py, Some(&on_evict));
+            if let Err(error) = user_code::call(&on_evict, [key.object.bind(py), value.bind(py), cause]) {
+                user_code::report(error, &on_evict);
             }
         }
         Ok(())
@@ -122,9 +112,9 @@ fn name_of(py: Python<'_>, cause: RemovalCause) -> Option<&Bound<'_, PyString>> 
 fn callable(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Object>> {
     match value {
         None => Ok(None),
-        Some(value) if value.is_callable() => Ok(Some(Object::new(value.as_borrowed()))),
         Some(value) => {
-            Err(PyTypeError::new_err(format!("{name} must be callable, not {}", value.get_type().qualname()?)))
+            arguments::callable(name, value)?;
+            Ok(Some(Object::new(value.as_borrowed())))
         }
     }
 }

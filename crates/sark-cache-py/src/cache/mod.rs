@@ -1,12 +1,13 @@
 //! `Cache`: Python objects under any hashable keys, least recently used out first, with deadlines.
 //!
 //! `store` and `whole` have the operations, `arrival` lets entries in, `find` finds keys, `hooks` calls the caller's
-//! functions, `clock` knows the time, `outgoing` carries out what leaves. Here is the class: what Python sees, and the
-//! garbage collector. The methods that are called all the time are in `fast`. What needs no speed is Python: views,
-//! pickling, waiting for each other (`python/sark_cache`).
+//! functions, `clock` knows the time, `outgoing` carries out what leaves, `copying` is asked for copies. Here is the
+//! class: what Python sees, and the garbage collector. The methods that are called all the time are in `fast`. What
+//! needs no speed is Python: views, what makes a copy, waiting for each other (`python/sark_cache`).
 
 mod arrival;
 mod clock;
+mod copying;
 mod fast;
 mod find;
 mod hooks;
@@ -23,7 +24,9 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::arguments;
 use crate::key::Sought;
+use crate::object::Object;
 use crate::stats::Stats;
+use crate::user_code;
 use hooks::{Hook, Hooks};
 use store::{Found, Store};
 
@@ -61,7 +64,7 @@ impl Cache {
 
 /// A function of the package's Python part, imported when it is first needed.
 fn python<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import(format!("sark_cache.{module}"))?.getattr(name)
+    user_code::import(py, &format!("sark_cache.{module}"))?.getattr(name)
 }
 
 #[cold]
@@ -216,11 +219,13 @@ impl Cache {
         let py = slf.py();
         let store = slf.get().store()?;
         let seconds = arguments::optional_seconds("ttl", ttl)?;
+        arguments::callable("factory", factory)?;
         if let Some(value) = store.get(&Sought::new(key.as_borrowed())?)? {
             return Ok(value.into_bound(py));
         }
         let flights = store.flights(py)?;
-        flights.call_method1(intern!(py, "get_or_set"), (slf, key, factory, seconds.map(|ttl| ttl.as_secs_f64())))
+        let seconds = seconds.map(|ttl| ttl.as_secs_f64()).into_pyobject(py)?;
+        user_code::call(&flights.getattr(intern!(py, "get_or_set"))?, [slf, key, factory, &seconds])
     }
 
     /// Stores every pair of a mapping, or of an iterable of pairs, for `ttl` seconds.
@@ -238,8 +243,10 @@ impl Cache {
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let store = self.store()?;
         let mut there = 0;
-        for key in keys.try_iter()? {
-            there += usize::from(store.pop(&Sought::new(key?.as_borrowed())?)?.is_some());
+        for key in arguments::items("keys", "keys", keys)? {
+            let key = Object::from(key?);
+            let sought = Sought::new(key.bind(keys.py()).as_borrowed())?;
+            there += usize::from(store.pop(&sought)?.is_some());
         }
         Ok(there)
     }
@@ -255,17 +262,17 @@ impl Cache {
 
     /// A live view of the keys, least recently used first.
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "CacheKeys")?.call1((slf,))
+        user_code::call(&python(slf.py(), "_mapping", "CacheKeys")?, [slf])
     }
 
     /// A live view of the values, in the order of the keys. Looking through it is not a use.
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "CacheValues")?.call1((slf,))
+        user_code::call(&python(slf.py(), "_mapping", "CacheValues")?, [slf])
     }
 
     /// A live view of the pairs, in the order of the keys. Looking through it is not a use.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "CacheItems")?.call1((slf,))
+        user_code::call(&python(slf.py(), "_mapping", "CacheItems")?, [slf])
     }
 
     /// Removes everything.
@@ -326,7 +333,7 @@ impl Cache {
 
     /// Equal to a mapping of the same pairs.
     fn __eq__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "equal")?.call1((slf, other))
+        user_code::call(&python(slf.py(), "_mapping", "equal")?, [slf, other])
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
@@ -346,6 +353,14 @@ impl Cache {
             Some(name) => format!("{class}(maxsize={maxsize}, currsize={currsize}, name={name:?})"),
             None => format!("{class}(maxsize={maxsize}, currsize={currsize})"),
         })
+    }
+
+    /// Bytes that the cache takes, without its keys and values, as with other containers.
+    fn __sizeof__(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        let py = slf.py();
+        let object: usize = py.get_type::<PyAny>().call_method1(intern!(py, "__sizeof__"), (slf,))?.extract()?;
+        let contents = slf.get().store.get().map_or(Ok(0), |store| store.memory(py))?;
+        Ok(object + contents)
     }
 
     /// Stores what was computed for a caller who gets it in any case; false if it is larger than the whole cache.
@@ -388,11 +403,16 @@ impl Cache {
 
     /// For pickling and copying: settings, entries with the time they have left, and what a subclass keeps.
     fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        python(slf.py(), "_mapping", "get_state")?.call1((slf,))
+        copying::get_state(slf)
     }
 
     fn __setstate__<'py>(slf: &Bound<'py, Self>, state: &Bound<'py, PyAny>) -> PyResult<()> {
-        python(slf.py(), "_mapping", "set_state")?.call1((slf, state)).map(drop)
+        copying::set_state(slf, state)
+    }
+
+    /// The same in all protocols of pickle.
+    fn __reduce_ex__<'py>(slf: &Bound<'py, Self>, protocol: i32) -> PyResult<Bound<'py, PyAny>> {
+        copying::reduce(slf, protocol)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

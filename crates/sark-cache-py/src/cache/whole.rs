@@ -1,5 +1,5 @@
-//! What a cache does with all of its entries: counting, reclaiming, resizing, listing, and showing them to the garbage
-//! collector.
+//! What a cache does with all of its entries: counting, measuring, reclaiming, resizing, listing, and showing them to
+//! the garbage collector.
 //!
 //! Long work gives the shard back after each slice, to drop what left with nothing owned. Emptying takes everything out
 //! at once.
@@ -14,6 +14,7 @@ use super::hooks::Hook;
 use super::outgoing::Outgoing;
 use super::store::{Found, ObjectShard, Store, room};
 use crate::object::Object;
+use crate::user_code;
 
 /// So many entries at a time.
 const SLICE: usize = 256;
@@ -81,6 +82,11 @@ impl Store {
         Ok(entries)
     }
 
+    /// Bytes that were allocated for the entries.
+    pub(super) fn memory(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.shard.run(py, |shard| shard.memory().total())?)
+    }
+
     pub(super) fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
         Ok(self.shard.run(py, |shard| shard.counters())?)
     }
@@ -90,7 +96,7 @@ impl Store {
         if let Some(flights) = self.flights.run(py, |flights| flights.as_ref().map(Object::another))? {
             return Ok(flights.into_bound(py));
         }
-        let new = Object::from(super::python(py, "_singleflight", "Flights")?.call0()?);
+        let new = Object::from(user_code::call(&super::python(py, "_singleflight", "Flights")?, [])?);
         // Another thread may have come first while this one was made.
         let mut new = Some(new);
         let flights = self.flights.run(py, |flights| {

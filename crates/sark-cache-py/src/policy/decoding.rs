@@ -6,7 +6,9 @@
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
+
+use crate::user_code;
 
 /// Names recur from decision to decision, so their strings are kept and shared; values may be anything, and aren't.
 const PARSE: PythonParse = PythonParse {
@@ -24,7 +26,7 @@ const PARSE: PythonParse = PythonParse {
 pub(crate) fn decision<'py>(py: Python<'py>, text: &str, loads: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let decision = match PARSE.python_parse(py, text.as_bytes()) {
         Ok(decision) => decision,
-        Err(_) => loads.bind(py).call1((text,))?,
+        Err(_) => user_code::call(loads.bind(py), [&PyString::new(py, text)])?,
     };
     if decision.is_exact_instance_of::<PyDict>() {
         return Ok(decision);
