@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sark_cache.policy import forks, lifetimes
+from sark_cache.policy.keys import checked_fields
 from sark_cache.policy.metrics import CacheMetrics, Totals
 
 if TYPE_CHECKING:
@@ -103,8 +104,6 @@ class BasePolicyCache:
                 lifetimes.checked_seconds(name, value, zero=True)
         if policy_revision is not None and not isinstance(policy_revision, str):
             raise TypeError(f"policy_revision must be a str or None, not {type(policy_revision).__name__}")
-        if isinstance(volatile_fields, str) or not all(type(field) is str for field in volatile_fields):
-            raise TypeError(f"volatile_fields must be a collection of str, not {volatile_fields!r}")
         seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
         self.ttl_seconds = lifetimes.checked_seconds("ttl_seconds", seconds, zero=False)
         self.enabled = enabled
@@ -113,7 +112,7 @@ class BasePolicyCache:
         self.allow_ttl_seconds = allow_ttl_seconds
         self.deny_ttl_seconds = deny_ttl_seconds
         self.cacheable = cacheable
-        self._volatile_fields = frozenset(volatile_fields)
+        self._volatile_fields = checked_fields(volatile_fields)
         self.max_evaluation_seconds = lifetimes.checked_seconds(
             "max_evaluation_seconds", max_evaluation_seconds, zero=True
         )
