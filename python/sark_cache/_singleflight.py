@@ -213,7 +213,7 @@ class Flights:
         """What ``compute()`` returns, here or in another thread that is at it; ``look()`` tells if it is there."""
         within = _marks_here()
         while True:
-            mine: Flight | None = Flight()
+            mine = Flight()
             joined: Flight | None = None
             mark = mine.mark
             # Before it can be found, and until it can't be any more: what a finalizer or a signal handler asks for
@@ -233,7 +233,7 @@ class Flights:
                 if not mine.mark.over:
                     self._give_up(key, mine, joined, error)
                 # The traceback holds this frame, which must not hold what holds the exception.
-                mine = joined = None
+                del mine, joined
                 raise
             finally:
                 _leave(within, mark)
@@ -243,7 +243,7 @@ class Flights:
                 try:
                     return joined.outcome()
                 finally:
-                    mine = joined = None
+                    del mine, joined
 
     async def run_async(
         self,
@@ -254,7 +254,7 @@ class Flights:
     ) -> Any:
         """The same for coroutines; those who wait may be in other loops."""
         while True:
-            mine: Flight | None = Flight()
+            mine = Flight()
             joined: Flight | None = None
             try:
                 joined = self._join(key, mine)
@@ -270,7 +270,7 @@ class Flights:
             except BaseException as error:
                 if not mine.mark.over:
                     self._give_up(key, mine, joined, error)
-                mine = joined = None
+                del mine, joined
                 raise
             if not await joined.wait_async():
                 return await compute()
@@ -278,7 +278,7 @@ class Flights:
                 try:
                     return joined.outcome()
                 finally:
-                    mine = joined = None
+                    del mine, joined
 
     def get_or_set(self, cache: Cache[Any, Any], key: Hashable, factory: Callable[[], Any], ttl: float | None) -> Any:
         """``Cache.get_or_set``, after a miss."""
