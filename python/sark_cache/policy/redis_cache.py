@@ -11,6 +11,7 @@ that didn't come in time, reads and stores don't ask for a while, so that a serv
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from os import urandom
 from time import monotonic, perf_counter
@@ -26,7 +27,7 @@ from sark_cache.policy.redis_wire import Names, asyncio_of, client_of, is_timeou
 from sark_cache.policy.stored import check_requests, decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sark_cache.policy.base import Decision
 
@@ -78,10 +79,10 @@ class RedisPolicyCache(EvaluatingCache):
         if client is not None and client.get_encoder().decode_responses:
             raise ValueError("client: it must not decode responses (decode_responses=False), generations are bytes")
         self._client = client
-        self._redis_url = redis_url
-        self._asyncio: Any = None if redis_url is None else asyncio_of(redis_url)
+        self._new_client: Callable[[], Any] | None = None
         if redis_url is not None:
-            client_of(self._asyncio, redis_url)  # Refuses what is no URL, now and not at the first look-up.
+            self._new_client = partial(client_of, asyncio_of(redis_url), redis_url)
+            self._new_client()  # Refuses what is no URL, now and not at the first look-up.
         self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._breaker = Breaker()
         self._keys = self._new_keys()
@@ -122,14 +123,14 @@ class RedisPolicyCache(EvaluatingCache):
 
     def _server(self) -> Any:
         """The client of the running loop."""
-        if self._client is not None:
+        if self._new_client is None:
             return self._client
         import asyncio
 
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = client_of(self._asyncio, self._redis_url)
+            client = self._clients[loop] = self._new_client()
         return client
 
     def _skips(self) -> bool:
