@@ -9,19 +9,32 @@ missing.
 # package.
 from _collections_abc import MutableMapping as _MutableMapping
 
+_missing: "ImportError | None" = None
 try:
     from sark_cache._core import Cache, RustCache, Stats
     from sark_cache._decorator import CacheInfo, cached
 except ImportError as _error:
     _missing = _error
-
-    def __getattr__(name: str) -> object:
-        if name in __all__:
-            raise ImportError(f"{name} needs sark_cache._core, which could not be imported: {_missing}") from _missing
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
 else:
     # A cache has all that is asked of a MutableMapping. Said here and not by inheritance: the class is native.
     _MutableMapping.register(Cache)  # pyright: ignore[reportAttributeAccessIssue]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    __version__: str
+
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            # Not at import: `importlib.metadata` takes longer to import than this package.
+            from importlib.metadata import version
+
+            globals()["__version__"] = found = version("sark-cache")
+            return found
+        if _missing is not None and name in __all__:
+            raise ImportError(f"{name} needs sark_cache._core, which could not be imported: {_missing}") from _missing
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["Cache", "CacheInfo", "RustCache", "Stats", "cached"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from sark_cache._core import Cache, CachedFunction
 from sark_cache._singleflight import ABSENT, Flights
 
-# Of a function's code: it is defined with `async def`. As `inspect` has it, which takes long to import.
+# Of a function's code: it is defined with `async def`; it has a `yield`. As `inspect` has them, which takes long to import.
 _IS_COROUTINE = 0x80
+_IS_GENERATOR = 0x20 | 0x200
 
 
 class CacheInfo(tuple):
@@ -70,7 +71,13 @@ def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
             raise TypeError(f"cached() decorates functions, not {type(function).__name__}")
         from functools import update_wrapper  # Takes longer to import than this package.
 
-        make = _make_async if _is_async(function) else _make_sync
+        flags = _flags_of(function)
+        if flags & _IS_GENERATOR:
+            raise TypeError(
+                "cached() can't keep what a generator function returns: a generator can be used only once. "
+                "Return a list or a tuple"
+            )
+        make = _make_async if flags & _IS_COROUTINE else _make_sync
         wrapper, native = make(function, cache, Flights(), keep_for, key, typed, shared)
         for named in {wrapper, native}:
             update_wrapper(named, function)
@@ -80,9 +87,9 @@ def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
     return decorate
 
 
-def _is_async(function):
-    """Whether calls make coroutines: also for methods, partials, objects with an ``async def __call__``, and whatever has
-    code that says so, as an ``AsyncMock`` does."""
+def _flags_of(function):
+    """What kind of function it is: also for methods, partials, objects with a ``__call__``, and whatever has code that
+    says so, as an ``AsyncMock`` does."""
     from functools import partial
 
     # Only these: other objects may answer to any name, and for ever.
@@ -91,8 +98,8 @@ def _is_async(function):
     for called in (function, getattr(type(function), "__call__", None)):
         flags = getattr(getattr(called, "__code__", None), "co_flags", None)
         if isinstance(flags, int):
-            return bool(flags & _IS_COROUTINE)
-    return False
+            return flags
+    return 0
 
 
 def _make_sync(function, cache, flights, ttl, key, typed, shared):

@@ -4,9 +4,13 @@ A *flight* is one such computation. Who starts it leads it, in its own thread or
 the leader reaches everybody. If the leader is stopped from outside (a cancelled task, a KeyboardInterrupt), one of
 those who wait starts over.
 
-Nobody waits for itself. Each flight knows the flights that the code it runs waits for, and a context variable knows
-which flights the running code is part of, tasks that it started included. If waiting would close a circle, the caller
-computes for itself.
+Nobody waits for itself. Each flight has a *mark*, which knows the marks that the code it runs waits for; the running
+code knows those of the flights that it is part of. If waiting would close a circle, the caller computes for itself.
+
+All of this may be entered again at any point, by a finalizer that the garbage collector runs or by a signal handler, in
+the same thread, and that code may wait in turn. So nothing is locked here: whoever waits says so first and looks for a
+circle then, so that of several who would close one the last sees it. What is shared is changed in single steps
+(``append``, ``remove``, ``setdefault``) and read by ``extend``, which is one, too.
 
 Nothing here runs on a hit, and asyncio is imported by the first coroutine that has to wait.
 """
@@ -14,13 +18,14 @@ Nothing here runs on a hit, and asyncio is imported by the first coroutine that 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import _local, allocate_lock
 from contextvars import ContextVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Hashable
+    from types import TracebackType
     from typing import Any
 
     from sark_cache._core import Cache
@@ -28,19 +33,12 @@ if TYPE_CHECKING:
 # What a look-up answers that finds nothing: None is a value.
 ABSENT = object()
 
-# The flights that the running code is part of, outermost first.
-_under_way: ContextVar[tuple[Flight, ...]] = ContextVar("sark_cache_flights", default=())
-
-# Held for a moment to change who waits for whom, never while anything of the caller's runs.
-_graph = allocate_lock()
-
 # How many forks led to this process: tables of flights from before a fork are stale, for their leaders are not here.
 _forks = 0
 
 
 def _in_child() -> None:
-    global _graph, _forks
-    _graph = allocate_lock()
+    global _forks
     _forks += 1
 
 
@@ -48,20 +46,62 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-class Flight:
-    """One computation, those who wait for it, and whom it waits for."""
+class Mark:
+    """What others know a flight by. Contexts that were copied keep it for as long as they like, so it has no value."""
 
-    __slots__ = ("_error", "_landed", "_over", "_tasks", "_value", "_waits_for", "abandoned")
+    __slots__ = ("over", "waits_for")
 
     def __init__(self) -> None:
-        self._over = False
+        self.over = False
+        self.waits_for: list[Mark] = []
+
+
+# Of the computations that a thread is inside of, outermost first. Not a context variable: CPython up to 3.11 crashes if
+# a finalizer sets one while another is being set, and finalizers may well miss in a cache.
+_here = _local()
+
+# Of coroutines, and of what they were part of when they began: a task that is started inside copies it. Never reset,
+# since a coroutine may be closed in another context; marks of flights that are over count for nothing.
+_coroutines: ContextVar[tuple[Mark, ...]] = ContextVar("sark_cache_marks", default=())
+
+
+def _marks_here() -> list[Mark]:
+    try:
+        marks: list[Mark] = _here.marks
+    except AttributeError:
+        # In one step, unlike an assignment: a finalizer may be doing the same.
+        marks = _here.__dict__.setdefault("marks", [])
+    return marks
+
+
+def _under_way() -> list[Mark]:
+    """The marks of the flights that the running code is part of, each once."""
+    marks = [*_coroutines.get(), *_marks_here()]
+    return list(dict.fromkeys(mark for mark in marks if not mark.over)) if marks else marks
+
+
+def _leave(marks: list[Mark], mark: Mark) -> None:
+    if marks[-1] is mark:
+        marks.pop()
+    else:
+        # Greenlets share a thread and end in any order.
+        marks.remove(mark)
+
+
+class Flight:
+    """One computation, and those who wait for it."""
+
+    __slots__ = ("_error", "_landed", "_tasks", "_traceback", "_value", "abandoned", "mark")
+
+    def __init__(self) -> None:
+        self.mark = Mark()
         # Free once the flight is over; threads queue here.
         self._landed = allocate_lock()
         self._landed.acquire()
         self._tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._waits_for: list[Flight] = []
         self._value: Any = None
         self._error: Exception | None = None
+        self._traceback: TracebackType | None = None
         # The leader was stopped: there is no outcome.
         self.abandoned = False
 
@@ -70,79 +110,83 @@ class Flight:
         if error is None:
             self._value = value
         elif isinstance(error, Exception):
-            self._error = error
+            self._error, self._traceback = error, error.__traceback__
         else:
             self.abandoned = True
-        with _graph:
-            self._over = True
-            tasks, self._tasks = self._tasks, []
+        # First this, then those who wait: whoever comes to wait now looks at this last.
+        self.mark.over = True
         self._landed.release()
-        for loop, future in tasks:
+        for loop, future in self._tasks:
             try:
                 loop.call_soon_threadsafe(_wake, future)
             except RuntimeError:
                 pass  # That loop is closed: nobody waits there any more.
+        self._tasks = []
 
     def outcome(self) -> Any:
         """What the leader returned or raised."""
-        if self._error is not None:
-            raise self._error
-        return self._value
+        error = self._error
+        if error is None:
+            return self._value
+        try:
+            # It is the same exception for everybody. Without this it would have the tracebacks of all who had it before.
+            raise error.with_traceback(self._traceback)
+        finally:
+            # The traceback holds this frame, which must not hold the exception in turn.
+            del self, error
 
     def wait(self) -> bool:
         """Waits in this thread until the flight is over; False at once if it would wait for itself."""
-        flights = _under_way.get()
-        if not self._may_be_waited_for(flights):
-            return False
+        waiting: list[Mark] = []
         try:
-            self._landed.acquire()
-            self._landed.release()
+            if not self._may_be_waited_for(waiting):
+                return False
+            # A signal handler may come while another wait holds the lock below, hence the question.
+            if not self.mark.over:
+                with self._landed:
+                    pass
         finally:
-            self._no_longer_waited_for(flights)
+            self._no_longer_waited_for(waiting)
         return True
 
     async def wait_async(self) -> bool:
         """Waits in this task."""
         from asyncio import get_running_loop
 
-        flights = _under_way.get()
-        if not self._may_be_waited_for(flights):
-            return False
+        waiting: list[Mark] = []
         try:
+            if not self._may_be_waited_for(waiting):
+                return False
             loop = get_running_loop()
             future = loop.create_future()
-            with _graph:
-                if self._over:
-                    return True
-                self._tasks.append((loop, future))
-            await future
+            self._tasks.append((loop, future))
+            if not self.mark.over:
+                await future
         finally:
-            self._no_longer_waited_for(flights)
+            self._no_longer_waited_for(waiting)
         return True
 
-    def _may_be_waited_for(self, flights: tuple[Flight, ...]) -> bool:
-        """Notes that these flights wait for this one, unless it waits for one of them."""
-        if not flights:
-            return True
-        with _graph:
-            reached: set[Flight] = {self}
-            to_see: list[Flight] = [self]
-            while to_see:
-                for flight in to_see.pop()._waits_for:
-                    if flight not in reached:
-                        reached.add(flight)
-                        to_see.append(flight)
-            if not reached.isdisjoint(flights):
+    def _may_be_waited_for(self, waiting: list[Mark]) -> bool:
+        """Whether none of the flights that the running code is part of is waited for by this one. Those that wait for
+        it from now on are added to ``waiting``."""
+        marks = _under_way()
+        for mark in marks:
+            mark.waits_for.append(self.mark)
+            waiting.append(mark)
+        reached: set[Mark] = set()
+        to_see = [self.mark] if marks else []
+        while to_see:
+            mark = to_see.pop()
+            if mark in marks:
                 return False
-            for flight in flights:
-                flight._waits_for.append(self)
+            if mark not in reached and not mark.over:
+                reached.add(mark)
+                to_see.extend(mark.waits_for)
         return True
 
-    def _no_longer_waited_for(self, flights: tuple[Flight, ...]) -> None:
-        if flights:
-            with _graph:
-                for flight in flights:
-                    flight._waits_for.remove(self)
+    def _no_longer_waited_for(self, waiting: list[Mark]) -> None:
+        for mark in waiting:
+            mark.waits_for.remove(self.mark)
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -167,28 +211,39 @@ class Flights:
         self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Any], keep: Callable[[Any], object]
     ) -> Any:
         """What ``compute()`` returns, here or in another thread that is at it; ``look()`` tells if it is there."""
+        within = _marks_here()
         while True:
-            flight, leads = self._join(key)
-            if leads:
-                break
-            if not flight.wait():
+            mine = Flight()
+            joined: Flight | None = None
+            mark = mine.mark
+            # Before it can be found, and until it can't be any more: what a finalizer or a signal handler asks for
+            # meanwhile must not wait for it.
+            within.append(mark)
+            try:
+                joined = self._join(key, mine)
+                if joined is mine:
+                    value = look()
+                    if value is ABSENT:
+                        value = compute()
+                        if self._by_key.get(key) is mine:
+                            keep(value)
+                    self._end(key, mine, value)
+                    return value
+            except BaseException as error:
+                if not mine.mark.over:
+                    self._give_up(key, mine, joined, error)
+                # The traceback holds this frame, which must not hold what holds the exception.
+                del mine, joined
+                raise
+            finally:
+                _leave(within, mark)
+            if not joined.wait():
                 return compute()
-            if not flight.abandoned:
-                return flight.outcome()
-        flights = _under_way.set((*_under_way.get(), flight))
-        try:
-            value = look()
-            if value is ABSENT:
-                value = compute()
-                if self._by_key.get(key) is flight:
-                    keep(value)
-        except BaseException as error:
-            self._end(key, flight, error=error)
-            raise
-        finally:
-            _under_way.reset(flights)
-        self._end(key, flight, value)
-        return value
+            if not joined.abandoned:
+                try:
+                    return joined.outcome()
+                finally:
+                    del mine, joined
 
     async def run_async(
         self,
@@ -199,42 +254,49 @@ class Flights:
     ) -> Any:
         """The same for coroutines; those who wait may be in other loops."""
         while True:
-            flight, leads = self._join(key)
-            if leads:
-                break
-            if not await flight.wait_async():
+            mine = Flight()
+            joined: Flight | None = None
+            try:
+                joined = self._join(key, mine)
+                if joined is mine:
+                    _coroutines.set((*_under_way(), mine.mark))
+                    value = look()
+                    if value is ABSENT:
+                        value = await compute()
+                        if self._by_key.get(key) is mine:
+                            keep(value)
+                    self._end(key, mine, value)
+                    return value
+            except BaseException as error:
+                if not mine.mark.over:
+                    self._give_up(key, mine, joined, error)
+                del mine, joined
+                raise
+            if not await joined.wait_async():
                 return await compute()
-            if not flight.abandoned:
-                return flight.outcome()
-        flights = _under_way.set((*_under_way.get(), flight))
-        try:
-            value = look()
-            if value is ABSENT:
-                value = await compute()
-                if self._by_key.get(key) is flight:
-                    keep(value)
-        except BaseException as error:
-            self._end(key, flight, error=error)
-            raise
-        finally:
-            _under_way.reset(flights)
-        self._end(key, flight, value)
-        return value
+            if not joined.abandoned:
+                try:
+                    return joined.outcome()
+                finally:
+                    del mine, joined
 
     def get_or_set(self, cache: Cache[Any, Any], key: Hashable, factory: Callable[[], Any], ttl: float | None) -> Any:
         """``Cache.get_or_set``, after a miss."""
         return self.run(key, lambda: cache.peek(key, ABSENT), factory, lambda value: cache._keep(key, value, ttl))
 
-    def _join(self, key: Hashable) -> tuple[Flight, bool]:
-        """The flight of a key, and whether it is a new one, which the caller leads."""
+    def _join(self, key: Hashable, mine: Flight) -> Flight:
+        """The flight of a key, which is ``mine`` if there was none."""
         if self._forks != _forks:
             # Those that the forking thread itself leads go on here.
-            mine = _under_way.get()
-            self._by_key = {key: flight for key, flight in self._by_key.items() if flight in mine}
+            marks = _under_way()
+            self._by_key = {key: flight for key, flight in self._by_key.items() if flight.mark in marks}
             self._forks = _forks
-        new = Flight()
-        flight = self._by_key.setdefault(key, new)
-        return flight, flight is new
+        return self._by_key.setdefault(key, mine)
+
+    def _give_up(self, key: Hashable, mine: Flight, joined: Flight | None, error: BaseException) -> None:
+        """Ends a flight that failed; also one that was joined although a signal kept the answer from arriving."""
+        if joined is mine or (joined is None and mine in list(self._by_key.values())):
+            self._end(key, mine, error=error)
 
     def _end(self, key: Hashable, flight: Flight, value: Any = None, error: BaseException | None = None) -> None:
         """Makes way for the next flight of the key, then wakes those who wait: they may want to start it."""

@@ -11,7 +11,7 @@ import os
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
@@ -340,6 +340,22 @@ def test_an_object_that_answers_to_any_name_can_be_decorated() -> None:
     decorated = cached(10)(function)
     assert decorated("key") == decorated("key") == "value"
     function.assert_called_once_with("key")
+
+
+def test_a_generator_function_is_refused_since_its_result_can_be_used_only_once() -> None:
+    def numbers(end: int) -> Iterator[int]:
+        yield from range(end)
+
+    async def numbers_later(end: int) -> AsyncIterator[int]:
+        yield end
+
+    class Numbers:
+        def __call__(self, end: int) -> Iterator[int]:
+            yield end
+
+    for function in (numbers, numbers_later, functools.partial(numbers, 3), Numbers()):
+        with pytest.raises(TypeError, match="a generator can be used only once"):
+            cached(10)(function)
 
 
 def test_a_key_that_raised_when_a_computation_ended_gets_another_one() -> None:

@@ -40,3 +40,21 @@ def test_everything_that_is_announced_is_there(run_python: Callable[..., str]) -
     for name in sark_cache.__all__:
         assert getattr(sark_cache, name) is not None
         assert getattr(sark_cache, name).__doc__
+
+
+def test_the_version_is_that_of_the_distribution(run_python: Callable[..., str]) -> None:
+    run_python("""
+import sys
+import sark_cache
+
+assert "importlib.metadata" not in sys.modules
+from importlib.metadata import version
+
+assert sark_cache.__version__ == version("sark-cache")
+try:
+    sark_cache.unheard_of
+except AttributeError as error:
+    assert "unheard_of" in str(error)
+else:
+    raise AssertionError("it is there")
+""")

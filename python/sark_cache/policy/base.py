@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
 from sark_cache.policy import forks, lifetimes
+from sark_cache.policy.keys import checked_fields
 from sark_cache.policy.metrics import CacheMetrics, Totals
 
 if TYPE_CHECKING:
@@ -54,6 +55,29 @@ class Explanation(NamedTuple):
     revision: str | None
     """Of the policies, as configured."""
     backend: str
+
+
+class Settings(TypedDict, total=False):
+    """The settings of ``BasePolicyCache`` that are given by name alone, for type checkers."""
+
+    optimized_ttl: Mapping[str, float] | None
+    allow_ttl_seconds: float | None
+    deny_ttl_seconds: float | None
+    cacheable: Callable[[Decision], bool] | None
+    policy_revision: str | None
+    volatile_fields: Collection[str]
+    max_evaluation_seconds: float
+    stale_while_revalidate: bool
+    logger: Any
+
+
+class AllSettings(Settings, total=False):
+    """The settings of all caches that ``create_policy_cache`` makes, for type checkers."""
+
+    max_size: int | None
+    ttl_seconds: float | None
+    enabled: bool
+    use_optimized_ttl: bool
 
 
 class BasePolicyCache:
@@ -103,8 +127,17 @@ class BasePolicyCache:
                 lifetimes.checked_seconds(name, value, zero=True)
         if policy_revision is not None and not isinstance(policy_revision, str):
             raise TypeError(f"policy_revision must be a str or None, not {type(policy_revision).__name__}")
-        if isinstance(volatile_fields, str) or not all(type(field) is str for field in volatile_fields):
-            raise TypeError(f"volatile_fields must be a collection of str, not {volatile_fields!r}")
+        if cacheable is not None and not callable(cacheable):
+            raise TypeError(f"cacheable must be callable or None, not {cacheable!r}")
+        switches = {
+            "enabled": enabled,
+            "use_optimized_ttl": use_optimized_ttl,
+            "stale_while_revalidate": stale_while_revalidate,
+        }
+        for name, switch in switches.items():
+            # A text from the environment would always be true.
+            if not isinstance(switch, bool):
+                raise TypeError(f"{name} must be True or False, not {switch!r}")
         seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
         self.ttl_seconds = lifetimes.checked_seconds("ttl_seconds", seconds, zero=False)
         self.enabled = enabled
@@ -113,7 +146,7 @@ class BasePolicyCache:
         self.allow_ttl_seconds = allow_ttl_seconds
         self.deny_ttl_seconds = deny_ttl_seconds
         self.cacheable = cacheable
-        self._volatile_fields = frozenset(volatile_fields)
+        self._volatile_fields = checked_fields(volatile_fields)
         self.max_evaluation_seconds = lifetimes.checked_seconds(
             "max_evaluation_seconds", max_evaluation_seconds, zero=True
         )

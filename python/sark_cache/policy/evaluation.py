@@ -68,8 +68,11 @@ class EvaluatingCache(BasePolicyCache):
             bypass: Evaluate whatever is cached, and leave the cache as it is.
 
         Raises:
+            TypeError: if ``evaluate`` can't be called, also where there is a decision.
             What ``evaluate`` raises. Errors of the cache are logged, and are misses.
         """
+        if not callable(evaluate):
+            raise TypeError(f"evaluate must be a function without arguments, which may be async, not {evaluate!r}")
         if bypass or not self.enabled:
             return await _evaluated(evaluate)
         if self._never_stored(sensitivity):

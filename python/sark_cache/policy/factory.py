@@ -14,17 +14,20 @@ from sark_cache.policy import rust_cache
 from sark_cache.policy.python_cache import PythonPolicyCache
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from sark_cache.policy.base import AllSettings
     from sark_cache.policy.surface import PolicyCache
 
 _log = logging.getLogger("sark_cache.policy")
 
 # With the options, so that nothing else comes to have the identity of one that a configuration is known by.
-_instances: dict[tuple[Any, ...], tuple[PolicyCache, dict[str, Any]]] = {}
+_instances: dict[tuple[Any, ...], tuple[PolicyCache, AllSettings]] = {}
 _lock = Lock()
 _warned = False
 
 
-def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> PolicyCache:
+def create_policy_cache(*, redis_url: str | None = None, **options: Unpack[AllSettings]) -> PolicyCache:
     """The policy cache for a configuration: the same one for the same configuration.
 
     * With ``redis_url``: decisions are kept in that Redis or Valkey, and shared by all who use it.
@@ -35,11 +38,11 @@ def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Poli
 
     Args:
         redis_url: As ``redis-py`` and ``valkey-py`` understand it, such as ``redis://localhost:6379/0``.
-        **options: As for ``RustPolicyCache``; with ``redis_url``, as for ``RedisPolicyCache``.
+        **options: As for ``RustPolicyCache``.
 
     Raises:
         ImportError: with ``redis_url``, if neither the redis nor the valkey package is installed.
-        TypeError: for options that the cache doesn't know.
+        TypeError: for options that the cache doesn't know, and for values of another type.
         ValueError: for values that it refuses.
 
     >>> cache = create_policy_cache(max_size=10_000)
@@ -55,7 +58,7 @@ def create_policy_cache(*, redis_url: str | None = None, **options: Any) -> Poli
         return _instances[configuration][0]
 
 
-def _create(redis_url: str | None, options: dict[str, Any]) -> PolicyCache:
+def _create(redis_url: str | None, options: AllSettings) -> PolicyCache:
     cache: PolicyCache
     if redis_url is not None:
         from sark_cache.policy.redis_cache import RedisPolicyCache

@@ -38,6 +38,10 @@ class Flight(Generic[Result]):
         self.awaits: list[Flight[Any]] = []
         """The flights that this one's evaluation is waiting for."""
 
+    def over(self, _task: asyncio.Task[Result]) -> None:
+        """Forgets the task. Who waits for it has it."""
+        del self.task
+
     def leads_to(self, other: Flight[Any]) -> bool:
         """Whether this is, or waits for, the other. Linear in the evaluations that are waiting for each other."""
         seen: list[Flight[Any]] = []
@@ -53,7 +57,8 @@ class Flight(Generic[Result]):
 
 
 _inside: ContextVar[Flight[Any] | None] = ContextVar("sark_cache_policy_inside", default=None)
-"""The flight whose evaluation this code belongs to."""
+"""The flight whose evaluation this code belongs to. Tasks that an evaluation starts keep it for as long as they live,
+so a flight that is over knows its task, which has the decision, no more."""
 
 
 class Flights(Generic[Result]):
@@ -74,19 +79,20 @@ class Flights(Generic[Result]):
         elif inside is not None and flight.leads_to(inside):
             return await work()
         flight.waiters += 1
+        task = flight.task
         if inside is not None:
             inside.awaits.append(flight)
         try:
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(task)
         finally:
             if inside is not None:
                 inside.awaits.remove(flight)
             flight.waiters -= 1
-            if flight.waiters == 0 and not flight.task.done():
+            if flight.waiters == 0 and not task.done():
                 flight.abandoned = True
                 # Not to be joined any more: it ends without a result.
                 self._forget(flights, key, flight)
-                flight.task.cancel()
+                task.cancel()
 
     def in_background(self, key: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> bool:
         """Starts ``work`` without waiting for it, unless the same is under way; says whether it did.
@@ -125,6 +131,7 @@ class Flights(Generic[Result]):
 
         flights[key] = flight
         flight.task = loop.create_task(fly())
+        flight.task.add_done_callback(flight.over)
         return flight
 
     @staticmethod

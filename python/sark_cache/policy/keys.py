@@ -10,12 +10,13 @@ never falls back to ``str()`` or ``repr()``: a value that has no place in the en
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from struct import pack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from sark_cache.policy.generations import State
 
@@ -154,7 +155,7 @@ class KeyBuilder:
     def __init__(self, prefix: str, revision: str | None = None, volatile: Collection[str] = frozenset()) -> None:
         self.prefix = prefix
         self._revision = encode(revision, "policy_revision")
-        self._volatile = frozenset(volatile)
+        self._volatile = checked_fields(volatile)
 
     def key(self, state: State, user_id: object, action: object, resource: object, context: object) -> str:
         """The key of a request under the generations in ``state``.
@@ -186,6 +187,18 @@ def _clean(resource: str) -> str:
     return resource.replace(":", "_").replace("/", "_")
 
 
+def checked_fields(fields: Iterable[str]) -> frozenset[str]:
+    """What is given as ``volatile_fields``, as a set. A str is refused: it has every name in it that is a part of it.
+
+    Raises:
+        TypeError: for anything but several str.
+    """
+    names = None if isinstance(fields, str) or not isinstance(fields, Iterable) else list(fields)
+    if names is None or not all(type(name) is str for name in names):
+        raise TypeError(f"volatile_fields must be a collection of str, such as ['timestamp'], not {fields!r}")
+    return frozenset(names)
+
+
 def key_from_input(full_policy_input: Mapping[str, Any], volatile_fields: Collection[str] = ()) -> Request:
     """A request whose key covers everything that the policy sees: roles, teams, attributes of the tool, and whatever
     else is in its input.
@@ -203,8 +216,12 @@ def key_from_input(full_policy_input: Mapping[str, Any], volatile_fields: Collec
         volatile_fields: Names that are left out of the input's ``context``: timestamps, request ids.
 
     Raises:
+        TypeError: if the input isn't a mapping, or ``volatile_fields`` isn't a collection of str.
         ValueError: if the input has no ``user`` or no ``action``.
     """
+    volatile = checked_fields(volatile_fields)
+    if not isinstance(full_policy_input, Mapping):
+        raise TypeError(f"full_policy_input must be a dict, not {type(full_policy_input).__name__}")
     for name in ("user", "action"):
         if name not in full_policy_input:
             raise ValueError(f"full_policy_input: {name!r} is missing, it has {sorted(full_policy_input)}")
@@ -215,8 +232,11 @@ def key_from_input(full_policy_input: Mapping[str, Any], volatile_fields: Collec
         user = user["id"]
     covered = dict(full_policy_input)
     inner = covered.get("context")
-    if volatile_fields and isinstance(inner, dict):
-        covered["context"] = {name: value for name, value in inner.items() if name not in volatile_fields}
+    if volatile and isinstance(inner, dict):
+        # As in `encode_context`: a name of another type stays, so that the request is uncacheable.
+        covered["context"] = {
+            name: value for name, value in inner.items() if type(name) is not str or name not in volatile
+        }
     return Request(user, full_policy_input["action"], _resource_of(full_policy_input), covered)
 
 

@@ -5,11 +5,9 @@ This room decides on numbers. It stores nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isnan
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 OPTIMIZED_TTL: dict[str, float] = {"critical": 60, "confidential": 120, "internal": 180, "public": 300, "default": 120}
 """Seconds by level of sensitivity, unless configured."""
@@ -37,8 +35,11 @@ def effective_levels(defaults: Mapping[str, float], configured: Mapping[str, flo
     """Seconds by level: the configured ones, else the defaults, else the aliases.
 
     Raises:
+        TypeError: if what is configured isn't a mapping.
         TypeError, ValueError: if a configured time isn't a number of seconds. 0 is one: such levels are never stored.
     """
+    if configured is not None and not isinstance(configured, Mapping):
+        raise TypeError(f"optimized_ttl must be a dict of seconds by level, or None, not {configured!r}")
     for level, seconds in (configured or {}).items():
         checked_seconds(f"optimized_ttl[{level!r}]", seconds, zero=True)
     return {**ALIASES, **defaults, **(configured or {})}

@@ -41,6 +41,8 @@ class CacheMetrics:
     """Decisions not stored because something that covers them was invalidated since, or may have been."""
     errors: int = 0
     """Failures of the engine, and decisions that aren't JSON."""
+    skipped: int = 0
+    """Look-ups and stores that didn't ask the server, because it hadn't answered in time shortly before."""
 
     @property
     def hit_rate(self) -> float:

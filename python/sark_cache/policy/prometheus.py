@@ -39,6 +39,7 @@ _COUNTERS = {
     "uncacheable": "Requests that can't have a key.",
     "refused": "Decisions not stored because of an invalidation.",
     "errors": "Failures of the engine, and decisions that aren't JSON.",
+    "skipped": "Look-ups and stores that didn't ask a server that hadn't answered in time.",
 }
 
 

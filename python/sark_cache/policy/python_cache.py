@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sark_cache.policy.decision_cache import DecisionCache
 from sark_cache.policy.python_engine import PythonCache
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from sark_cache.policy.base import Settings
 
 
 class PythonPolicyCache(DecisionCache):
@@ -19,7 +24,7 @@ class PythonPolicyCache(DecisionCache):
         ttl_seconds: float | None = None,
         enabled: bool = True,
         use_optimized_ttl: bool = True,
-        **options: Any,
+        **options: Unpack[Settings],
     ) -> None:
         max_size = self.DEFAULT_MAX_SIZE if max_size is None else max_size
         ttl_seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds

@@ -5,11 +5,13 @@ look-up asks for the entry and for both generations in one MGET, and takes the e
 that is missing, because it expired or the server lost it, gets a new random value: whatever carried the old one is a
 miss.
 
-Reads and stores fail soft, as misses. Invalidations don't: if the server can't be reached they raise.
+Reads and stores fail soft, as misses. Invalidations don't: if the server can't be reached they raise. After an answer
+that didn't come in time, reads and stores don't ask for a while, so that a server that hangs delays few.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from os import urandom
 from time import monotonic, perf_counter
@@ -17,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sark_cache.policy.base import Explanation, Lookup
+from sark_cache.policy.breaker import Breaker
 from sark_cache.policy.evaluation import EvaluatingCache
 from sark_cache.policy.generations import Token
 from sark_cache.policy.keys import KeyBuilder, Uncacheable, encode
-from sark_cache.policy.redis_wire import Names, asyncio_of, opened, sealed
+from sark_cache.policy.redis_wire import Names, asyncio_of, client_of, is_timeout, opened, sealed
 from sark_cache.policy.stored import check_requests, decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sark_cache.policy.base import Decision
 
@@ -43,13 +46,16 @@ class RedisPolicyCache(EvaluatingCache):
     """As ``RustPolicyCache``, over a server. One connection pool per event loop, made when it is first needed.
 
     Args:
-        redis_url: Of the server, such as ``redis://localhost:6379/0``.
+        redis_url: Of the server, such as ``redis://localhost:6379/0``. Connections and timeouts are set by its options:
+            ``?max_connections=50&timeout=1&socket_timeout=0.5&socket_connect_timeout=0.5``, which are the defaults.
         client: A client of redis-py's or valkey-py's asyncio instead; it isn't closed by ``close()``.
         ttl_seconds: As for ``RustPolicyCache``; so are the others.
 
     Raises:
         ImportError: if neither the redis nor the valkey package is installed.
-        ValueError: if both or none of ``redis_url`` and ``client`` are given, or the client decodes responses.
+        TypeError: if ``redis_url`` isn't a str.
+        ValueError: if both or none of ``redis_url`` and ``client`` are given, for a URL that isn't one of a server, or
+            if the client decodes responses.
     """
 
     backend = "redis"
@@ -66,14 +72,19 @@ class RedisPolicyCache(EvaluatingCache):
     ) -> None:
         if (redis_url is None) == (client is None):
             raise ValueError("either redis_url or client must be given, and not both")
+        if redis_url is not None and not isinstance(redis_url, str):
+            raise TypeError(f"redis_url must be a str or None, not {type(redis_url).__name__}")
         options.pop("max_size", None)  # The server's matter; the same options suit every backend.
         super().__init__(ttl_seconds, enabled, use_optimized_ttl, **options)
         if client is not None and client.get_encoder().decode_responses:
             raise ValueError("client: it must not decode responses (decode_responses=False), generations are bytes")
         self._client = client
-        self._redis_url = redis_url
-        self._asyncio: Any = None if redis_url is None else asyncio_of(redis_url)
+        self._new_client: Callable[[], Any] | None = None
+        if redis_url is not None:
+            self._new_client = partial(client_of, asyncio_of(redis_url), redis_url)
+            self._new_client()  # Refuses what is no URL, now and not at the first look-up.
         self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._breaker = Breaker()
         self._keys = self._new_keys()
         # When the revision was last changed: the server doesn't know of it.
         self._revised = float("-inf")
@@ -112,15 +123,27 @@ class RedisPolicyCache(EvaluatingCache):
 
     def _server(self) -> Any:
         """The client of the running loop."""
-        if self._client is not None:
+        if self._new_client is None:
             return self._client
         import asyncio
 
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = self._asyncio.from_url(self._redis_url)
+            client = self._clients[loop] = self._new_client()
         return client
+
+    def _skips(self) -> bool:
+        """Whether the server isn't to be asked now; counted."""
+        if self._breaker.lets_through():
+            return False
+        self._metrics.skipped += 1
+        return True
+
+    def _failed(self, operation: str, error: BaseException, *, missed: bool = False) -> None:
+        if is_timeout(error):
+            self._breaker.timed_out()
+        super()._failed(operation, error, missed=missed)
 
     # Look-ups.
 
@@ -166,8 +189,12 @@ class RedisPolicyCache(EvaluatingCache):
         if names is None:
             self._metrics.record_misses()
             return Lookup(None, None, None)
+        if self._skips():
+            self._metrics.record_misses()
+            return Lookup(None, None, None)
         try:
             token, text, remaining = await self._read(names)
+            self._breaker.answered()
             entry = opened(text, token.state)
             decision = None if entry is None or self._never_stored(sensitivity) else decoded(entry.text)
         except Exception as error:  # a cache never breaks an authorization path
@@ -214,7 +241,7 @@ class RedisPolicyCache(EvaluatingCache):
     ) -> list[Decision | None]:
         """The decisions on requests given as ``(user_id, action, resource, context)``, in order, in one round trip."""
         requests = list(requests)
-        if not self.enabled or not requests:
+        if not self.enabled or not requests or self._skips():
             return [None] * len(requests)
         try:
             check_requests(requests)
@@ -224,6 +251,7 @@ class RedisPolicyCache(EvaluatingCache):
                 if names is not None:
                     pipe.mget(names.everything, names.user, names.deletion, names.entry)
             replies = iter(await pipe.execute())
+            self._breaker.answered()
             decisions = [None if names is None else self._taken(next(replies)) for names in found]
         except Exception as error:
             self._failed("get_batch", error)
@@ -263,10 +291,14 @@ class RedisPolicyCache(EvaluatingCache):
             if names is None:
                 return False
             text, ttl = self._prepared(decision, ttl_seconds, sensitivity)
+            if self._skips():
+                return False
             if text is None or ttl == 0:
                 await self._server().delete(names.entry)
+                self._breaker.answered()
                 return False
             state = await self._admitted_state(names, token)
+            self._breaker.answered()
             if state is None:
                 self._metrics.refused += 1
                 return False
@@ -366,7 +398,9 @@ class RedisPolicyCache(EvaluatingCache):
     async def health_check(self) -> bool:
         """Whether the server answers."""
         try:
-            return bool(await self._server().ping())
+            healthy = bool(await self._server().ping())
+            self._breaker.answered()
+            return healthy
         except Exception as error:
             self._log.warning("policy cache: not healthy: %s: %s", type(error).__name__, error)
             return False
@@ -402,3 +436,4 @@ class RedisPolicyCache(EvaluatingCache):
         super()._after_fork()
         # The parent's connections are the parent's.
         self._clients = WeakKeyDictionary()
+        self._breaker = Breaker()

@@ -78,3 +78,40 @@ def asyncio_of(url: str) -> Any:
         "redis_url: neither the redis nor the valkey package could be imported; "
         "install sark-cache[redis] or sark-cache[valkey]"
     )
+
+
+MAX_CONNECTIONS = 50
+"""Of one event loop. Further requests wait for one of them, for at most ``POOL_TIMEOUT_SECONDS``."""
+
+TIMEOUT_SECONDS = 0.5
+"""For connecting, and for each answer."""
+
+POOL_TIMEOUT_SECONDS = 1.0
+
+
+def client_of(asyncio_module: Any, url: str) -> Any:
+    """A client with a pool of its own. What the URL says (``?socket_timeout=2``) counts more than what is said here.
+
+    Raises:
+        ValueError: for a URL that the client doesn't understand.
+    """
+    library = asyncio_module.__name__.partition(".")[0]
+    retry, backoff, errors = (import_module(f"{library}.{name}") for name in ("asyncio.retry", "backoff", "exceptions"))
+    try:
+        pool = asyncio_module.BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=POOL_TIMEOUT_SECONDS,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            # Once, for connections that a restarted server closed. What timed out isn't tried again.
+            retry=retry.Retry(backoff.NoBackoff(), 1, supported_errors=(errors.ConnectionError,)),
+        )
+    except ValueError as error:
+        raise ValueError(f"redis_url must be a URL such as 'redis://localhost:6379/0', not {url!r}: {error}") from None
+    return getattr(asyncio_module, library.capitalize()).from_pool(pool)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the server didn't answer in time. The clients' classes have that name, too, but no base in common."""
+    return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)

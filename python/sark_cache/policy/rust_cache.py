@@ -27,7 +27,9 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sark_cache.policy.base import Decision
+    from typing_extensions import Unpack
+
+    from sark_cache.policy.base import Decision, Settings
 
 __all__ = [
     "RUST_AVAILABLE",
@@ -79,7 +81,7 @@ class RustPolicyCache(DecisionCache):
         ttl_seconds: float | None = None,
         enabled: bool = True,
         use_optimized_ttl: bool = True,
-        **options: Any,
+        **options: Unpack[Settings],
     ) -> None:
         if not RUST_AVAILABLE or RustCache is None:
             raise RuntimeError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -476,5 +478,29 @@ def test_closing_cancels_what_is_under_way_and_the_cache_goes_on(cache: Any) -> 
             await asked
         engine.go_on.set()
         assert await cache.get_or_evaluate(*REQUEST, evaluate=engine) == engine.answer
+
+    run(scenario())
+
+
+def test_a_task_that_an_evaluation_starts_does_not_keep_its_decision() -> None:
+    class Told(dict[str, Any]):
+        """Can be referred to weakly."""
+
+    cache = RustPolicyCache()
+    told: list[weakref.ref[Told]] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def evaluate() -> Told:
+        tasks.append(asyncio.create_task(asyncio.sleep(3600)))
+        decision = Told(allow=True)
+        told.append(weakref.ref(decision))
+        return decision
+
+    async def scenario() -> None:
+        assert await cache.get_or_evaluate(*REQUEST, evaluate=evaluate) == {"allow": True}
+        await asyncio.sleep(0)
+        gc.collect()
+        assert told[0]() is None
+        tasks[0].cancel()
 
     run(scenario())

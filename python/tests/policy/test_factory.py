@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -61,7 +62,7 @@ def test_one_configuration_is_one_instance() -> None:
         {**options, "cacheable": lambda _: True},
     ]
     assert all(create_policy_cache(**other) is not cache for other in others)
-    assert create_policy_cache(enabled=True) is not create_policy_cache(enabled=1)
+    assert create_policy_cache(ttl_seconds=60) is not create_policy_cache(ttl_seconds=60.0)
 
 
 def test_settings_are_given_by_name_and_unknown_ones_are_refused() -> None:
@@ -69,6 +70,33 @@ def test_settings_are_given_by_name_and_unknown_ones_are_refused() -> None:
         create_policy_cache("redis://localhost")  # type: ignore[misc]
     with pytest.raises(TypeError, match="unheard_of"):
         create_policy_cache(unheard_of=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"optimized_ttl": 5}, TypeError, "optimized_ttl must be a dict .*, not 5"),
+        ({"redis_url": 5}, TypeError, "redis_url must be a str or None, not int"),
+        ({"redis_url": "nonsense"}, ValueError, "redis_url must be a URL such as .*, not 'nonsense'"),
+        ({"volatile_fields": 5}, TypeError, "volatile_fields must be a collection of str.*, not 5"),
+        ({"cacheable": 5}, TypeError, "cacheable must be callable or None, not 5"),
+        ({"enabled": "no"}, TypeError, "enabled must be True or False, not 'no'"),
+        ({"use_optimized_ttl": 1}, TypeError, "use_optimized_ttl must be True or False, not 1"),
+        ({"stale_while_revalidate": "no"}, TypeError, "stale_while_revalidate must be True or False, not 'no'"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name_when_the_cache_is_made(
+    options: Any, error: Any, message: str
+) -> None:
+    if "redis_url" in options:
+        pytest.importorskip("redis")
+    with pytest.raises(error, match=message):
+        create_policy_cache(**options)
+
+
+def test_what_can_not_be_called_is_no_evaluation() -> None:
+    with pytest.raises(TypeError, match="evaluate must be a function .*, not None"):
+        run(create_policy_cache().get_or_evaluate("u", "a", "r", evaluate=None))  # type: ignore[arg-type]
 
 
 def test_without_a_client_for_the_server_the_error_says_what_to_install() -> None:

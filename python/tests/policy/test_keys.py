@@ -276,3 +276,29 @@ def test_an_input_without_user_or_action_is_refused(missing: str) -> None:
     del policy_input[missing]
     with pytest.raises(ValueError, match=missing):
         key_from_input(policy_input)
+
+
+def test_a_str_is_no_collection_of_fields_for_it_would_take_out_every_name_that_is_part_of_it() -> None:
+    def asked(user_id: int) -> dict[str, Any]:
+        return {"user": "alice", "action": "read", "context": {"id": user_id, "request_id": "r1"}}
+
+    one, other = (key_from_input(asked(user_id), volatile_fields=["request_id"]) for user_id in (1, 2))
+    assert key(*one) != key(*other)
+    for refused in ("request_id", b"request_id", 5, [5], None):
+        with pytest.raises(TypeError, match="volatile_fields must be a collection of str"):
+            key_from_input(asked(1), volatile_fields=refused)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="volatile_fields must be a collection of str"):
+            RustPolicyCache(volatile_fields=refused)
+
+
+def test_fields_that_come_one_by_one_are_left_out_all_the_same() -> None:
+    policy_input = {"user": "alice", "action": "read", "context": {"now": 1, "ip": "10.0.0.1"}}
+    request = key_from_input(policy_input, volatile_fields=(name for name in ["now"]))  # type: ignore[arg-type]
+    assert request.context is not None and request.context["context"] == {"ip": "10.0.0.1"}
+    one_by_one = RustPolicyCache(volatile_fields=(name for name in ["now"]))
+    assert one_by_one._generate_cache_key("u", "a", "r", {"now": 1}).endswith(":none")
+
+
+def test_an_input_that_is_no_mapping_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="full_policy_input must be a dict, not int"):
+        key_from_input(5)  # type: ignore[arg-type]

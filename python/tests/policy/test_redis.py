@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
+import time
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from policy.conftest import run
+from sark_cache.bench.redis_server import HOST, RedisServer, ServerUnavailable
 
 redis_asyncio = pytest.importorskip("redis.asyncio")
 
+from sark_cache.policy import breaker  # noqa: E402
 from sark_cache.policy.redis_cache import GENERATION_TTL_SECONDS, RedisPolicyCache  # noqa: E402
 
 REQUEST = ("alice", "read", "doc:1")
@@ -134,6 +140,86 @@ def test_while_the_server_is_away_look_ups_miss_and_invalidations_raise() -> Non
             await cache.close()
 
         run(scenario())
+
+
+def test_more_requests_at_once_than_connections_are_all_hits(own: Any, redis_url: str) -> None:
+    async def scenario() -> None:
+        cache = own(redis_url=f"{redis_url}&timeout=20")
+        await cache.set(*REQUEST, {"allow": True})
+        assert await asyncio.gather(*(cache.get(*REQUEST) for _ in range(300))) == [{"allow": True}] * 300
+        assert cache.metrics.errors == 0
+        assert len(cache._server().connection_pool._available_connections) <= 50
+        await cache.close()
+
+    run(scenario())
+
+
+def test_a_server_that_hangs_delays_one_look_up_and_not_the_next_ones(own: Any) -> None:
+    try:
+        server = RedisServer()
+    except ServerUnavailable as why:
+        pytest.skip(str(why))
+
+    async def scenario() -> None:
+        cache = own(redis_url=f"redis://{HOST}:{server.port}/0?socket_timeout=1&socket_connect_timeout=5")
+        now = 1000.0
+
+        def evaluated() -> Any:
+            return cache.get_or_evaluate(*REQUEST, evaluate=lambda: {"allow": False})
+
+        with patch.object(breaker, "monotonic", lambda: now):
+            await cache.set(*REQUEST, {"allow": True})
+            assert await evaluated() == {"allow": True}
+            os.kill(server._process.pid, signal.SIGSTOP)
+            try:
+                begun = time.monotonic()
+                assert await evaluated() == {"allow": False}
+                assert 0.9 < time.monotonic() - begun < 10
+                errors = cache.metrics.errors
+                for _ in range(100):
+                    assert await evaluated() == {"allow": False}
+                assert cache.metrics.skipped >= 100
+                assert await cache.set(*REQUEST, {"allow": False}) is False
+                assert await cache.get_batch([(*REQUEST, None)]) == [None]
+                # None of them waited.
+                assert cache.metrics.errors == errors
+                # What nobody can skip.
+                with pytest.raises(redis_asyncio.TimeoutError):
+                    await cache.invalidate("alice")
+                assert await cache.health_check() is False
+            finally:
+                os.kill(server._process.pid, signal.SIGCONT)
+            # Asked again after the pause.
+            assert await cache.get(*REQUEST) is None
+            now += 1
+            answer = await cache.get(*REQUEST)
+            assert answer is None or answer == {"allow": True}
+            assert cache._breaker.lets_through() and cache.metrics.errors == errors
+        await cache.close()
+
+    with server:
+        run(scenario())
+
+
+def test_pauses_double_and_one_at_a_time_asks_whether_the_server_is_back() -> None:
+    now = 0.0
+    with patch.object(breaker, "monotonic", lambda: now):
+        way = breaker.Breaker()
+        assert way.lets_through() and way.lets_through()
+        way.timed_out()
+        way.timed_out()
+        for pause in (1, 2, 4, 8, 16, 30, 30):
+            now += pause - 0.1
+            assert not way.lets_through()
+            now += 0.1
+            assert way.lets_through()
+            assert not way.lets_through()
+            way.timed_out()
+        way.answered()
+        assert way.lets_through() and way.lets_through()
+        way.timed_out()
+        now += 1
+        assert way.lets_through()
 
 
 def test_several_loops_have_connections_of_their_own(own: Any, redis_url: str) -> None:

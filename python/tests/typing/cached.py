@@ -56,6 +56,9 @@ class Shapes:
 
 assert_type(Shapes().method(2), str)
 assert_type(Shapes.static(2), int)
+method: Callable[[int], str] = Shapes().method
+assert_type(Shapes().method.cache_info().hits, int)
+Shapes().method.cache_clear()
 
 shared: Cache[Any, Any] = Cache(100)
 

@@ -34,3 +34,10 @@ async def every_kind() -> None:
     await uses(create_policy_cache(max_size=10))
     await uses(RustPolicyCache(10, 60))
     await uses(PythonPolicyCache(10, 60))
+
+
+def refused() -> None:
+    """Never called: only type checkers read it."""
+    create_policy_cache(ttl_second=5)  # type: ignore[call-arg]
+    create_policy_cache(enabled="no")  # type: ignore[arg-type]
+    RustPolicyCache(optimized_ttl=5)  # type: ignore[arg-type]

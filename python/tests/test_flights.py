@@ -1,0 +1,341 @@
+"""One computation per key, where it is hard: finalizers and contexts that come in between, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import subprocess
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import wait_until
+
+from sark_cache import Cache, _singleflight, cached
+
+
+def test_a_finalizer_that_misses_while_another_miss_begins_crashes_nothing() -> None:
+    program = """
+from sark_cache import Cache, cached
+
+audit, ended = Cache(100), 0
+
+class Session:
+    # Only the collector can free it, and then it misses in a cache.
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        global ended
+        ended += 1
+        audit.get_or_set(ended, lambda: True)
+
+@cached(1000)
+def roles(user):
+    return ["dev"]
+
+@cached(1000)
+def decide(user):
+    Session()
+    return bool(roles(user))
+
+for user in range(100_000):
+    decide(user)
+assert ended > 10_000
+"""
+    # Not in development mode: whether it crashes depends on what is allocated where.
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+class Interruption:
+    """Calls a function before every line of the flights' code in this thread, where a finalizer or a signal handler could
+    run, while it is active."""
+
+    def __init__(self, handler: Callable[[], None]) -> None:
+        self.handler = handler
+        self.lines = 0
+
+    def __enter__(self) -> Interruption:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: Any, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename != _singleflight.__file__:
+            return None
+        if event == "line":
+            self.lines += 1
+            sys.settrace(None)
+            self.handler()
+            sys.settrace(self._trace)
+        return self._trace
+
+
+def ends(work: Callable[[], None]) -> None:
+    """Runs it in a thread, which has to end and to raise nothing."""
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: (work(), ended.append(True)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "it hangs"
+    assert ended
+
+
+def test_whatever_a_finalizer_asks_for_while_a_computation_begins_or_ends_it_does_not_wait_for_itself() -> None:
+    cache: Cache[str, str] = Cache(10)
+    other: Cache[str, str] = Cache(10)
+
+    def ask() -> None:
+        assert other.get_or_set("key", lambda: "other") == "other"
+        other.clear()
+        assert cache.get_or_set("key", lambda: "value") == "value"
+        cache.clear()
+
+    def work() -> None:
+        with Interruption(ask) as interruption:
+            assert cache.get_or_set("key", lambda: "value") == "value"
+        assert interruption.lines > 10
+
+    ends(work)
+
+
+def test_whatever_a_finalizer_asks_for_while_a_coroutine_comes_to_wait_it_gets() -> None:
+    other: Cache[str, str] = Cache(10)
+
+    def ask() -> None:
+        assert other.get_or_set("key", lambda: "other") == "other"
+        other.clear()
+
+    @cached(10)
+    async def roles(user: str) -> str:
+        await asyncio.sleep(0)
+        return "dev"
+
+    @cached(10)
+    async def decide(tool: int) -> str:
+        await asyncio.sleep(0)
+        return await roles("ada")
+
+    async def main() -> None:
+        assert await asyncio.gather(*map(decide, range(10))) == ["dev"] * 10
+
+    def work() -> None:
+        with Interruption(ask) as interruption:
+            asyncio.run(main())
+        assert interruption.lines > 100
+
+    ends(work)
+
+
+def test_a_finalizer_that_waits_for_another_thread_keeps_that_thread_from_nothing() -> None:
+    cache: Cache[int, int] = Cache(10)
+    turn = 0
+
+    def ask() -> None:
+        # Another thread computes this, and can only end if nothing is held here.
+        nonlocal turn
+        turn += 1
+        key, begun, release = turn, threading.Event(), threading.Event()
+
+        def compute() -> int:
+            begun.set()
+            release.wait(30)
+            return key
+
+        leader = threading.Thread(target=cache.get_or_set, args=(key, compute), daemon=True)
+        leader.start()
+        begun.wait(30)
+        releaser = threading.Timer(0.001, release.set)
+        releaser.start()
+        assert cache.get_or_set(key, lambda: -1) == key
+        leader.join()
+
+    flights: Cache[str, str] = Cache(10)
+
+    def work() -> None:
+        with Interruption(ask):
+            assert flights.get_or_set("outer", lambda: flights.get_or_set("inner", lambda: "value")) == "value"
+
+    ends(work)
+
+
+def test_an_exception_is_as_long_for_the_last_coroutine_as_for_the_first() -> None:
+    @cached(10)
+    async def fail(key: str) -> None:
+        await asyncio.sleep(0)
+        raise LookupError(key)
+
+    async def logged() -> int:
+        try:
+            await fail("key")
+        except LookupError:
+            return len(traceback.format_exc())
+        return 0
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(logged() for _ in range(200)))
+
+    lengths = asyncio.run(main())
+    assert 0 < max(lengths) < 3 * min(lengths)
+
+
+def test_an_exception_is_as_long_for_the_last_thread_as_for_the_first() -> None:
+    flights, release, lengths = _singleflight.Flights(), threading.Event(), []
+
+    def fail() -> None:
+        release.wait(30)
+        raise LookupError("key")
+
+    def logged() -> None:
+        try:
+            flights.run("key", lambda: _singleflight.ABSENT, fail, lambda value: None)
+        except LookupError as error:
+            lengths.append(len("".join(traceback.format_exception(error))))
+
+    threads = [threading.Thread(target=logged) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    release.set()
+    for thread in threads:
+        thread.join(30)
+    assert len(lengths) == 100
+    # Threads that raise it at the very same time may see a few of each other's lines.
+    assert max(lengths) < 10 * min(lengths)
+
+
+class Value:
+    """Something to hold a weak reference to."""
+
+
+def test_a_context_that_was_copied_inside_a_computation_does_not_keep_its_value() -> None:
+    async def main() -> None:
+        tasks, values = [], weakref.WeakSet[Value]()
+
+        @cached(1)
+        async def client(number: int) -> Value:
+            tasks.append(asyncio.create_task(asyncio.sleep(3600)))
+            values.add(value := Value())
+            return value
+
+        for number in range(10):
+            await client(number)
+        gc.collect()
+        assert len(values) == 1
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_chain_of_computations_that_start_the_next_one_does_not_grow() -> None:
+    longest = 0
+
+    async def main() -> None:
+        done = asyncio.Event()
+
+        @cached(10)
+        async def page(number: int) -> int:
+            nonlocal longest
+            longest = max(longest, len(_singleflight._coroutines.get()))
+            if number < 1000:
+                asyncio.create_task(page(number + 1))  # noqa: RUF006
+            else:
+                done.set()
+            await asyncio.sleep(0)
+            return number
+
+        await page(0)
+        await done.wait()
+
+    asyncio.run(main())
+    assert longest < 10
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What is raised where nobody can catch it."""
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: told.append((it.exc_type, str(it.exc_value))))
+    yield told
+
+
+def test_a_coroutine_may_be_destroyed_in_another_context(unraisable: list[Any]) -> None:
+    class Suspension:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    @cached(10)
+    async def slow(key: str) -> str:
+        await Suspension()
+        return key
+
+    waiting = slow("key")
+    contextvars.copy_context().run(waiting.send, None)  # type: ignore[attr-defined]
+    del waiting
+    gc.collect()
+    assert unraisable == []
+    assert asyncio.run(asyncio.wait_for(slow("key"), 30)) == "key"
+
+
+def test_a_call_that_failed_leaves_no_cycle() -> None:
+    values: list[weakref.ref[Value]] = []
+
+    def fail(key: str) -> None:
+        value = Value()
+        values.append(weakref.ref(value))
+        raise LookupError(key)
+
+    async def fail_later(key: str) -> None:
+        value = Value()
+        values.append(weakref.ref(value))
+        await asyncio.sleep(0)
+        raise LookupError(key)
+
+    def called() -> None:
+        with pytest.raises(LookupError):
+            function("key")
+
+    async def gathered() -> None:
+        for result in await asyncio.gather(*(coroutine_function("key") for _ in range(3)), return_exceptions=True):
+            assert isinstance(result, LookupError)
+
+    function, coroutine_function = cached(10)(fail), cached(10)(fail_later)
+    gc.collect()
+    gc.disable()
+    try:
+        called()
+        assert values.pop()() is None
+        asyncio.run(gathered())
+        assert values.pop()() is None
+    finally:
+        gc.enable()
+
+
+def test_a_thread_started_by_a_coroutine_does_not_wait_for_what_it_is_part_of() -> None:
+    # The threads' computations and the coroutines' know of each other.
+    cache: Cache[str, str] = Cache(10)
+    calls: list[str] = []
+
+    def in_thread() -> str:
+        return cache.get_or_set("key", lambda: "inner")
+
+    @cached(10)
+    async def fetch(key: str) -> str:
+        return await asyncio.to_thread(in_thread)
+
+    def outer() -> str:
+        calls.append("outer")
+        return asyncio.run(fetch("key")) if len(calls) == 1 else "again"
+
+    got: list[str] = []
+    thread = threading.Thread(target=lambda: got.append(cache.get_or_set("key", outer)), daemon=True)
+    thread.start()
+    wait_until(lambda: bool(got))
+    assert got == ["inner"]
