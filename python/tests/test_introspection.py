@@ -1,4 +1,4 @@
-"""What the native classes tell about themselves: signatures, and the memory that they take."""
+"""What classes tell about themselves: signatures, settings, and the memory that they take."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sark_cache import _core
+from sark_cache.policy import PythonPolicyCache, RustPolicyCache
 
 CLASSES: list[type] = [getattr(_core, name) for name in _core.__all__]
 CANT_BE_MADE: list[type] = [_core.Stats]
@@ -48,3 +49,9 @@ def test_the_size_of_a_cache_grows_with_what_it_has_allocated_for_entries() -> N
 def test_the_size_of_a_cache_that_was_not_initialised_is_that_of_the_object() -> None:
     blank = _core.Cache.__new__(_core.Cache)
     assert 0 < sys.getsizeof(blank) < 10_000
+
+
+@pytest.mark.parametrize("kind", [RustPolicyCache, PythonPolicyCache])
+def test_a_policy_cache_shows_its_settings(kind: type[RustPolicyCache] | type[PythonPolicyCache]) -> None:
+    cache = kind(max_size=10, ttl_seconds=60)
+    assert repr(cache) == f"{kind.__name__}(max_size=10, ttl_seconds=60, enabled=True)"

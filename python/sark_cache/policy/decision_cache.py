@@ -47,6 +47,10 @@ class DecisionCache(EvaluatingCache):
 
     # Keys and generations.
 
+    def __repr__(self) -> str:
+        settings = f"max_size={self.max_size}, ttl_seconds={self.ttl_seconds}, enabled={self.enabled}"
+        return f"{type(self).__name__}({settings})"
+
     def _new_keys(self) -> KeyBuilder:
         return KeyBuilder(self.KEY_PREFIX, self._policy_revision, self._volatile_fields)
 
