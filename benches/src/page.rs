@@ -126,7 +126,8 @@ fn about(scenario: &str) -> &'static str {
         }
         "expiry" => {
             "Entries all due at one moment, with nobody calling the cache: when their values are dropped, and how long \
-             look-ups of other entries are held up meanwhile."
+             look-ups of other entries are held up from the deadline until the last is dropped, which is not equally long for \
+             all: a percentile is of few look-ups where it is soon."
         }
         "memory" => "Bytes allocated for an entry of a full cache, beyond its key and its value.",
         "percore" => {

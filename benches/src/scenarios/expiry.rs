@@ -32,7 +32,8 @@ const AHEAD: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Nor is one that drops a few now and then, after so long.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Filling is not timed, and yet it ends: with fewer entries than wanted, which the row says.
+/// Filling is not timed, and yet it ends: when attempts took so long, the last one has as long again, and the row says if fewer
+/// entries than wanted are in then.
 const FILL_TIME: Duration = Duration::from_secs(20);
 /// Insertions of one thread between two looks at the clock.
 const CHUNK: usize = 64;
@@ -198,7 +199,7 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
         loop {
             let begun = Instant::now();
             let last = begun + expected * 3 / 2 >= end;
-            let until = if last { end.max(begun + AHEAD) } else { begun + expected * 3 / 2 };
+            let until = if last { begun + FILL_TIME } else { begun + expected * 3 / 2 };
             let due = until + AHEAD;
             let inserted = self.insert(&self.keys, due, until);
             if last || (inserted == self.keys.len() && Instant::now() < due) {
