@@ -1,8 +1,9 @@
 //! Amounts as people write them: `10k`, `1M`, `128MiB`, `10%`.
 
+use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 const UNITS: [(&str, u64); 10] = [
     ("kib", 1 << 10),
@@ -51,6 +52,32 @@ impl Share {
     }
 }
 
+/// What caches are built for at most: several of them allocate for all entries at once, and abort where that fails.
+const MOST_ENTRIES: u64 = 100_000_000;
+const MOST_BYTES: u64 = 64 << 30;
+
+impl Share {
+    /// The amount as [`of`](Self::of), if caches can be built with it.
+    ///
+    /// # Errors
+    /// Names the option, the value and what is allowed.
+    pub fn capacity(self, whole: u64, bytes: bool) -> Result<u64> {
+        let amount = self.of(whole);
+        let (most, unit) = if bytes { (MOST_BYTES, "bytes (64GiB)") } else { (MOST_ENTRIES, "entries") };
+        ensure!(amount <= most, "--capacity {self}: that is {amount}, and from 1 to {most} {unit} are allowed");
+        Ok(amount)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Amount(amount) => write!(formatter, "{amount}"),
+            Self::Percent(percent) => write!(formatter, "{percent}%"),
+        }
+    }
+}
+
 impl FromStr for Share {
     type Err = anyhow::Error;
 
@@ -65,7 +92,7 @@ impl FromStr for Share {
             Self::Amount(amount) => amount > 0,
             Self::Percent(percent) => percent > 0.0 && percent.is_finite(),
         };
-        anyhow::ensure!(positive, "a capacity is above zero, and {text:?} is not");
+        ensure!(positive, "a capacity is above zero, and {text:?} is not");
         Ok(share)
     }
 }
@@ -102,5 +129,17 @@ mod tests {
         assert_eq!("2k".parse::<Share>().unwrap().of(5), 2000);
         assert!("0".parse::<Share>().is_err());
         assert!("0%".parse::<Share>().is_err());
+    }
+
+    #[test]
+    fn a_capacity_that_nobody_could_allocate_is_an_error_with_the_option_and_what_is_allowed() {
+        let error = |text: &str, bytes| text.parse::<Share>().unwrap().capacity(1000, bytes).unwrap_err().to_string();
+        for (text, bytes) in
+            [("18446744073709551615", false), ("16g", false), ("1000000000000%", false), ("65GiB", true)]
+        {
+            let error = error(text, bytes);
+            assert!(error.contains("--capacity") && error.contains("from 1 to"), "{error}");
+        }
+        assert_eq!("16g".parse::<Share>().unwrap().capacity(1, true).unwrap(), 16_000_000_000);
     }
 }

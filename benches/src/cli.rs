@@ -1,10 +1,9 @@
 //! The command line: what can be asked for, and which scenario answers.
 
-use std::fs::File;
-use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -12,6 +11,7 @@ use crate::amount::Share;
 use crate::case::Wanted;
 use crate::contestants::{Name, Reclaim};
 use crate::page;
+use crate::page_place::PagePlace;
 use crate::scenarios::{
     self, Settings, all, churn, expiry, gateway, get, get_many, hot, idle, latency, memory, mixed, percore, replay,
     scale,
@@ -34,6 +34,13 @@ pub struct Arguments {
     job: Job,
 }
 
+/// A number within a range, which the error names whatever was wrong.
+fn whole_number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    let (least, most) = (range.start(), range.end());
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+}
+
 #[derive(Args, Debug)]
 struct Common {
     /// Print one JSON object on standard output and nothing else there
@@ -43,7 +50,7 @@ struct Common {
     #[arg(long, global = true)]
     quick: bool,
     /// How many times each contestant runs, in turn with the others [default: 7, with --quick 3]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, global = true, value_name = "N", value_parser = |text: &str| whole_number(text, 1..=1000))]
     rounds: Option<u32>,
     /// Only these contestants, beside sark-cache, to which the others are compared
     #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
@@ -62,8 +69,8 @@ struct Job {
     #[arg(long, value_name = "N")]
     capacity: Option<Share>,
     /// Threads that ask [default: one per core, at most 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = |text: &str| whole_number(text, 1..=1024))]
+    threads: Option<u32>,
     #[command(flatten)]
     reading: ReadingOptions,
 }
@@ -76,14 +83,25 @@ struct ReadingOptions {
     /// What a CSV trace's columns are called: `key=url,size=length,ttl=...,timestamp=...,op=...`
     #[arg(long, value_name = "FIELD=NAME,...")]
     columns: Option<Columns>,
-    /// The unit of the trace's timestamps and times-to-live
-    #[arg(long, value_enum, default_value = "s")]
-    time_unit: TimeUnit,
+    /// The unit of the trace's timestamps and times-to-live [default: s]
+    #[arg(long, value_enum)]
+    time_unit: Option<TimeUnit>,
 }
 
 impl ReadingOptions {
     fn reading(&self) -> Reading {
-        Reading { format: self.format, columns: self.columns.clone().unwrap_or_default(), unit: self.time_unit }
+        let columns = self.columns.clone().unwrap_or_default();
+        Reading { format: self.format, columns, unit: self.time_unit.unwrap_or_default() }
+    }
+
+    /// One that was given, if any was.
+    fn given(&self) -> Option<&'static str> {
+        let all = [
+            (self.format.is_some(), "--format"),
+            (self.columns.is_some(), "--columns"),
+            (self.time_unit.is_some(), "--time-unit"),
+        ];
+        all.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
 }
 
@@ -114,11 +132,11 @@ enum Scenario {
     /// Processor time used while nobody calls
     Idle,
     /// All of them, as one HTML page
-    Report(Page),
+    Report(PageOptions),
 }
 
 #[derive(Args, Debug)]
-struct Page {
+struct PageOptions {
     /// Where to write the page
     #[arg(long, value_name = "FILE", default_value = "sark-bench.html")]
     output: PathBuf,
@@ -135,7 +153,7 @@ struct Replay {
     #[arg(long)]
     bytes: bool,
     /// Into how many parts a cache splits its policy [default: what its users get]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", value_parser = |text: &str| whole_number(text, 1..=65536))]
     shards: Option<u32>,
     /// Whether entries expire [default: recorded if the trace has times-to-live, else off]
     #[arg(long, value_enum)]
@@ -164,6 +182,7 @@ impl Arguments {
     /// Says what to do about it.
     pub fn run(&self) -> Result<String> {
         let settings = self.settings();
+        self.nothing_is_ignored()?;
         let report = match &self.scenario {
             Some(Scenario::Report(wanted)) => return self.report(&settings, wanted),
             None => gateway::run(&settings, &self.job.job()?)?,
@@ -186,18 +205,42 @@ impl Arguments {
         Ok(table::render(&report))
     }
 
+    /// An option that has no meaning where it stands would be taken for one that has.
+    fn nothing_is_ignored(&self) -> Result<()> {
+        let Some(scenario) = &self.scenario else {
+            let reading = self.job.reading.given().filter(|_| self.job.trace.is_none());
+            ensure!(reading.is_none(), "{} says how to read a trace: add --trace FILE", reading.unwrap_or_default());
+            return Ok(());
+        };
+        if let Some(option) = self.job.given() {
+            ensure!(
+                matches!(scenario, Scenario::Replay(_)),
+                "{option} belongs to the load without a scenario: leave it or the scenario out"
+            );
+            anyhow::bail!("{option} stands before the scenario: options of replay come behind it");
+        }
+        ensure!(
+            !matches!(scenario, Scenario::Percore) || self.common.contestants.is_none(),
+            "percore has no caches to choose among: leave --contestants out"
+        );
+        Ok(())
+    }
+
     /// Writes the page; printed are its summary and where it is, or with `--json` all the rows.
-    fn report(&self, settings: &Settings, Page { output }: &Page) -> Result<String> {
+    fn report(&self, settings: &Settings, PageOptions { output }: &PageOptions) -> Result<String> {
         ensure!(settings.wishes.is_empty(), "a report shows cases of its own choice: leave --case out");
         // Before anything is measured: minutes would be lost.
-        let mut file = File::create(output).with_context(|| format!("cannot write the page {}", output.display()))?;
+        let place = PagePlace::prepare(output)?;
         let reports = all::run(settings)?;
-        file.write_all(page::render(&reports)?.as_bytes())?;
+        place.write(&page::render(&reports)?)?;
         if self.common.json {
             return Ok(serde_json::to_string_pretty(&json!({"scenario": "report", "reports": reports}))? + "\n");
         }
         let lines: Vec<summary::Line> = reports.iter().flat_map(summary::of).collect();
-        let sentences: String = reports.iter().flat_map(table::verdicts).map(|sentence| sentence + "\n").collect();
+        let sentences = reports.iter().flat_map(|report| {
+            table::verdicts(report).into_iter().map(|sentence| format!("{}: {sentence}\n", report.scenario))
+        });
+        let sentences: String = sentences.collect();
         Ok(format!("{}\n{sentences}\n{}\n", summary::markdown(&lines), output.display()))
     }
 
@@ -206,6 +249,7 @@ impl Arguments {
         Settings {
             quick,
             rounds: rounds.unwrap_or(if quick { 3 } else { 7 }),
+            rounds_said: rounds.is_some(),
             contestants: match contestants {
                 // In the usual order, each once; without our own row no ratio could be taken.
                 Some(chosen) => {
@@ -221,7 +265,17 @@ impl Arguments {
 impl Job {
     fn job(&self) -> Result<gateway::Job> {
         let trace = self.trace.as_deref().map(|file| self.reading.reading().open(file)).transpose()?;
-        Ok(gateway::Job { trace, capacity: self.capacity, threads: self.threads.map(usize::from) })
+        Ok(gateway::Job { trace, capacity: self.capacity, threads: self.threads.map(|threads| threads as usize) })
+    }
+
+    /// One of the options that was given, if any was.
+    fn given(&self) -> Option<&'static str> {
+        let all = [
+            (self.trace.is_some(), "--trace"),
+            (self.capacity.is_some(), "--capacity"),
+            (self.threads.is_some(), "--threads"),
+        ];
+        all.into_iter().find(|(given, _)| *given).map(|(_, option)| option).or_else(|| self.reading.given())
     }
 }
 
@@ -264,5 +318,26 @@ mod tests {
         assert_eq!(rounds(&["sark-bench"]), 7);
         assert_eq!(rounds(&["sark-bench", "--quick"]), 3);
         assert_eq!(rounds(&["sark-bench", "mixed", "--quick", "--rounds", "5"]), 5);
+    }
+
+    #[test]
+    fn numbers_out_of_their_range_and_words_are_told_the_range() {
+        for words in [["get", "--rounds", "abc"], ["get", "--rounds", "0"], ["get", "--rounds", "1001"]] {
+            let error = Arguments::try_parse_from(["sark-bench"].iter().chain(&words)).unwrap_err().to_string();
+            assert!(error.contains("--rounds <N>") && error.contains("from 1 to 1000"), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_that_would_be_ignored_are_errors() {
+        for (words, said) in [
+            (&["sark-bench", "--threads", "4", "get"][..], "--threads belongs to"),
+            (&["sark-bench", "--format", "csv", "replay", "x"], "--format stands before"),
+            (&["sark-bench", "--time-unit", "ms"], "--time-unit says how to read"),
+            (&["sark-bench", "percore", "--contestants", "moka"], "leave --contestants out"),
+        ] {
+            let error = Arguments::parse_from(words).run().unwrap_err().to_string();
+            assert!(error.contains(said), "{words:?}: {error}");
+        }
     }
 }

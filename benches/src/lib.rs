@@ -13,6 +13,7 @@ pub mod contestants;
 pub mod machine;
 pub mod measure;
 pub mod page;
+pub mod page_place;
 pub mod percentiles;
 pub mod plots;
 pub mod progress;

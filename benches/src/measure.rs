@@ -51,6 +51,12 @@ pub trait Run {
         None
     }
 
+    /// False when some run was less than a full one in a way that the number of operations doesn't tell. Asked before
+    /// [`finish`](Self::finish).
+    fn was_full(&self) -> bool {
+        true
+    }
+
     /// Called once, after the last run.
     fn finish(&mut self) -> Fields {
         Fields::new()

@@ -10,13 +10,16 @@ use anyhow::Result;
 use crate::contestants::Name;
 use crate::plots::{Across, Bar, Format, Group, Line, Upwards, bars, duration, lines, short};
 use crate::report::{Report, Row};
-use crate::summary::{self, figure, percentile};
+use crate::scenarios::percore;
+use crate::summary::{self, Figure, percentile};
 use crate::table::{self, OURS};
 
-const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
-    table{border-collapse:collapse;font-size:12px}td,th{border:1px solid #bbb;padding:2px 6px;text-align:right}\
-    td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}details{margin:.5em 0;overflow-x:auto}\
-    svg{max-width:100%;height:auto;background:#fff}code{background:#8882;padding:1px 4px}\
+const STYLE: &str = "body{font:15px/1.5 sans-serif;margin:0;color:#222;background:#fff}\
+    main{max-width:1000px;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}\
+    table{border-collapse:collapse;font-size:12px;overflow-wrap:normal}td,th{border:1px solid #bbb;padding:2px 6px;text-align:right}\
+    td:first-child,th:nth-child(-n+2),tbody td:nth-child(2){text-align:left}caption{text-align:left;font-size:13px;padding:.3em 0}\
+    .wide{overflow-x:auto;margin:.5em 0}.wide td,.wide th{white-space:nowrap}\
+    svg{display:block;width:100%;min-width:720px;height:auto;background:#fff}code{background:#8882;padding:1px 4px}\
     .lost{font-weight:bold;background:#d53c0033}.won{background:#009e7322}.note{font-size:13px;opacity:.8}\
     h2{margin-top:2em;border-bottom:1px solid #bbb}a{color:inherit}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}";
@@ -28,9 +31,9 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:1000px;margin:2em a
 pub fn render(reports: &[Report]) -> Result<String> {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>sark-bench</title>",
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>sark-bench</title>",
     );
-    let _ = write!(page, "<style>{STYLE}</style>\n<h1>sark-cache beside other caches</h1>");
+    let _ = write!(page, "<style>{STYLE}</style>\n<main><h1>sark-cache beside other caches</h1>");
     if let Some(first) = reports.first() {
         let machine = &first.machine;
         let cores = machine.cores;
@@ -49,7 +52,7 @@ pub fn render(reports: &[Report]) -> Result<String> {
     for report in reports {
         section(&mut page, report)?;
     }
-    page.push_str("</html>\n");
+    page.push_str("</main></html>\n");
     Ok(page)
 }
 
@@ -62,14 +65,23 @@ fn overview(page: &mut String, reports: &[Report]) {
         "\n<p>sark-cache was ahead in {ahead} of {all} comparisons. The table has the other caches' figures as multiples of \
          ours, over the cases of a scenario: <span class=\"won\">above one we are ahead</span>; \
          <span class=\"lost\">bold where somebody is ahead of us</span> in some case. sark-cache-percore is ours, too, with \
-         every request a message to another thread.</p>"
+         every request a message to another thread. What scale repeats of mixed is not counted twice.</p>"
     );
     let columns = summary::columns(&lines);
-    page.push_str("<table><tr><th>scenario<th>judged by");
-    columns.iter().for_each(|name| page.push_str(&format!("<th>{}", escape(name))));
+    page.push_str(
+        "<div class=\"wide\" tabindex=\"0\"><table><caption>Multiples of our figures, over the cases of each scenario</caption>\
+         <thead><tr><th scope=\"col\">scenario<th scope=\"col\">judged by",
+    );
+    columns.iter().for_each(|name| page.push_str(&format!("<th scope=\"col\">{}", escape(name))));
+    page.push_str("<tbody>");
     for line in &lines {
         let scenario = escape(&line.scenario);
-        let _ = write!(page, "<tr><td><a href=\"#{scenario}\">{scenario}</a><td>{}", escape(line.by));
+        let _ = write!(
+            page,
+            "<tr><th scope=\"row\"><a href=\"#{}\">{scenario}</a><td>{}",
+            anchor(&line.scenario),
+            escape(line.by)
+        );
         for name in &columns {
             match line.beside.iter().find(|beside| beside.contestant == *name) {
                 Some(beside) => {
@@ -81,8 +93,8 @@ fn overview(page: &mut String, reports: &[Report]) {
         }
     }
     page.push_str(
-        "</table>\n<p class=\"note\">Contestants run in turn, round by round; ratios are taken within a round, then the median. \
-         Bars show the median, whiskers the least and the greatest round; their axes are logarithmic. On a busy machine figures \
+        "</table></div>\n<p class=\"note\">Contestants run in turn, round by round; ratios are taken within a round, then the \
+         median, and under each scenario is said what that means there. Bars show the median, whiskers the least and the greatest round; their axes are logarithmic. On a busy machine figures \
          say less than their ranges. \"x ours\" is a contestant's figure over ours, \"own threads\" those that the cache \
          itself runs.</p>",
     );
@@ -96,7 +108,10 @@ fn about(scenario: &str) -> &'static str {
              inserted."
         }
         "get" | "get, uniform" => "Look-ups that all hit, one key at a time.",
-        "get-many" => "Look-ups that all hit, in batches; caches without a batch of their own loop.",
+        "get-many" => {
+            "Look-ups that all hit, in batches; caches without a batch of their own loop, and so does fibre_cache, whose multiget \
+             takes many times as long."
+        }
         "churn" => "Inserts of new keys into a full cache, so that every one evicts.",
         "mixed" => "Look up, insert what is missing: zipf over ten times as many keys as the cache holds.",
         "scale" => "The requests of mixed by more and more threads, more than there are processors at last.",
@@ -111,7 +126,8 @@ fn about(scenario: &str) -> &'static str {
         }
         "expiry" => {
             "Entries all due at one moment, with nobody calling the cache: when their values are dropped, and how long \
-             look-ups of other entries are held up meanwhile."
+             look-ups of other entries are held up from the deadline until the last is dropped, which is not equally long for \
+             all: a percentile is of few look-ups where it is soon."
         }
         "memory" => "Bytes allocated for an entry of a full cache, beyond its key and its value.",
         "percore" => {
@@ -125,37 +141,35 @@ fn about(scenario: &str) -> &'static str {
 
 fn section(page: &mut String, report: &Report) -> Result<()> {
     let scenario = escape(&report.scenario);
-    let _ = write!(page, "\n<h2 id=\"{scenario}\">{scenario}</h2><p>{}</p>", escape(about(&report.scenario)));
+    let rounds = if report.rounds == 1 { "One round.".to_owned() } else { format!("{} rounds.", report.rounds) };
+    let (id, about) = (anchor(&report.scenario), escape(about(&report.scenario)));
+    let _ = write!(page, "\n<h2 id=\"{id}\">{scenario}</h2><p>{about} {rounds}</p>");
     for sentence in table::verdicts(report) {
         let _ = write!(page, "<p><b>{}</b></p>", escape(&sentence));
     }
-    let time = |row: &Row| row.ns_per_op.map(|time| (time.median, time.min, time.max));
     match report.scenario.as_str() {
         "scale" => scaling(page, report)?,
         "latency" => latencies(page, report)?,
-        "memory" => plot(page, report, "bytes per entry", short, |row| field(row, "bytes_per_entry"))?,
-        "idle" => plot(page, report, "ms of processor time", short, |row| field(row, "cpu_ms"))?,
+        "memory" => plot(page, report, "bytes per entry", short, Figure::Field("bytes_per_entry"))?,
+        "idle" => plot(page, report, "ms of processor time", short, Figure::Field("cpu_ms"))?,
         "expiry" => {
             timelines(page, report)?;
-            plot(page, report, "ms after the deadline until the last value is dropped", short, |row| {
-                field(row, "reclaimed_after_ms")
-            })?;
-            plot(page, report, "p99.9 of look-ups meanwhile, us", short, |row| field(row, "p999_us"))?;
-            plot(page, report, "longest stall of a look-up meanwhile, us", short, |row| {
-                field(row, "longest_stall_us")
-            })?;
+            let until_the_last = "ms after the deadline until the last value is dropped";
+            plot(page, report, until_the_last, short, Figure::Field("reclaimed_after_ms"))?;
+            plot(page, report, "p99.9 of look-ups meanwhile, us", short, Figure::Field("p999_us"))?;
+            plot(page, report, "longest stall of a look-up meanwhile, us", short, Figure::Field("longest_stall_us"))?;
         }
-        _ => plot(page, report, "time per operation, all threads together", duration, time)?,
+        _ => plot(page, report, "time per operation, all threads together", duration, Figure::Time)?,
     }
     for note in table::notes(report) {
         let _ = write!(page, "<p class=\"note\">{}</p>", escape(&note));
     }
-    let _ = write!(page, "<details><summary>All figures</summary>{}</details>", table::html(report));
+    let _ = write!(
+        page,
+        "<details><summary>All figures</summary><div class=\"wide\" tabindex=\"0\">{}</div></details>",
+        table::html(report)
+    );
     Ok(())
-}
-
-fn field(row: &Row, name: &str) -> Option<(f64, f64, f64)> {
-    row.fields.get(name)?.as_f64().map(|value| (value, value, value))
 }
 
 type Column = (&'static str, fn(&Row) -> Option<String>);
@@ -167,30 +181,21 @@ const BESIDE: [Column; 3] = [
     ("own threads", |row| row.threads_owned.map(|threads| threads.to_string())),
 ];
 
-/// Bars of what is `shown`: a figure with its ends.
-fn plot(
-    page: &mut String,
-    report: &Report,
-    unit: &str,
-    format: Format,
-    shown: impl Fn(&Row) -> Option<(f64, f64, f64)>,
-) -> Result<()> {
+/// Bars of a figure, with its ends.
+fn plot(page: &mut String, report: &Report, unit: &str, format: Format, figure: Figure) -> Result<()> {
     let says_something = |(_, says): &&Column| report.rows.iter().any(|row| says(row).is_some());
     let columns: Vec<&Column> = BESIDE.iter().filter(says_something).collect();
-    let ours = |case: &str| report.rows.iter().find(|row| row.case == case && row.contestant == OURS);
     let compared = report.rows.iter().any(|row| row.contestant == OURS);
     let group = |case: &&str| {
         let rows = report.rows.iter().filter(|row| row.case == **case);
         let bars = rows.filter_map(|row| {
-            let (value, from, to) = shown(row)?;
+            let value = figure.of(row)?;
+            let (from, to) = figure.ends(row).unwrap_or((value, value));
             let mut notes = vec![format(value)];
             if compared {
-                let times = || match row.ours_ahead {
-                    Some(ahead) if Some(value) == row.ns_per_op.map(|time| time.median) => Some(ahead.median),
-                    _ => Some(value / shown(ours(case)?)?.0).filter(|ratio| ratio.is_finite()),
-                };
+                let times = || figure.ratio(row, summary::ours(report, case)?);
                 let of_others = (row.contestant != OURS).then(times).flatten();
-                notes.push(of_others.map(figure).unwrap_or_default());
+                notes.push(of_others.map(summary::figure).unwrap_or_default());
             }
             notes.extend(columns.iter().map(|(_, says)| says(row).unwrap_or_default()));
             Some(Bar { label: row.contestant.clone(), value, from, to, colour: colour(&row.contestant), notes })
@@ -200,15 +205,17 @@ fn plot(
     let groups: Vec<Group> = table::cases(report).iter().map(group).collect();
     let headings = ["median"].into_iter().chain(compared.then_some("x ours"));
     let headings: Vec<&str> = headings.chain(columns.iter().map(|(heading, _)| *heading)).collect();
-    page.push_str(&bars(unit, format, &headings, &groups)?);
+    let name = format!("{}: {unit}. The figures are in the table below.", report.scenario);
+    wide(page, &bars(&name, unit, format, &headings, &groups)?);
     Ok(())
 }
 
-/// A contestant's colour and mark, the same in all plots. What is none of them has one of its own.
+/// A contestant's colour and mark, the same in all plots. What stands beside them has others.
 fn colour(contestant: &str) -> usize {
     match contestant {
-        "bare-shard" => 3,
-        "ping-pong" => 2,
+        percore::SLOTS => Name::ALL.len(),
+        percore::BARE => Name::ALL.len() + 1,
+        percore::PING_PONG => Name::ALL.len() + 2,
         _ => Name::ALL.iter().position(|name| name.as_str() == contestant).unwrap_or(Name::ALL.len()),
     }
 }
@@ -225,7 +232,8 @@ fn scaling(page: &mut String, report: &Report) -> Result<()> {
     };
     let all: Vec<Line> = table::contestants(report).iter().map(line).collect();
     let upwards = Upwards { name: "operations per second, all threads together", log: true, format: short };
-    page.push_str(&lines(&Across::Places(places), &upwards, &all)?);
+    let name = format!("{}: operations per second by threads. The figures are in the table below.", report.scenario);
+    wide(page, &lines(&name, &Across::Places(places), &upwards, &all)?);
     Ok(())
 }
 
@@ -239,14 +247,30 @@ fn latencies(page: &mut String, report: &Report) -> Result<()> {
             let line = |row: &Row| {
                 let at = |(place, name): (usize, &&str)| Some((place as f64, percentile(row, operation, name)?));
                 let points: Vec<(f64, f64)> = PLACES.iter().enumerate().filter_map(at).collect();
-                Line { label: row.contestant.clone(), points, colour: colour(&row.contestant) }
+                let count = percentile(row, operation, "count").filter(|_| points.len() < PLACES.len());
+                let label = match count {
+                    Some(count) => format!("{}: {} only", row.contestant, short(count)),
+                    None => row.contestant.clone(),
+                };
+                Line { label, points, colour: colour(&row.contestant) }
             };
             let all: Vec<Line> = rows.map(line).collect();
             let _ = write!(page, "<p>{operation}, {}</p>", escape(case));
-            page.push_str(&lines(&across, &upwards, &all)?);
+            let name = format!("latency: percentiles of {operation}, {case}. The figures are in the table below.");
+            wide(page, &lines(&name, &across, &upwards, &all)?);
         }
     }
     Ok(())
+}
+
+/// A plot or a table that may be wider than the screen, which then moves under it.
+fn wide(page: &mut String, what: &str) {
+    let _ = write!(page, "<div class=\"wide\">{what}</div>");
+}
+
+/// A scenario's name as the end of an address.
+fn anchor(scenario: &str) -> String {
+    scenario.replace(|other: char| !other.is_ascii_alphanumeric(), "-")
 }
 
 /// How many of the values that were due together are still there, from the deadline on.
@@ -256,15 +280,28 @@ fn timelines(page: &mut String, report: &Report) -> Result<()> {
         let rows = report.rows.iter().filter(|row| row.case == case);
         let line = |row: &Row| {
             let points = row.fields.get("timeline")?.as_array()?.iter();
-            // The axis is logarithmic and begins at a millisecond.
+            // The axis is logarithmic and begins at a millisecond, which stands for the deadline.
             let points = points.filter_map(|point| Some((point.get(0)?.as_f64()?.max(1.0), point.get(1)?.as_f64()?)));
-            Some(Line { label: row.contestant.clone(), points: points.collect(), colour: colour(&row.contestant) })
+            let points = steps(points);
+            Some(Line { label: row.contestant.clone(), points, colour: colour(&row.contestant) })
         };
         let all: Vec<Line> = rows.filter_map(line).collect();
         let _ = write!(page, "<p>{}</p>", escape(case));
-        page.push_str(&lines(&Across::Numbers("ms after the deadline"), &upwards, &all)?);
+        let name = format!("expiry: values not yet dropped by time, {case}. When the last goes is in the table below.");
+        let across = Across::Numbers("ms after the deadline, which is at 1");
+        wide(page, &lines(&name, &across, &upwards, &all)?);
     }
     Ok(())
+}
+
+/// Points between which a value stays what it was until it is seen to be another.
+fn steps(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut steps: Vec<(f64, f64)> = Vec::new();
+    for (at, value) in points {
+        steps.extend(steps.last().map(|(_, before)| (at, *before)));
+        steps.push((at, value));
+    }
+    steps
 }
 
 /// The value of a word of a case.
@@ -281,6 +318,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plots::DISTINCT;
 
     #[test]
     fn what_a_command_line_says_is_no_markup() {
@@ -296,6 +334,20 @@ mod tests {
     #[test]
     fn a_page_of_nothing_is_still_a_page() {
         assert!(render(&[]).unwrap().ends_with("</html>\n"));
+    }
+
+    #[test]
+    fn whatever_stands_in_a_plot_has_a_colour_of_its_own() {
+        let beside = [percore::SLOTS, percore::BARE, percore::PING_PONG];
+        let all: Vec<&str> = Name::ALL.iter().map(|name| name.as_str()).chain(beside).collect();
+        let colours: std::collections::BTreeSet<usize> = all.iter().map(|name| colour(name) % DISTINCT).collect();
+        assert_eq!(colours.len(), all.len());
+    }
+
+    #[test]
+    fn a_value_stays_until_it_is_seen_to_be_another() {
+        let points = [(1.0, 9.0), (5.0, 4.0), (7.0, 0.0)];
+        assert_eq!(steps(points.into_iter()), [(1.0, 9.0), (5.0, 9.0), (5.0, 4.0), (7.0, 4.0), (7.0, 0.0)]);
     }
 
     #[test]

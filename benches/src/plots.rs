@@ -1,7 +1,7 @@
 //! Plots as SVG text: bars with whiskers and columns of text beside them, and lines. Knows numbers and names, nothing of caches.
 //!
 //! Every bar has its name and its figures as text, and every line a mark of its own, so that no plot needs its colours to be
-//! told apart.
+//! told apart. To those who hear a page a plot is an image with a name.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -76,7 +76,7 @@ const MANY: usize = 30;
 const FONT: (&str, i32) = ("sans-serif", 12);
 
 /// Okabe and Ito's, which the colour-blind can tell apart, with darker ones in the places of those too light to read.
-const COLOURS: [RGBColor; 10] = [
+const COLOURS: [RGBColor; 13] = [
     RGBColor(213, 60, 0),
     RGBColor(230, 159, 0),
     RGBColor(110, 110, 110),
@@ -87,7 +87,12 @@ const COLOURS: [RGBColor; 10] = [
     RGBColor(86, 180, 233),
     RGBColor(204, 90, 150),
     RGBColor(30, 30, 30),
+    RGBColor(150, 190, 60),
+    RGBColor(0, 80, 90),
+    RGBColor(170, 140, 220),
 ];
+/// How many contestants and others have a colour of their own.
+pub const DISTINCT: usize = COLOURS.len();
 
 fn colour(index: usize) -> RGBColor {
     COLOURS[index % COLOURS.len()]
@@ -97,7 +102,7 @@ fn colour(index: usize) -> RGBColor {
 ///
 /// # Errors
 /// When the plotter fails.
-pub fn bars(unit: &str, format: Format, columns: &[&str], groups: &[Group]) -> Result<String> {
+pub fn bars(plot_name: &str, unit: &str, format: Format, columns: &[&str], groups: &[Group]) -> Result<String> {
     let values = || groups.iter().flat_map(|group| &group.bars).flat_map(|bar| [bar.value, bar.from, bar.to]);
     let Some((least, most)) = bounds(values()) else { return Ok(String::new()) };
     // A row for the names of the columns, and one for each heading.
@@ -152,7 +157,7 @@ pub fn bars(unit: &str, format: Format, columns: &[&str], groups: &[Group]) -> R
         }
         root.present().map_err(failed)?;
     }
-    Ok(svg)
+    Ok(named(&svg, plot_name))
 }
 
 fn style(ours: bool) -> TextStyle<'static> {
@@ -187,12 +192,12 @@ fn ticks(least: f64, most: f64) -> Vec<f64> {
 ///
 /// # Errors
 /// When the plotter fails.
-pub fn lines(across: &Across, upwards: &Upwards, lines: &[Line]) -> Result<String> {
+pub fn lines(plot_name: &str, across: &Across, upwards: &Upwards, lines: &[Line]) -> Result<String> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let Some((least, most)) = bounds(points().map(|point| point.1)) else { return Ok(String::new()) };
     let highest = points().map(|point| point.1).fold(0.0, f64::max) * 1.05;
     let up = (least..most).log_scale().with_key_points(ticks(least, most));
-    match across {
+    let svg = match across {
         Across::Places(places) => {
             // The plotter chooses where to name the axis: only what it finds at a place has a name.
             let at = -0.2..places.len() as f64 - 0.8;
@@ -217,7 +222,8 @@ pub fn lines(across: &Across, upwards: &Upwards, lines: &[Line]) -> Result<Strin
                 drawn(at, what, &number, 0.0..highest, upwards, lines)
             }
         }
-    }
+    };
+    Ok(named(&svg?, plot_name))
 }
 
 fn drawn<X, Y>(
@@ -275,22 +281,39 @@ where
     Ok(svg)
 }
 
+/// The corners of a mark: as many shapes as there are colours, so that each goes with one of its own.
+const SHAPES: [&[(i32, i32)]; DISTINCT - 1] = [
+    &[(0, -4), (4, 4), (-4, 4)],
+    &[(-3, -3), (3, -3), (3, 3), (-3, 3)],
+    &[(0, -5), (5, 0), (0, 5), (-5, 0)],
+    &[(0, 4), (4, -4), (-4, -4)],
+    &[(-5, 0), (3, -5), (3, 5)],
+    &[(5, 0), (-3, -5), (-3, 5)],
+    // A plus, and the same turned.
+    &[(-1, -5), (1, -5), (1, -1), (5, -1), (5, 1), (1, 1), (1, 5), (-1, 5), (-1, 1), (-5, 1), (-5, -1), (-1, -1)],
+    &[(-4, -5), (0, -1), (4, -5), (5, -4), (1, 0), (5, 4), (4, 5), (0, 1), (-4, 5), (-5, 4), (-1, 0), (-5, -4)],
+    // A bar upright and one lying.
+    &[(-1, -5), (2, -5), (2, 5), (-1, 5)],
+    &[(-5, -1), (5, -1), (5, 2), (-5, 2)],
+    // An hourglass, and the same lying.
+    &[(-4, -5), (4, -5), (0, 0), (4, 5), (-4, 5), (0, 0)],
+    &[(-5, -4), (0, 0), (5, -4), (5, 4), (0, 0), (-5, 4)],
+];
+
 /// Marks differ where colours may not.
 fn mark(area: &DrawingArea<SVGBackend<'_>, Shift>, (x, y): (i32, i32), index: usize) -> Result<()> {
-    let (colour, edges): (_, &[(i32, i32)]) = (
-        colour(index),
-        match index % 5 {
-            1 => &[(0, -4), (4, 4), (-4, 4)],
-            2 => &[(-3, -3), (3, -3), (3, 3), (-3, 3)],
-            3 => &[(0, -5), (5, 0), (0, 5), (-5, 0)],
-            _ => &[(0, 4), (4, -4), (-4, -4)],
-        },
-    );
-    if index.is_multiple_of(5) {
+    let colour = colour(index);
+    let Some(shape) = (index % DISTINCT).checked_sub(1).map(|index| SHAPES[index]) else {
         return area.draw(&Circle::new((x, y), 5, colour.filled())).map_err(failed);
-    }
-    let corners: Vec<(i32, i32)> = edges.iter().map(|(right, down)| (x + right, y + down)).collect();
+    };
+    let corners: Vec<(i32, i32)> = shape.iter().map(|(right, down)| (x + right, y + down)).collect();
     area.draw(&Polygon::new(corners, colour.filled())).map_err(failed)
+}
+
+/// A drawing with a name for those who don't see it. `name` is text.
+fn named(svg: &str, name: &str) -> String {
+    let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{name}\" "), 1)
 }
 
 /// A number as an axis shows it.
@@ -344,11 +367,11 @@ mod tests {
             notes: vec![format!("note on {label}")],
         };
         let group = Group { heading: "a case".into(), bars: vec![bar("one", 10.0), bar("two", 3e6)] };
-        let svg = bars("ns per operation", duration, &["column"], &[group]).unwrap();
-        for part in ["<svg", "a case", "one", "two", "note on two", "column"] {
+        let svg = bars("one < two", "ns per operation", duration, &["column"], &[group]).unwrap();
+        for part in ["<svg role=\"img\" aria-label=\"one &lt; two\"", "a case", "one", "two", "note on two", "column"] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
-        assert_eq!(bars("ns", short, &[], &[]).unwrap(), "");
+        assert_eq!(bars("none", "ns", short, &[], &[]).unwrap(), "");
     }
 
     #[test]
@@ -357,10 +380,18 @@ mod tests {
         for across in [Across::Places(vec!["p50".into(), "p99".into(), "max".into()]), Across::Numbers("ms")] {
             for log in [false, true] {
                 let upwards = Upwards { name: "ns", log, format: short };
-                let svg = lines(&across, &upwards, std::slice::from_ref(&line)).unwrap();
+                let svg = lines("three", &across, &upwards, std::slice::from_ref(&line)).unwrap();
                 assert!(["<svg", "three", "<polyline"].iter().all(|part| svg.contains(part)), "{svg}");
             }
         }
+    }
+
+    #[test]
+    fn no_two_have_the_same_colour_or_the_same_mark() {
+        let unlike_others = |index: usize| COLOURS[..index].iter().all(|other| *other != COLOURS[index]);
+        assert!((0..DISTINCT).all(unlike_others));
+        let unlike_others = |index: usize| SHAPES[..index].iter().all(|other| *other != SHAPES[index]);
+        assert!((0..SHAPES.len()).all(unlike_others));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use serde::Serialize;
 use crate::case::Case;
 use crate::contestants::{Absent, Name};
 use crate::machine::{self, Machine};
-use crate::measure::{Effort, Entrant, Fields, Spread};
+use crate::measure::{Effort, Entrant, Fields, Lap, Spread};
 
 /// One contestant in one case.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
     /// The case's words.
     pub case: String,
@@ -20,6 +20,8 @@ pub struct Row {
     pub contestant: String,
     /// Nanoseconds per operation over all threads; null where no operation is timed.
     pub ns_per_op: Option<Spread>,
+    /// The same of each round, in order.
+    pub ns_per_op_rounds: Option<Vec<f64>>,
     /// From the median.
     pub ops_per_s: Option<f64>,
     /// Its time over ours, round by round; absent when ours did not run.
@@ -31,7 +33,7 @@ pub struct Row {
     pub threads_owned: Option<usize>,
     /// Operations in each round; in the shortest one where they differ.
     pub operations: u64,
-    /// False when it was too slow in some round and did fewer operations than the others.
+    /// False when it was too slow in some round and did fewer operations than the others, or than figures of this kind take.
     pub full_run: bool,
     /// What else its scenario measures.
     #[serde(flatten)]
@@ -47,6 +49,12 @@ pub struct Missing {
     pub contestant: String,
     /// The reason.
     pub why: String,
+}
+
+/// Operations per second; whole ones, unless they are so few that this would round something away.
+fn rate(nanoseconds: f64) -> f64 {
+    let rate = 1e9 / nanoseconds;
+    if rate < 1000.0 { rate } else { rate.round() }
 }
 
 /// Everything that one call of the program found out.
@@ -94,21 +102,33 @@ impl Report {
         let ours = entrants.iter().find(|entrant| entrant.is_ours).map(|ours| ours.laps.clone());
         for mut entrant in entrants {
             let timed = entrant.laps.iter().all(|lap| lap.operations > 0);
-            let ns_per_op = Spread::of(entrant.laps.iter().map(|lap| lap.ns_per_op())).filter(|_| timed);
+            let rounds: Vec<f64> = entrant.laps.iter().map(Lap::ns_per_op).collect();
+            let ns_per_op = Spread::of(rounds.iter().copied()).filter(|_| timed);
             let (gets, hits) = entrant.laps.iter().fold((0, 0), |sum, lap| (sum.0 + lap.gets, sum.1 + lap.hits));
             let operations = entrant.laps.iter().map(|lap| lap.operations).min().unwrap_or(0);
             self.rows.push(Row {
                 case: case.to_string(),
                 contestant: entrant.name.to_string(),
                 ns_per_op,
-                ops_per_s: ns_per_op.map(|time| (1e9 / time.median).round()),
+                ns_per_op_rounds: ns_per_op.map(|_| rounds),
+                ops_per_s: ns_per_op.map(|time| rate(time.median)),
                 ours_ahead: ours.as_deref().filter(|_| timed).and_then(|ours| Spread::of_ratios(&entrant.laps, ours)),
                 hit_ratio: (gets > 0).then(|| hits as f64 / gets as f64),
                 threads_owned: entrant.run.threads_owned().or(entrant.threads_owned),
                 operations,
-                full_run: !timed || operations >= effort.operations,
+                full_run: entrant.run.was_full() && (!timed || operations >= effort.operations),
                 fields: entrant.run.finish(),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_rate_keeps_its_digits_and_a_fast_one_is_whole() {
+        assert_eq!([rate(2.5e9), rate(3.0)], [0.4, 333_333_333.0]);
     }
 }

@@ -1,58 +1,117 @@
 //! What a report shows in short: for each scenario, by which figures caches are judged there, and who is ahead.
 //!
-//! A ratio is a contestant's figure over ours in the same case; less is better in every figure here, so above one means
-//! that we are ahead. The same ratios make the table, the sentences and the page.
+//! A ratio is a contestant's figure over ours in the same case and the same round, then the median of the rounds; less is better
+//! in every figure here, so above one means that we are ahead. The same ratios make the table, the sentences and the page.
 
 use std::fmt::Write;
 
+use crate::measure::Spread;
 use crate::report::{Report, Row};
 use crate::table::{self, OURS};
 
 /// Ours in its other form: shown, but nobody to win against.
 const OUR_OTHER: &str = "sark-cache-percore";
 
-/// A figure that caches are judged by.
-pub struct Judged {
-    /// What it is called.
-    pub name: &'static str,
-    /// It, of a row.
-    pub of: fn(&Row) -> Option<f64>,
+/// Asks what `mixed` asks, and so is not counted a second time in the score.
+const REPEATS_MIXED: &str = "scale";
+
+/// Milliseconds of processor time that the measuring thread's own waking may take: what is below says nothing of a cache.
+pub const IDLE_NOISE_MS: f64 = 1.0;
+
+/// A figure that rows have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// Time per operation.
+    Time,
+    /// A field, and the same of each round in the field of that name with `_rounds` behind it.
+    Field(&'static str),
+    /// A percentile of an operation.
+    Percentile(&'static str, &'static str),
 }
 
-/// What a scenario is judged by; nothing, where no cache is compared with another.
-pub fn judged(scenario: &str) -> Vec<Judged> {
-    let field = |name, of| vec![Judged { name, of }];
-    match scenario {
-        "percore" => Vec::new(),
-        "latency" => vec![
-            Judged { name: "p99.9 of gets", of: |row| percentile(row, "get", "p99.9") },
-            Judged { name: "p99.99 of gets", of: |row| percentile(row, "get", "p99.99") },
-            Judged { name: "p99.9 of inserts", of: |row| percentile(row, "insert", "p99.9") },
-            Judged { name: "p99.99 of inserts", of: |row| percentile(row, "insert", "p99.99") },
-        ],
-        "expiry" => vec![
-            Judged { name: "time until the last value is dropped", of: |row| number(row, "reclaimed_after_ms") },
-            Judged { name: "p99.9 of gets meanwhile", of: |row| number(row, "p999_us") },
-        ],
-        "memory" => field("bytes per entry", |row| number(row, "bytes_per_entry")),
-        "idle" => field("processor time", |row| number(row, "cpu_ms")),
-        _ => field("time per operation", |row| Some(row.ns_per_op?.median)),
+impl Figure {
+    /// It, of a row.
+    pub fn of(self, row: &Row) -> Option<f64> {
+        match self {
+            Self::Time => Some(row.ns_per_op?.median),
+            Self::Field(name) => row.fields.get(name)?.as_f64(),
+            Self::Percentile(operation, which) => percentile(row, operation, which),
+        }
+    }
+
+    /// It, of each round of a row; `None` where there is but one.
+    fn rounds(self, row: &Row) -> Option<Vec<Option<f64>>> {
+        match self {
+            Self::Time => Some(row.ns_per_op_rounds.as_ref()?.iter().copied().map(Some).collect()),
+            Self::Field(name) => {
+                let rounds = row.fields.get(&format!("{name}_rounds"))?.as_array()?;
+                Some(rounds.iter().map(serde_json::Value::as_f64).collect())
+            }
+            Self::Percentile(operation, which) => {
+                let rounds = row.fields.get("percentiles_ns_rounds")?.get(operation)?.as_array()?;
+                Some(rounds.iter().map(|round| round.get(which)?.as_f64()).collect())
+            }
+        }
+    }
+
+    /// The least and the greatest round of a row.
+    pub fn ends(self, row: &Row) -> Option<(f64, f64)> {
+        let spread = Spread::of(self.rounds(row)?.into_iter().flatten())?;
+        Some((spread.min, spread.max))
+    }
+
+    /// A figure's least value that is no noise, if there is such a thing.
+    fn noise(self) -> Option<f64> {
+        (self == Self::Field("cpu_ms")).then_some(IDLE_NOISE_MS)
+    }
+
+    /// One figure over another. Where both are noise there is none; one that is counts as being as large as noise gets.
+    fn over(self, theirs: f64, ours: f64) -> Option<f64> {
+        match self.noise() {
+            Some(noise) if theirs < noise && ours < noise => None,
+            Some(noise) => Some(theirs.max(noise) / ours.max(noise)),
+            None => (ours > 0.0).then(|| theirs / ours),
+        }
+    }
+
+    /// A row's figure over ours: the median of what it is in each round that has both.
+    pub fn ratio(self, theirs: &Row, ours: &Row) -> Option<f64> {
+        match self.rounds(theirs).zip(self.rounds(ours)) {
+            Some((theirs, ours)) => {
+                let ratios = theirs.into_iter().zip(ours).filter_map(|(theirs, ours)| self.over(theirs?, ours?));
+                Some(Spread::of(ratios)?.median)
+            }
+            None => self.over(self.of(theirs)?, self.of(ours)?),
+        }
     }
 }
 
-fn number(row: &Row, field: &str) -> Option<f64> {
-    row.fields.get(field)?.as_f64()
+/// A figure that caches are judged by, and what it is called.
+pub type Judged = (&'static str, Figure);
+
+/// What a scenario is judged by; nothing, where no cache is compared with another.
+pub fn judged(scenario: &str) -> Vec<Judged> {
+    match scenario {
+        "percore" => Vec::new(),
+        "latency" => vec![
+            ("p99.9 of gets", Figure::Percentile("get", "p99.9")),
+            ("p99.99 of gets", Figure::Percentile("get", "p99.99")),
+            ("p99.9 of inserts", Figure::Percentile("insert", "p99.9")),
+            ("p99.99 of inserts", Figure::Percentile("insert", "p99.99")),
+        ],
+        "expiry" => vec![
+            ("time until the last value is dropped", Figure::Field("reclaimed_after_ms")),
+            ("p99.9 of gets meanwhile", Figure::Field("p999_us")),
+        ],
+        "memory" => vec![("bytes per entry", Figure::Field("bytes_per_entry"))],
+        "idle" => vec![("processor time", Figure::Field("cpu_ms"))],
+        _ => vec![("time per operation", Figure::Time)],
+    }
 }
 
 /// A percentile, if there were operations enough for one to lie beyond it.
 pub(crate) fn percentile(row: &Row, operation: &str, which: &str) -> Option<f64> {
-    let all = row.fields.get("percentiles_ns")?.get(operation)?;
-    let count = all.get("count")?.as_f64()?;
-    let enough = match which.strip_prefix('p') {
-        Some(percent) => count * (100.0 - percent.parse::<f64>().ok()?) / 100.0 >= 1.0,
-        None => true,
-    };
-    all.get(which)?.as_f64().filter(|_| enough)
+    row.fields.get("percentiles_ns")?.get(operation)?.get(which)?.as_f64()
 }
 
 /// One contestant beside ours in one scenario.
@@ -88,23 +147,51 @@ pub struct Line {
 
 /// The lines of a scenario.
 pub fn of(report: &Report) -> Vec<Line> {
-    let line = |judged: Judged| {
+    let line = |(by, figure): Judged| {
         let beside = table::contestants(report).into_iter().filter(|name| *name != OURS).map(|name| {
             let rows = report.rows.iter().filter(|row| row.contestant == name);
-            let ratio = |row: &Row| {
-                let ours = report.rows.iter().find(|ours| ours.contestant == OURS && ours.case == row.case)?;
-                if judged.name == "time per operation" {
-                    return Some(row.ours_ahead?.median);
-                }
-                let ours = (judged.of)(ours).filter(|figure| *figure > 0.0)?;
-                Some((judged.of)(row)? / ours)
-            };
+            let ratio = |row: &Row| figure.ratio(row, ours(report, &row.case)?);
             Beside { contestant: name.to_owned(), ratios: rows.filter_map(ratio).collect() }
         });
         let beside = beside.filter(|beside| !beside.ratios.is_empty()).collect();
-        Line { scenario: report.scenario.clone(), by: judged.name, beside }
+        Line { scenario: report.scenario.clone(), by, beside }
     };
     judged(&report.scenario).into_iter().map(line).filter(|line| !line.beside.is_empty()).collect()
+}
+
+/// Our row of a case.
+pub(crate) fn ours<'a>(report: &'a Report, case: &str) -> Option<&'a Row> {
+    report.rows.iter().find(|row| row.contestant == OURS && row.case == case)
+}
+
+/// What the ratios under a scenario are, where there are any.
+pub fn method(report: &Report) -> Option<String> {
+    let figures = judged(&report.scenario);
+    let Some((_, figure)) = figures.first() else {
+        return Some("ns/op is time over operations of all threads together.".into());
+    };
+    let said = match figure {
+        Figure::Time => {
+            "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
+             round, then the median."
+                .into()
+        }
+        Figure::Percentile(..) => {
+            "Percentiles are of the operations of all rounds together; ratios are a contestant's over ours within a round, then \
+             the median of the rounds in which both had operations enough."
+                .into()
+        }
+        Figure::Field("cpu_ms") => format!(
+            "Ratios are a contestant's processor time over ours within a round, then the median. Below {IDLE_NOISE_MS} ms it is \
+             that of the measuring itself: one that is below counts as {IDLE_NOISE_MS} ms, and where both are there is no ratio."
+        ),
+        Figure::Field("bytes_per_entry") => "There is one round, since bytes don't vary; ratios are of its figures.".into(),
+        Figure::Field(_) => "Ratios are a contestant's figure over ours within a round, then the median of the rounds that have \
+                             both. Times and stalls shown are medians of the rounds, the percentile is of the look-ups of all \
+                             rounds together."
+            .into(),
+    };
+    report.rows.iter().any(|row| figures.iter().any(|(_, figure)| figure.of(row).is_some())).then_some(said)
 }
 
 /// Where we win and where we lose, in one sentence.
@@ -162,9 +249,11 @@ pub fn columns(lines: &[Line]) -> Vec<&str> {
     names
 }
 
-/// Of all ratios, how many are above one, and how many there are.
+/// Of all ratios, how many are above one, and how many there are. Where `scale` repeats what `mixed` asks it isn't counted.
 pub fn score(lines: &[Line]) -> (usize, usize) {
-    let others = lines.iter().flat_map(|line| &line.beside).filter(|beside| beside.contestant != OUR_OTHER);
+    let repeated = lines.iter().any(|line| line.scenario == "mixed");
+    let counted = lines.iter().filter(|line| !repeated || line.scenario != REPEATS_MIXED);
+    let others = counted.flat_map(|line| &line.beside).filter(|beside| beside.contestant != OUR_OTHER);
     others.fold((0, 0), |(ahead, all), beside| {
         (ahead + beside.ratios.len() - beside.ahead_of_us(), all + beside.ratios.len())
     })
@@ -190,6 +279,8 @@ pub fn markdown(lines: &[Line]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn line(ratios: &[(&str, &[f64])]) -> Line {
@@ -212,5 +303,39 @@ mod tests {
         assert!(table.contains("| get | time per operation | **0.50 to 1.00** |  |"), "{table}");
         assert!(table.contains("| get | time per operation |  | 3.0 |"), "{table}");
         assert_eq!(score(&lines), (2, 3));
+    }
+
+    fn row(contestant: &str, fields: serde_json::Value) -> Row {
+        let serde_json::Value::Object(fields) = fields else { panic!("fields are an object") };
+        Row { case: "c".into(), contestant: contestant.into(), fields, ..Row::default() }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_rounds_for_every_figure_that_has_rounds() {
+        // The second round was slow for both; the last has no figure of theirs.
+        let ours = row(OURS, json!({"x": 10.0, "x_rounds": [10.0, 100.0, 10.0, 7.0]}));
+        let theirs = row("moka", json!({"x": 30.0, "x_rounds": [20.0, 200.0, 30.0, null]}));
+        assert_eq!(Figure::Field("x").ratio(&theirs, &ours), Some(2.0));
+        let of = |nanoseconds: [u64; 2]| json!({"percentiles_ns_rounds": {"get": [{"p99.9": nanoseconds[0]}, {"p99.9": nanoseconds[1]}]}});
+        let figure = Figure::Percentile("get", "p99.9");
+        assert_eq!(figure.ratio(&row("moka", of([30, 300])), &row(OURS, of([10, 100]))), Some(3.0));
+        assert_eq!(Figure::Field("y").ratio(&row("moka", json!({"y": 3})), &row(OURS, json!({"y": 2}))), Some(1.5));
+    }
+
+    #[test]
+    fn an_idle_cache_wins_and_loses_nothing_by_noise() {
+        let ratio = |theirs: f64, ours: f64| {
+            let row = |name, used: f64| row(name, json!({"cpu_ms": used, "cpu_ms_rounds": [used]}));
+            Figure::Field("cpu_ms").ratio(&row("moka", theirs), &row(OURS, ours))
+        };
+        assert_eq!([ratio(0.03, 0.02), ratio(0.02, 0.03)], [None, None]);
+        assert_eq!([ratio(50.0, 0.02), ratio(0.02, 50.0)], [Some(50.0), Some(0.02)]);
+    }
+
+    #[test]
+    fn what_scale_repeats_of_mixed_is_counted_once() {
+        let named = |name: &str| Line { scenario: name.into(), ..line(&[("moka", &[3.0, 0.5])]) };
+        assert_eq!(score(&[named("mixed"), named("scale")]), (1, 2));
+        assert_eq!(score(&[named("scale")]), (1, 2));
     }
 }

@@ -16,27 +16,31 @@ use crate::summary;
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
 /// Columns in order; those about which no row says anything are left out.
-const COLUMNS: [Column; 29] = [
+const COLUMNS: [Column; 33] = [
     ("case", |row| Some(row.case.clone())),
     ("contestant", |row| Some(row.contestant.clone())),
     ("ns/op", |row| row.ns_per_op.map(|time| format!("{:.1}", time.median))),
     ("min..max", |row| row.ns_per_op.map(|time| format!("{:.1}..{:.1}", time.min, time.max))),
     ("Mops/s", |row| row.ops_per_s.map(|rate| format!("{:.3}", rate / 1e6))),
     ("we are ahead", |row| row.ours_ahead.filter(|_| row.contestant != OURS).map(times)),
+    ("requests timed", |row| percentile(row, "count")),
     ("p50 ns", |row| percentile(row, "p50")),
     ("p99 ns", |row| percentile(row, "p99")),
     ("p99.9 ns", |row| percentile(row, "p99.9")),
+    ("gets timed", |row| nested(row, "get", "count")),
     ("get p50", |row| nested(row, "get", "p50")),
     ("get p99.9", |row| nested(row, "get", "p99.9")),
     ("get p99.99", |row| nested(row, "get", "p99.99")),
+    ("inserts timed", |row| nested(row, "insert", "count")),
     ("insert p50", |row| nested(row, "insert", "p50")),
     ("insert p99.9", |row| nested(row, "insert", "p99.9")),
     ("insert p99.99", |row| nested(row, "insert", "p99.99")),
     ("reclaimed ms", |row| decimal(row, "reclaimed_after_ms")),
+    ("dropped early", |row| count(row, "dropped_early")),
     ("stall us", |row| decimal(row, "longest_stall_us")),
     ("p99.9 us", |row| decimal(row, "p999_us")),
     ("bytes/entry", |row| decimal(row, "bytes_per_entry")),
-    ("CPU ms", |row| decimal(row, "cpu_ms")),
+    ("CPU ms", |row| Some(format!("{:.3}", row.fields.get("cpu_ms")?.as_f64()?))),
     ("hit ratio", |row| row.hit_ratio.map(|ratio| format!("{ratio:.4}"))),
     ("fairness", |row| row.fields.get("fairness")?.as_f64().map(|share| format!("{share:.2}"))),
     ("hits", |row| count(row, "hits")),
@@ -117,16 +121,22 @@ fn decimal(row: &Row, field: &str) -> Option<String> {
 pub(crate) fn html(report: &Report) -> String {
     let says_something = |(_, says): &&Column| report.rows.iter().any(|row| says(row).is_some());
     let columns: Vec<&Column> = COLUMNS.iter().filter(says_something).collect();
-    let cells = |tag: &str, texts: &mut dyn Iterator<Item = String>| {
-        texts.map(|text| format!("<{tag}>{}</{tag}>", escape(&text))).collect::<String>()
-    };
-    let heading = cells("th", &mut columns.iter().map(|(heading, _)| (*heading).to_owned()));
-    let mut text = format!("<table><tr>{heading}</tr>");
+    let heading: String = columns.iter().map(|(name, _)| format!("<th scope=\"col\">{}</th>", escape(name))).collect();
+    let mut text = format!(
+        "<table><caption>All figures of {}</caption><thead><tr>{heading}</tr></thead><tbody>",
+        escape(&report.scenario)
+    );
     for row in &report.rows {
-        let figures = cells("td", &mut columns.iter().map(|(_, says)| says(row).unwrap_or_default()));
-        let _ = write!(text, "<tr>{figures}</tr>");
+        let cell = |(name, says): &&Column| {
+            let said = escape(&says(row).unwrap_or_default());
+            match *name {
+                "contestant" => format!("<th scope=\"row\">{said}</th>"),
+                _ => format!("<td>{said}</td>"),
+            }
+        };
+        let _ = write!(text, "<tr>{}</tr>", columns.iter().map(cell).collect::<String>());
     }
-    text + "</table>"
+    text + "</tbody></table>"
 }
 
 /// The cases in order, each once.
@@ -157,14 +167,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<String> {
 
 /// What has to be known to read the rows.
 pub(crate) fn notes(report: &Report) -> Vec<String> {
-    let mut lines = Vec::new();
-    if report.rows.iter().any(|row| row.ns_per_op.is_some()) {
-        lines.push(
-            "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
-             round, then the median."
-                .into(),
-        );
-    }
+    let mut lines: Vec<String> = summary::method(report).into_iter().collect();
     if report.rows.iter().any(|row| count(row, "expired").is_some_and(|expired| expired != "0")) {
         let ways = contestants(report).into_iter().filter_map(|name| {
             let row = report.rows.iter().find(|row| row.contestant == name)?;
@@ -175,12 +178,30 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
             lines.push(format!("How entries expire. {ways}."));
         }
     }
+    let updates = contestants(report).into_iter().filter_map(|name| {
+        let row = of(report, name).next()?;
+        Some((row.fields.get("update")?.as_str()?.to_owned(), name))
+    });
+    let updates = together(updates);
+    if !updates.is_empty() {
+        lines.push(format!("How values are changed. {updates}."));
+    }
+    if let Some(resized) = report.rows.iter().find_map(|row| row.fields.get("values_resized")?.as_u64()) {
+        lines.push(format!(
+            "The trace's sizes are kept within 8 to 4096 bytes here: {resized} keys have values of other lengths."
+        ));
+    }
+    let cut = report.rows.iter().filter_map(|row| Some((row, row.fields.get("fill_cut_at")?.as_u64()?)));
+    for (row, stored) in cut {
+        let Row { case, contestant, .. } = row;
+        lines.push(format!("Filling {contestant} ({case}) took too long and was cut short at {stored} entries."));
+    }
     let slow: Vec<&str> =
         contestants(report).into_iter().filter(|name| of(report, name).any(|row| !row.full_run)).collect();
     if !slow.is_empty() {
         lines.push(format!(
-            "Too slow for a full run somewhere, so measured over fewer operations: {}. Hit ratios and counts of such \
-             rows are of the beginning only.",
+            "Too slow for a full run somewhere, so measured over fewer operations or entries: {}. Hit ratios and counts of \
+             such rows are of the beginning only.",
             slow.join(", ")
         ));
     }

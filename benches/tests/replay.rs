@@ -104,6 +104,19 @@ fn a_bound_in_bytes_admits_nothing_larger_and_evicts_as_much_as_it_must() {
 }
 
 #[test]
+fn a_set_that_is_too_large_takes_the_older_value_along_whenever_the_dead_leave() {
+    let request = |operation, size| Request { at: 0, key: 1, ttl: Some(1_000_000_000), size, operation };
+    let get = request(Operation::Get, 5);
+    let requests = vec![get, request(Operation::Set, 1000), get, get];
+    for reclaim in [Reclaim::Prompt, Reclaim::Lazy] {
+        let trace = Trace { name: "large".into(), requests: requests.clone(), names: Vec::new() };
+        let question = question(trace, TimeToLive::Recorded, reclaim, true);
+        let outcome = counted(Name::SarkCache, &question, Capacity::Bytes(25));
+        assert_eq!((outcome.hits, outcome.misses), (1, 2), "{reclaim:?}");
+    }
+}
+
+#[test]
 fn an_hour_of_oltp_has_its_known_lru_hits() {
     let Some(trace) = recorded("arc_oltp") else { return };
     assert_eq!(trace.requests.len(), 914_145);

@@ -1,6 +1,7 @@
 //! Expiry for caches that have none a workload could drive: what their users write themselves.
 //!
-//! The value carries its deadline; whoever gets it compares that with the clock, and removes what is dead.
+//! The value carries its deadline; whoever gets it compares that with the clock, and removes what is dead unless it is about
+//! to be replaced. (By then another thread may have done so: a removal between would take the live one away.)
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -83,17 +84,42 @@ impl<K: Key, V: Value, C: Contestant<K, Timed<V>>, const HAND: bool> Expiring<K,
 
     #[inline]
     fn look_up(&self, key: &K) -> Found<V> {
+        let found = self.look_up_or_store(key);
+        if let Found::Dead = found {
+            self.cache.remove(key);
+        }
+        found
+    }
+
+    #[inline]
+    fn look_up_or_store(&self, key: &K) -> Found<V> {
         match self.cache.get(key) {
             Some(timed) if self.clock.now() < timed.deadline => Found::Live(timed.value),
-            Some(_) => {
-                self.cache.remove(key);
-                Found::Dead
-            }
+            Some(_) => Found::Dead,
             None => Found::Nothing,
         }
     }
 
     fn set_time(&self, now: Duration) {
         self.clock.set(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mutex_lru::MutexLru;
+    use super::*;
+
+    #[test]
+    fn the_dead_leave_when_met_unless_they_are_about_to_be_replaced() {
+        type Cache = DeadlineInValue<MutexLru<u64, Timed<u64>>, u64, true>;
+        let cache = Cache::build(&Plan::entries(10)).ok().unwrap();
+        cache.insert_with_ttl(1, 10, Duration::from_secs(1));
+        cache.set_time(Duration::from_secs(1));
+        assert_eq!((cache.look_up_or_store(&1), cache.entries()), (Found::Dead, 1));
+        cache.insert_with_ttl(1, 11, Duration::from_secs(1));
+        assert_eq!((cache.look_up_or_store(&1), cache.entries()), (Found::Live(11), 1));
+        cache.set_time(Duration::from_secs(2));
+        assert_eq!((cache.look_up(&1), cache.entries()), (Found::Dead, 0));
     }
 }

@@ -8,7 +8,8 @@ pub enum Kora {}
 /// What every row would have to say.
 pub(super) fn why() -> Absent {
     Absent(
-        "it is a store for text and bytes with no bound on entries: not a cache of the keys and values used here"
+        "its embedded database bounds neither entries nor memory (its core knows a limit, which nothing sets), and takes text for \
+         keys and bytes for values, into which each operation here would have to be translated"
             .into(),
     )
 }

@@ -159,7 +159,7 @@ pub trait Contestant<K: Key, V: Value>: Send + Sync + Sized + 'static {
     }
 }
 
-/// A cache that can change a value in its place while nobody else sees it.
+/// A cache that can change a value, in its place or by another one, while nobody else changes it.
 pub trait Updating<K: Key, V: Value>: Contestant<K, V> {
     /// Changes the value of `key` if it is there; says whether it was. `change` is called once then.
     fn update(&self, key: &K, change: impl Fn(&mut V) + Send + Sync) -> bool;
@@ -179,7 +179,7 @@ pub trait Reclaiming<K: Key, V: Value>: Contestant<K, V> {
 pub enum Found<V> {
     /// A live entry.
     Live(V),
-    /// An entry whose time was up; it is gone now.
+    /// An entry whose time was up; it is gone now, or about to be replaced.
     Dead,
     /// Nothing.
     Nothing,
@@ -194,6 +194,13 @@ pub trait Expiring<K: Key, V: Value>: Contestant<K, V> {
 
     /// Like [`get`](Contestant::get), and tells a dead entry from none.
     fn look_up(&self, key: &K) -> Found<V>;
+
+    /// The same, for a caller who stores the key at once if it is not found alive: a cache whose dead are removed from
+    /// outside can leave that to the insertion.
+    #[inline]
+    fn look_up_or_store(&self, key: &K) -> Found<V> {
+        self.look_up(key)
+    }
 
     /// Moves the clock, never backwards.
     fn set_time(&self, now: Duration);

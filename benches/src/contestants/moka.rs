@@ -3,7 +3,9 @@
 //! Its expiry runs on the machine's clock and cannot be moved by a workload; runs on a workload's clock use
 //! [`DeadlineInValue`](super::deadline_in_value::DeadlineInValue) around it.
 
-use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Value, hasher};
+use moka::ops::compute::{CompResult, Op};
+
+use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Updating, Value, hasher};
 
 /// The cache.
 pub struct Moka<K, V>(moka::sync::Cache<K, V, Hasher>);
@@ -42,5 +44,24 @@ impl<K: Key, V: Value> Contestant<K, V> for Moka<K, V> {
 
     fn expiry(&self) -> &'static str {
         "its own time_to_live"
+    }
+}
+
+impl<K: Key, V: Value> Updating<K, V> for Moka<K, V> {
+    #[inline]
+    fn update(&self, key: &K, change: impl Fn(&mut V) + Send + Sync) -> bool {
+        let changed = self.0.entry_by_ref(key).and_compute_with(|entry| match entry {
+            Some(entry) => {
+                let mut value = entry.into_value();
+                change(&mut value);
+                Op::Put(value)
+            }
+            None => Op::Nop,
+        });
+        matches!(changed, CompResult::ReplacedWith(_))
+    }
+
+    fn update_is(&self) -> &'static str {
+        "and_compute_with: no change in place, a changed clone takes the value's place while others wait"
     }
 }

@@ -173,7 +173,7 @@ impl Name {
         }
     }
 
-    /// Calls `what` with the type of this cache, if it can change a value in its place. Nothing expires.
+    /// Calls `what` with the type of this cache, if it can change a value while nobody else does. Nothing expires.
     ///
     /// # Errors
     /// Says why it can't.
@@ -184,11 +184,7 @@ impl Name {
             Self::DashmapDesign => what.enter::<DashmapDesign<K, V, WALL>>(),
             Self::MutexLru => what.enter::<MutexLru<K, V>>(),
             Self::QuickCache => what.enter::<QuickCache<K, V, false>>(),
-            Self::Moka => {
-                return Err(Absent(
-                    "it changes no value in its place: and_compute_with makes a new entry from a clone".into(),
-                ));
-            }
+            Self::Moka => what.enter::<Moka<K, V>>(),
             Self::TinyUfo | Self::Foyer => return Err(Absent("it changes no value in its place".into())),
             Self::FibreCache => what.enter::<Fibre<K, V>>(),
             Self::KoraEmbedded => return Err(kora::why()),

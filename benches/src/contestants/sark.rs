@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sark_cache::{Cache, Clock, Dispatch, Hands};
-use sark_shard::{Config, Lifetime, Nanos, NoPool, Removed, Room, Shard};
+use sark_shard::{Config, Insertion, Lifetime, Nanos, NoPool, Removed, Room, Shard};
 use serde_json::json;
 
 use super::clock::nanoseconds;
@@ -166,8 +166,11 @@ impl<K: Key, V: Value> BareShard<K, V> {
         // Dropped after the shard is let go.
         let mut gone: Vec<Removed<K, V>> = Vec::new();
         let (shard, now) = &mut *self.shard.lock();
-        // What is too heavy is not admitted, and comes back.
-        let _ = shard.insert(hash, key, value, weight, lifetime, *now, &mut NoPool, &mut gone);
+        let insertion = shard.insert(hash, key, value, weight, lifetime, *now, &mut NoPool, &mut gone);
+        // What is too heavy is not admitted, and takes an older value of its key along, as in a whole cache.
+        if let Insertion::Short { key, value, .. } = insertion {
+            shard.reject(hash, key, value, weight, *now, &mut gone);
+        }
     }
 }
 

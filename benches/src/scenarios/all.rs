@@ -37,6 +37,11 @@ const SCENARIOS: [(&str, Runner, &str, bool); 13] = [
     ("get, uniform", |settings| run_one(&get::Get, settings), "keys=1M dist=uniform threads=1|2 ttl=off", false),
 ];
 
+/// The rounds of a scenario whose rounds take seconds.
+fn rounds_of_long_ones(settings: &Settings) -> u32 {
+    if settings.quick && !settings.rounds_said { 1 } else { settings.rounds }
+}
+
 /// Runs them all, and says on standard error which one is on.
 ///
 /// # Errors
@@ -46,7 +51,7 @@ pub fn run(settings: &Settings) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     for (number, (name, runner, cases, once)) in SCENARIOS.into_iter().enumerate() {
         eprintln!("[{}/{}, {} s] {name}", number + 1, SCENARIOS.len(), begun.elapsed().as_secs());
-        let rounds = if settings.quick && once { 1 } else { settings.rounds };
+        let rounds = if once { rounds_of_long_ones(settings) } else { settings.rounds };
         let wishes = if cases.is_empty() { Vec::new() } else { vec![cases.parse()?] };
         let mut report = runner(&Settings { rounds, wishes, ..settings.clone() })?;
         name.clone_into(&mut report.scenario);
@@ -63,5 +68,13 @@ mod tests {
     #[test]
     fn the_cases_that_are_shown_can_be_read() {
         assert!(SCENARIOS.iter().all(|(.., cases, _)| cases.parse::<Wanted>().is_ok()));
+    }
+
+    #[test]
+    fn a_quick_report_has_one_round_of_the_long_ones_unless_somebody_says_how_many() {
+        let rounds = |quick, rounds, rounds_said| {
+            rounds_of_long_ones(&Settings { quick, rounds, rounds_said, contestants: Vec::new(), wishes: Vec::new() })
+        };
+        assert_eq!([rounds(true, 3, false), rounds(true, 3, true), rounds(false, 7, false)], [1, 3, 7]);
     }
 }

@@ -1,11 +1,11 @@
 //! `expiry`: many entries due at one moment, and nobody who calls the cache.
 //!
 //! A round does it twice. First nobody calls, and what is timed is how long after the deadline the last value was dropped:
-//! values count themselves. Then one thread asks for other entries, over and over, and what is timed is how long it is held
-//! up while the dead leave. The same thread's longest stall before the deadline is beside it, since the machine has some
-//! of its own.
+//! values count themselves, and those that went before the deadline are told apart. Then one thread asks for other entries,
+//! over and over, and what is timed is how long it is held up until the last of the dead has left. The same thread's longest
+//! stall before the deadline is beside it, since the machine has some of its own.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -15,7 +15,7 @@ use super::{Builder, Scenario};
 use crate::case::Case;
 use crate::contestants::{Absent, EnterReclaiming, Plan, Reclaiming, Weigh};
 use crate::measure::{Effort, Fields, Lap, Run, Spread};
-use crate::percentiles::{histogram, merge};
+use crate::percentiles::{histogram, merge, reaches};
 use crate::workload::threads::{share, together};
 
 /// Entries without a deadline that are asked for meanwhile.
@@ -30,6 +30,13 @@ const SAMPLE: usize = 50;
 const AHEAD: Duration = Duration::from_millis(200);
 /// A cache that has dropped nothing more for so long after the deadline is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Nor is one that drops a few now and then, after so long.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Filling is not timed, and yet it ends: when attempts took so long, the last one has as long again, and the row says if fewer
+/// entries than wanted are in then.
+const FILL_TIME: Duration = Duration::from_secs(20);
+/// Insertions of one thread between two looks at the clock.
+const CHUNK: usize = 64;
 
 /// The scenario.
 #[derive(Debug)]
@@ -108,11 +115,14 @@ impl EnterReclaiming<u64, Tracked> for Build {
             keys: (0..self.entries).collect(),
             // A few bytes for each case, so that values need not count references to it.
             alive: Box::leak(Box::new(AtomicI64::new(0))),
+            filled: self.entries as usize,
             reclaimed_after: Vec::new(),
             first_after: Vec::new(),
             timeline: Vec::new(),
+            dropped_early: 0,
             still_there: 0,
             waits: histogram(),
+            percentile: Vec::new(),
             longest: Vec::new(),
             longest_before: Vec::new(),
         }))
@@ -123,18 +133,34 @@ struct Together<C> {
     cache: C,
     keys: Vec<u64>,
     alive: &'static AtomicI64,
-    /// Milliseconds after the deadline at which the last value was dropped, a round each.
-    reclaimed_after: Vec<f64>,
+    /// The fewest entries that a filling came to.
+    filled: usize,
+    /// Milliseconds after the deadline at which the last value was dropped, a round each; none if it stayed.
+    reclaimed_after: Vec<Option<f64>>,
     /// The same of the first.
-    first_after: Vec<f64>,
+    first_after: Vec<Option<f64>>,
     /// How many values were still there so many milliseconds after the deadline, in the last round.
     timeline: Vec<(f64, i64)>,
+    /// Values that were gone just before the deadline, at most.
+    dropped_early: i64,
     /// Values that a round gave up waiting for, at most.
     still_there: i64,
+    /// Of all rounds.
     waits: Histogram<u64>,
     /// Microseconds, a round each.
-    longest: Vec<f64>,
-    longest_before: Vec<f64>,
+    percentile: Vec<Option<f64>>,
+    longest: Vec<Option<f64>>,
+    longest_before: Vec<Option<f64>>,
+}
+
+/// The 99.9th percentile in microseconds, if there are operations enough.
+fn percentile(waits: &Histogram<u64>) -> Option<f64> {
+    reaches(waits.len(), 0.999).then(|| waits.value_at_quantile(0.999) as f64 / 1e3)
+}
+
+/// The longest in microseconds.
+fn longest(waits: &Histogram<u64>) -> Option<f64> {
+    (!waits.is_empty()).then(|| waits.max() as f64 / 1e3)
 }
 
 impl<C: Reclaiming<u64, Tracked>> Together<C> {
@@ -142,39 +168,69 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
         self.alive.load(Ordering::Relaxed)
     }
 
-    fn insert(&self, keys: &[u64], due: Instant) {
+    /// Inserts the keys until all are in or the time is up; gives how many are in.
+    fn insert(&self, keys: &[u64], due: Instant, until: Instant) -> usize {
+        let inserted = AtomicUsize::new(0);
         together(FILLERS, &|filler| {
-            for &key in share(keys, filler, FILLERS) {
-                self.cache.insert_until(key, Tracked::new(self.alive), due);
+            for chunk in share(keys, filler, FILLERS).chunks(CHUNK) {
+                if Instant::now() >= until {
+                    break;
+                }
+                for &key in chunk {
+                    self.cache.insert_until(key, Tracked::new(self.alive), due);
+                }
+                inserted.fetch_add(chunk.len(), Ordering::Relaxed);
             }
         });
+        inserted.into_inner()
     }
 
-    /// Inserts all keys with one deadline, some time ahead, and gives it.
-    fn fill(&self) -> Instant {
+    /// Inserts all keys with one deadline, some time ahead, and gives it; fewer keys where that would take too long.
+    fn fill(&mut self) -> Instant {
         let begun = Instant::now();
+        let end = begun + FILL_TIME;
         let sample = &self.keys[..self.keys.len() / SAMPLE];
-        self.insert(sample, begun + Duration::from_secs(3600));
-        let mut expected = begun.elapsed() * SAMPLE as u32;
+        let inserted = self.insert(sample, begun + Duration::from_secs(3600), begun + FILL_TIME / 4);
+        let mut expected = begun.elapsed().mul_f64(self.keys.len() as f64 / inserted.max(1) as f64);
+        // None may stay behind with that deadline, should the rest be cut short.
+        for key in sample {
+            self.cache.remove(key);
+        }
         loop {
             let begun = Instant::now();
-            let due = begun + expected * 3 / 2 + AHEAD;
-            self.insert(&self.keys, due);
-            if Instant::now() < due {
+            let last = begun + expected * 3 / 2 >= end;
+            let until = if last { begun + FILL_TIME } else { begun + expected * 3 / 2 };
+            let due = until + AHEAD;
+            let inserted = self.insert(&self.keys, due, until);
+            if last || (inserted == self.keys.len() && Instant::now() < due) {
+                self.filled = self.filled.min(inserted);
                 return due;
             }
-            // It took longer than the sample let expect: some were dead before the last came, so all come again.
+            // It took longer than the sample let expect: some would be dead before the last came, so all come again.
             expected = begun.elapsed() * 2;
         }
     }
 
     /// Watches the values go, without a call to the cache. Gives when the first and the last went.
     fn watch(&mut self, due: Instant) -> (Instant, Instant) {
-        let full = self.alive();
+        const LOOK: Duration = Duration::from_millis(1);
+        let filled = self.alive();
+        let mut full = filled;
+        std::thread::sleep(due.saturating_duration_since(Instant::now() + 5 * LOOK));
+        // The last look before the deadline tells who went early.
+        loop {
+            let alive = self.alive();
+            let ahead = due.saturating_duration_since(Instant::now());
+            if ahead.is_zero() {
+                break;
+            }
+            full = alive;
+            std::thread::sleep(ahead.min(LOOK / 4));
+        }
+        self.dropped_early = self.dropped_early.max(filled - full);
         // A point for each hundredth that went, and for the end.
         let step = (full / 100).max(1);
         self.timeline = vec![(0.0, full)];
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let (mut first, mut last, mut before) = (None, Instant::now(), full);
         loop {
             let (now, alive) = (Instant::now(), self.alive());
@@ -185,14 +241,15 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
                     self.timeline.push((now.saturating_duration_since(due).as_secs_f64() * 1e3, alive));
                 }
             }
-            if alive <= 0 || now.max(due) - last.max(due) > PATIENCE {
+            if alive <= 0 || now - last > PATIENCE || now > due + LIMIT {
                 return (first.unwrap_or(last), last);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(LOOK);
         }
     }
 
-    /// Asks for residents until all the dead are gone; gives how long each look-up took, before and after the deadline.
+    /// Asks for residents until all the dead are gone; gives how long each look-up took, before the deadline and then until
+    /// the last of them had left.
     fn ask(&self, due: Instant) -> (Histogram<u64>, Histogram<u64>) {
         let (mut before, mut after) = (histogram(), histogram());
         std::thread::sleep(due.saturating_duration_since(Instant::now() + AHEAD / 2));
@@ -202,8 +259,8 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
             let end = Instant::now();
             let waits = if end < due { &mut before } else { &mut after };
             waits.saturating_record((end - begun).as_nanos() as u64);
-            // Some time more, since the last few may be on their way.
-            if end > due + AHEAD && (self.alive() <= 0 || end > due + PATIENCE) {
+            // What comes after that would only dilute the percentile.
+            if end >= due && (self.alive() <= 0 || end > due + PATIENCE) {
                 break;
             }
         }
@@ -216,17 +273,18 @@ impl<C: Reclaiming<u64, Tracked>> Run for Together<C> {
         let due = self.fill();
         let (first, last) = self.watch(due);
         self.still_there = self.still_there.max(self.alive());
-        if self.alive() <= 0 {
-            self.first_after.push(first.saturating_duration_since(due).as_secs_f64() * 1e3);
-            self.reclaimed_after.push(last.saturating_duration_since(due).as_secs_f64() * 1e3);
-        }
+        let after = |moment: Instant| moment.saturating_duration_since(due).as_secs_f64() * 1e3;
+        let gone = self.alive() <= 0;
+        self.first_after.push(gone.then(|| after(first)));
+        self.reclaimed_after.push(gone.then(|| after(last)));
 
         let due = self.fill();
         let (elapsed, mut waits) = together(1, &|_| self.ask(due));
         let mut lap = Lap { elapsed, ..Lap::default() };
         if let Some((before, after)) = waits.pop() {
-            self.longest_before.push(before.max() as f64 / 1e3);
-            self.longest.push(after.max() as f64 / 1e3);
+            self.longest_before.push(longest(&before));
+            self.longest.push(longest(&after));
+            self.percentile.push(percentile(&after));
             merge(&mut self.waits, &after);
             // The time slept before is none of the operations'.
             let asked = before.len() + after.len();
@@ -236,18 +294,29 @@ impl<C: Reclaiming<u64, Tracked>> Run for Together<C> {
         lap
     }
 
+    fn was_full(&self) -> bool {
+        self.filled == self.keys.len()
+    }
+
     fn finish(&mut self) -> Fields {
         let mut fields = self.cache.remarks();
-        let median = |values: &[f64]| Spread::of(values.iter().copied()).map(|spread| spread.median);
+        let median = |values: &[Option<f64>]| Spread::of(values.iter().copied().flatten()).map(|spread| spread.median);
         fields.insert("reclaimed_after_ms".into(), median(&self.reclaimed_after).into());
         fields.insert("first_dropped_after_ms".into(), median(&self.first_after).into());
         fields.insert("reclaimed_after_ms_rounds".into(), self.reclaimed_after.clone().into());
         fields.insert("timeline".into(), json!(self.timeline));
+        fields.insert("dropped_early".into(), self.dropped_early.into());
         fields.insert("still_there".into(), self.still_there.into());
         fields.insert("longest_stall_us".into(), median(&self.longest).into());
+        fields.insert("longest_stall_us_rounds".into(), self.longest.clone().into());
         fields.insert("longest_stall_us_before".into(), median(&self.longest_before).into());
-        fields.insert("p999_us".into(), (self.waits.value_at_quantile(0.999) as f64 / 1e3).into());
+        fields.insert("p999_us".into(), percentile(&self.waits).into());
+        fields.insert("p999_us_rounds".into(), self.percentile.clone().into());
+        fields.insert("gets_meanwhile".into(), self.waits.len().into());
         fields.insert("expiry".into(), self.cache.expiry().into());
+        if self.filled < self.keys.len() {
+            fields.insert("fill_cut_at".into(), self.filled.into());
+        }
         fields
     }
 }

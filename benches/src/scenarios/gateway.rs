@@ -22,7 +22,7 @@ use crate::measure::{Effort, Entrant, Fields, Lap, Run, interleave};
 use crate::percentiles::{histogram, merge, summary};
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::trace::Trace;
+use crate::trace::{Operation, Trace};
 use crate::workload::gateway::{Asked, Load, REQUESTS};
 use crate::workload::threads::together;
 
@@ -57,11 +57,11 @@ const TIMED: usize = 7;
 /// Runs the main job.
 ///
 /// # Errors
-/// When the one case is not wanted.
+/// When the one case is not wanted, or its capacity is too large for anybody.
 pub fn run(settings: &Settings, job: &Job) -> Result<Report> {
     let load = Arc::new(job.trace.as_ref().map_or_else(|| Load::gateway(2026, REQUESTS), Load::recorded));
     let default_capacity = if job.trace.is_some() { CAPACITY_OF_TRACE } else { CAPACITY };
-    let capacity = job.capacity.unwrap_or(default_capacity).of(load.keys.len() as u64);
+    let capacity = job.capacity.unwrap_or(default_capacity).capacity(load.keys.len() as u64, false)?;
     let threads = job.threads.unwrap_or_else(|| machine::cores().min(4));
     let case = Case::new().with("load", &load.name).with("capacity", capacity).with("threads", threads);
     choose(vec![case.clone()], &settings.wishes, Case::clone)?;
@@ -132,30 +132,44 @@ struct Gateway<C> {
 /// What one thread saw.
 struct Tally {
     requests: u64,
+    gets: u64,
     hits: u64,
     dead: u64,
     stored: u64,
+    deleted: u64,
+    /// True when a request may have replaced an entry, so that entries stored are not entries added.
+    replaced: bool,
     latencies: Histogram<u64>,
 }
 
 impl Tally {
     fn new() -> Self {
         let latencies = histogram();
-        Self { requests: 0, hits: 0, dead: 0, stored: 0, latencies }
+        Self { requests: 0, gets: 0, hits: 0, dead: 0, stored: 0, deleted: 0, replaced: false, latencies }
     }
 
     #[inline]
     fn ask<C: Expiring<String, Arc<str>>>(&mut self, cache: &C, load: &Load, asked: Asked) {
         let key = &load.keys[asked.key as usize];
         self.requests += 1;
-        match cache.look_up(key) {
-            Found::Live(decision) => {
-                black_box(decision.as_bytes().first());
-                self.hits += 1;
+        match asked.operation {
+            Operation::Get => {
+                self.gets += 1;
+                match if asked.ttl.is_some() { cache.look_up_or_store(key) } else { cache.look_up(key) } {
+                    Found::Live(decision) => {
+                        black_box(decision.as_bytes().first());
+                        self.hits += 1;
+                        return;
+                    }
+                    Found::Dead => self.dead += 1,
+                    Found::Nothing => {}
+                }
+            }
+            Operation::Set => self.replaced = true,
+            Operation::Delete => {
+                self.deleted += u64::from(cache.remove(key));
                 return;
             }
-            Found::Dead => self.dead += 1,
-            Found::Nothing => {}
         }
         if let Some(ttl) = asked.ttl {
             self.stored += 1;
@@ -192,7 +206,8 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
             tally
         });
         let sum = |field: fn(&Tally) -> u64| tallies.iter().map(field).sum::<u64>();
-        let (requests, hits, dead) = (sum(|tally| tally.requests), sum(|tally| tally.hits), sum(|tally| tally.dead));
+        let (requests, gets) = (sum(|tally| tally.requests), sum(|tally| tally.gets));
+        let (hits, dead) = (sum(|tally| tally.hits), sum(|tally| tally.dead));
         for tally in &tallies {
             merge(&mut self.latencies, &tally.latencies);
         }
@@ -201,18 +216,23 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
             self.threads_owned = machine::threads_since(threads_before);
             let departures = cache.departures();
             let entries = cache.entries();
-            let worked_out = sum(|tally| tally.stored).saturating_sub(dead + entries);
+            let gone = dead + sum(|tally| tally.deleted);
+            let worked_out = sum(|tally| tally.stored).saturating_sub(gone + entries);
+            let replaced = tallies.iter().any(|tally| tally.replaced);
             let expired = departures.map_or(dead, |gone| gone.expired_on_get + gone.reclaimed);
-            let evicted = departures.map_or(worked_out, |gone| gone.evicted);
+            let evicted = departures.map(|gone| gone.evicted).or((!replaced).then_some(worked_out));
             self.outcome = cache.remarks();
             self.outcome.insert("hits".into(), hits.into());
-            self.outcome.insert("misses".into(), (requests - hits).into());
+            self.outcome.insert("misses".into(), (gets - hits).into());
             self.outcome.insert("expired".into(), expired.into());
             self.outcome.insert("evicted".into(), evicted.into());
             self.outcome.insert("entries".into(), entries.into());
             self.outcome.insert("expiry".into(), cache.expiry().into());
+            if load.resized > 0 {
+                self.outcome.insert("values_resized".into(), load.resized.into());
+            }
         }
-        Lap { elapsed, operations: requests, gets: requests, hits }
+        Lap { elapsed, operations: requests, gets, hits }
     }
 
     fn threads_owned(&self) -> Option<usize> {

@@ -107,10 +107,12 @@ impl Run for Rest {
 
     fn finish(&mut self) -> Fields {
         let mut fields = Fields::new();
-        if let Some(used) = Spread::of(self.seen.iter().map(|seen| seen.used.as_secs_f64() * 1e3)) {
+        let rounds: Vec<f64> = self.seen.iter().map(|seen| seen.used.as_secs_f64() * 1e3).collect();
+        if let Some(used) = Spread::of(rounds.iter().copied()) {
             fields.insert("cpu_ms".into(), used.median.into());
             fields.insert("cpu_ms_most".into(), used.max.into());
         }
+        fields.insert("cpu_ms_rounds".into(), rounds.into());
         fields.insert("idle_s".into(), self.time.as_secs_f64().into());
         fields.insert("entries".into(), self.seen.last().map(|seen| seen.entries).into());
         fields

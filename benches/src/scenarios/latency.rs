@@ -1,19 +1,20 @@
 //! `latency`: how long single look-ups and insertions take in a full cache under churn, to the last percentiles.
 //!
 //! Each thread looks up a key that is used over and over, then inserts one never seen before, and times both. With
-//! `ttl=on` a million entries fill the cache before each round whose time is up while it is measured, so that whatever a
-//! cache does about the dead happens among the operations. What the clock itself costs is in every figure alike.
+//! `ttl=on` each round has a cache of its own, filled with a million entries whose time is up while it is measured, so that
+//! whatever a cache does about the dead happens among the operations. What the clock itself costs is in every figure alike.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Builder, Scenario};
+use super::{Builder, Scenario, fill_within};
 use crate::case::Case;
 use crate::contestants::{Absent, Contestant, Enter, Plan};
+use crate::machine;
 use crate::measure::{Effort, Fields, Lap, Run};
 use crate::percentiles::{histogram, merge, summary};
 use crate::workload::keys::{Distribution, never_seen, sequence};
@@ -29,6 +30,10 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(1);
 const NEW_KEYS: usize = 1 << 22;
 /// The keys that fill the cache are those of laps that are never run.
 const FILL: u32 = u32::MAX / 2;
+/// Filling is not timed, and yet nobody waits for it any longer: the row says when it was cut short.
+const FILL_TIME: Duration = Duration::from_secs(10);
+/// Fewer operations than these have no 99.99th percentile.
+const ENOUGH: u64 = 10_000;
 
 /// The scenario.
 #[derive(Debug)]
@@ -82,24 +87,70 @@ impl Enter<u64, u64> for Build<'_> {
     fn enter<C: Contestant<u64, u64>>(self) -> Self::Output {
         let Build { plan, case: LatencyCase { threads, expires }, asked, time } = self;
         let cache = C::build(plan)?;
-        let (gets, inserts) = (histogram(), histogram());
-        let churn = Churn { cache, threads, expires, asked, time, gets, inserts, inserted: 0 };
+        let mut churn = Churn {
+            cache: None,
+            plan: plan.clone(),
+            build: C::build,
+            threads,
+            expires,
+            asked,
+            time,
+            gets: Operations::default(),
+            inserts: Operations::default(),
+            filling: Duration::ZERO,
+            cut: None,
+            threads_owned: None,
+            outcome: Fields::new(),
+        };
         if !expires {
-            churn.fill(0);
+            churn.fill(&cache, 0);
+            churn.cache = Some(cache);
         }
         Ok(Box::new(churn))
     }
 }
 
 struct Churn<C> {
-    cache: C,
+    /// The one of all rounds; each has its own where entries expire.
+    cache: Option<C>,
+    plan: Plan,
+    build: fn(&Plan) -> Result<C, Absent>,
     threads: usize,
     expires: bool,
     asked: Arc<[u32]>,
     time: Duration,
-    gets: Histogram<u64>,
-    inserts: Histogram<u64>,
-    inserted: u64,
+    gets: Operations,
+    inserts: Operations,
+    /// The longest that filling took.
+    filling: Duration,
+    /// How many entries were stored where filling was cut short, the fewest of all rounds.
+    cut: Option<u64>,
+    threads_owned: Option<usize>,
+    /// What the cache said after the last round.
+    outcome: Fields,
+}
+
+/// How long operations of one kind took: of all rounds together, and a summary for each.
+struct Operations {
+    all: Histogram<u64>,
+    rounds: Vec<Value>,
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { all: histogram(), rounds: Vec::new() }
+    }
+}
+
+impl Operations {
+    /// Takes a round; gives how many operations it had.
+    fn take<'a>(&mut self, seen: impl Iterator<Item = &'a Histogram<u64>>) -> u64 {
+        let mut round = histogram();
+        seen.for_each(|thread| merge(&mut round, thread));
+        merge(&mut self.all, &round);
+        self.rounds.push(summary(&round));
+        round.len()
+    }
 }
 
 /// What one thread saw.
@@ -111,27 +162,32 @@ struct Seen {
 
 impl<C: Contestant<u64, u64>> Churn<C> {
     /// Fills the cache with keys that nobody asks for, and the wanted ones last.
-    fn fill(&self, lap: u32) {
+    fn fill(&mut self, cache: &C, lap: u32) {
         let others = never_seen(FILL - lap, (CAPACITY - u64::from(WANTED)) as usize);
-        self.cache.insert_many(others.into_iter().map(|key| (key, key)));
-        self.cache.insert_many((0..u64::from(WANTED)).map(|key| (key, key)));
+        let begun = Instant::now();
+        let stored = fill_within(cache, others.into_iter().map(|key| (key, key)), FILL_TIME)
+            + fill_within(cache, (0..u64::from(WANTED)).map(|key| (key, key)), FILL_TIME);
+        self.filling = self.filling.max(begun.elapsed());
+        if stored < CAPACITY {
+            self.cut = Some(self.cut.map_or(stored, |before| before.min(stored)));
+        }
     }
 
-    fn churn(&self, asked: &[u32], new: &[u64]) -> Seen {
+    fn churn(&self, cache: &C, asked: &[u32], new: &[u64]) -> Seen {
         let mut seen = Seen { gets: histogram(), inserts: histogram(), hits: 0 };
         let begun = Instant::now();
         for (&key, &new) in asked.iter().cycle().zip(new) {
             let key = u64::from(key);
             let first = Instant::now();
-            let found = black_box(self.cache.get(&key));
+            let found = black_box(cache.get(&key));
             let second = Instant::now();
-            self.cache.insert(new, new);
+            cache.insert(new, new);
             let third = Instant::now();
             seen.gets.saturating_record((second - first).as_nanos() as u64);
             seen.inserts.saturating_record((third - second).as_nanos() as u64);
             seen.hits += u64::from(found.is_some());
             if found.is_none() {
-                self.cache.insert(key, key);
+                cache.insert(key, key);
             }
             if third - begun >= self.time {
                 break;
@@ -144,34 +200,50 @@ impl<C: Contestant<u64, u64>> Churn<C> {
 impl<C: Contestant<u64, u64>> Run for Churn<C> {
     fn run(&mut self, lap: u32, _: u64) -> Lap {
         let new = never_seen(lap, NEW_KEYS);
+        let before = machine::threads_of_others();
+        // A cache that is still full of an earlier round's dead would have to be filled against them.
+        let Some(cache) = self.cache.take().or_else(|| (self.build)(&self.plan).ok()) else { return Lap::default() };
         if self.expires {
             let begun = Instant::now();
-            self.fill(lap);
+            self.fill(&cache, lap);
             std::thread::sleep(TIME_TO_LIVE.saturating_sub(begun.elapsed()));
         }
         let (elapsed, seen) = together(self.threads, &|thread| {
-            self.churn(share(&self.asked, thread, self.threads), share(&new, thread, self.threads))
+            let asked = share(&self.asked, thread, self.threads);
+            self.churn(&cache, asked, share(&new, thread, self.threads))
         });
-        let mut lap = Lap { elapsed, ..Lap::default() };
-        for Seen { gets, inserts, hits } in seen {
-            merge(&mut self.gets, &gets);
-            merge(&mut self.inserts, &inserts);
-            self.inserted += inserts.len();
-            lap.operations += gets.len() + inserts.len();
-            lap.gets += gets.len();
-            lap.hits += hits;
+        let gets = self.gets.take(seen.iter().map(|thread| &thread.gets));
+        let inserts = self.inserts.take(seen.iter().map(|thread| &thread.inserts));
+        let hits = seen.iter().map(|thread| thread.hits).sum();
+        self.outcome = cache.remarks();
+        self.outcome.insert("entries".into(), cache.entries().into());
+        if self.expires {
+            self.outcome.insert("expiry".into(), cache.expiry().into());
+            self.threads_owned = self.threads_owned.max(machine::threads_since(before));
+        } else {
+            self.cache = Some(cache);
         }
-        lap
+        Lap { elapsed, operations: gets + inserts, gets, hits }
+    }
+
+    fn threads_owned(&self) -> Option<usize> {
+        self.threads_owned
+    }
+
+    fn was_full(&self) -> bool {
+        self.cut.is_none() && self.gets.all.len() >= ENOUGH && self.inserts.all.len() >= ENOUGH
     }
 
     fn finish(&mut self) -> Fields {
-        let mut fields = self.cache.remarks();
-        let percentiles = json!({"get": summary(&self.gets), "insert": summary(&self.inserts)});
+        let mut fields = std::mem::take(&mut self.outcome);
+        let percentiles = json!({"get": summary(&self.gets.all), "insert": summary(&self.inserts.all)});
         fields.insert("percentiles_ns".into(), percentiles);
-        fields.insert("inserted".into(), self.inserted.into());
-        fields.insert("entries".into(), self.cache.entries().into());
-        if self.expires {
-            fields.insert("expiry".into(), self.cache.expiry().into());
+        let rounds = json!({"get": self.gets.rounds, "insert": self.inserts.rounds});
+        fields.insert("percentiles_ns_rounds".into(), rounds);
+        fields.insert("inserted".into(), self.inserts.all.len().into());
+        fields.insert("fill_ms".into(), (self.filling.as_secs_f64() * 1e3).into());
+        if let Some(stored) = self.cut {
+            fields.insert("fill_cut_at".into(), stored.into());
         }
         fields
     }

@@ -18,12 +18,12 @@ pub mod percore;
 pub mod replay;
 pub mod scale;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::case::{Case, Wanted, choose};
-use crate::contestants::{Absent, Name};
+use crate::contestants::{Absent, Contestant, Key, Name, Value};
 use crate::measure::{Effort, Entrant, Run, interleave};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -35,6 +35,8 @@ pub struct Settings {
     pub quick: bool,
     /// How many times each contestant runs.
     pub rounds: u32,
+    /// Whether somebody said so: then it is not for a report to have fewer where a round takes long.
+    pub rounds_said: bool,
     /// Who takes part.
     pub contestants: Vec<Name>,
     /// Which cases; all when empty.
@@ -115,6 +117,24 @@ pub fn run<S: Scenario>(scenario: &S, settings: &Settings) -> Result<Report> {
     Ok(report)
 }
 
+/// Stores entries, as quickly as the cache can, until all are there or the time is up; gives how many were stored.
+fn fill_within<K: Key, V: Value, C: Contestant<K, V>>(
+    cache: &C,
+    entries: impl IntoIterator<Item = (K, V)>,
+    time: Duration,
+) -> u64 {
+    /// Between two looks at the clock.
+    const CHUNK: usize = 4096;
+    let begun = Instant::now();
+    let mut entries = entries.into_iter().peekable();
+    let mut stored = 0;
+    while entries.peek().is_some() && begun.elapsed() < time {
+        let chunk = entries.by_ref().take(CHUNK).inspect(|_| stored += 1);
+        cache.insert_many(chunk);
+    }
+    stored
+}
+
 /// The part of `0..length` that a lap of `operations` covers: laps go on where the one before ended, and begin again
 /// when they reach the end.
 fn window(lap: u32, operations: u64, length: usize) -> std::ops::Range<usize> {
@@ -127,6 +147,41 @@ fn window(lap: u32, operations: u64, length: usize) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contestants::Plan;
+
+    /// Takes a millisecond to store anything.
+    struct Slow;
+
+    impl Contestant<u64, u64> for Slow {
+        fn build(_: &Plan) -> Result<Self, Absent> {
+            Ok(Self)
+        }
+        fn get(&self, _: &u64) -> Option<u64> {
+            None
+        }
+        fn insert(&self, _: u64, _: u64) {}
+        fn insert_many(&self, entries: impl IntoIterator<Item = (u64, u64)>) {
+            entries.into_iter().for_each(|_| ());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        fn remove(&self, _: &u64) -> bool {
+            false
+        }
+        fn entries(&self) -> u64 {
+            0
+        }
+        fn expiry(&self) -> &'static str {
+            "none"
+        }
+    }
+
+    #[test]
+    fn filling_ends_with_the_entries_or_with_the_time() {
+        let entries = |count: u64| (0..count).map(|key| (key, key));
+        assert_eq!(fill_within(&Slow, entries(10_000), Duration::from_secs(60)), 10_000);
+        let cut = fill_within(&Slow, entries(u64::MAX), Duration::from_millis(20));
+        assert!(cut > 0 && cut % 4096 == 0, "{cut}");
+    }
 
     #[test]
     fn short_laps_walk_through_all_the_keys_and_full_ones_repeat_them() {

@@ -29,10 +29,11 @@ use crate::workload::threads::together;
 /// The scenario's name.
 pub const NAME: &str = "percore";
 /// The same with slots for requests that wait, instead of the channel alone.
-const SLOTS: &str = "sark-cache-percore-slots";
-/// What stands beside it.
-const BARE: &str = "bare-shard";
-const PING_PONG: &str = "ping-pong";
+pub const SLOTS: &str = "sark-cache-percore-slots";
+/// What stands beside it: the same work on a shard in the caller's hands.
+pub const BARE: &str = "bare-shard";
+/// And a cache line sent to and fro.
+pub const PING_PONG: &str = "ping-pong";
 const KEYS: [u32; 2] = [10_000, 1_000_000];
 const FULL_RUN: (u64, Duration) = (1 << 20, Duration::from_secs(2));
 

@@ -56,7 +56,7 @@ fn budget(requests: u64) -> Duration {
 /// Runs the trace through all contestants, at each capacity.
 ///
 /// # Errors
-/// When no case is wanted, or nothing could be stored.
+/// When no case is wanted, nothing could be stored, or a capacity is too large for anybody.
 pub fn run(settings: &Settings, question: &Question) -> Result<Report> {
     let trace = &question.trace;
     let (keys, bytes) = trace.footprint();
@@ -64,10 +64,10 @@ pub fn run(settings: &Settings, question: &Question) -> Result<Report> {
         ensure!(trace.has_ttls(), "the trace recorded no times-to-live; use --ttl off");
     }
     let amounts = question.capacities.iter().map(|share| match question.bytes {
-        true => Capacity::Bytes(share.of(bytes)),
-        false => Capacity::Entries(share.of(keys)),
+        true => Ok(Capacity::Bytes(share.capacity(bytes, true)?)),
+        false => Ok(Capacity::Entries(share.capacity(keys, false)?)),
     });
-    let cases = choose(amounts.collect(), &settings.wishes, |&capacity| words(question, capacity))?;
+    let cases = choose(amounts.collect::<Result<_>>()?, &settings.wishes, |&capacity| words(question, capacity))?;
     let length = trace.requests.len() as u64;
     let budget = budget(length);
     let effort = Effort { rounds: settings.rounds, operations: length, budget };
@@ -316,15 +316,18 @@ impl Counts {
     #[inline]
     fn with_expiry<K: Key>(&mut self, cache: &impl Expiring<K, u64>, key: &K, request: &Request) {
         match request.operation {
-            Operation::Get => match cache.look_up(key) {
-                Found::Live(value) => {
-                    black_box(value);
-                    self.hits += 1;
-                    return;
+            Operation::Get => {
+                let stores = request.lifetime().is_some();
+                match if stores { cache.look_up_or_store(key) } else { cache.look_up(key) } {
+                    Found::Live(value) => {
+                        black_box(value);
+                        self.hits += 1;
+                        return;
+                    }
+                    Found::Dead => self.dead += 1,
+                    Found::Nothing => self.absent += 1,
                 }
-                Found::Dead => self.dead += 1,
-                Found::Nothing => self.absent += 1,
-            },
+            }
             Operation::Set => self.replaced = true,
             Operation::Delete => {
                 self.deleted += u64::from(cache.remove(key));

@@ -39,6 +39,9 @@ fn push_plain(collector: &mut Collector, line: &str) -> Result<()> {
     collector.push(&Fields { timestamp, key: key.unwrap_or_default(), size, ttl, operation })
 }
 
+/// Gigabytes in one request, of the smallest blocks there are. What has more is no number of blocks, and would take all memory.
+const MOST_BLOCKS: u64 = 10_000_000;
+
 /// `first_block blocks ignored request`
 fn push_run_of_blocks(collector: &mut Collector, line: &str) -> Result<()> {
     let mut fields = line.split_ascii_whitespace();
@@ -47,6 +50,10 @@ fn push_run_of_blocks(collector: &mut Collector, line: &str) -> Result<()> {
         field.parse().with_context(|| format!("{name}, {field:?}, is not a number"))
     };
     let (first, blocks) = (number("the first block")?, number("the number of blocks")?);
+    ensure!(
+        blocks <= MOST_BLOCKS,
+        "the number of blocks, {blocks}, is above {MOST_BLOCKS}: nobody asks for that at once"
+    );
     for block in first..first.saturating_add(blocks) {
         collector.push(&Fields { key: &block.to_string(), ..Fields::default() })?;
     }
@@ -83,6 +90,16 @@ mod tests {
         let trace = Reading::default().read("5\n6\nfive\n5\n".as_bytes(), Path::new("k")).unwrap();
         assert_eq!(trace.names, ["5", "6", "five"]);
         assert_eq!(trace.requests.iter().map(|r| r.key).collect::<Vec<_>>(), [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn a_run_of_blocks_that_fills_all_memory_is_an_error_with_its_line() {
+        let text = "1 2 0 0\n5 18446744073709551615 0 1\n";
+        let error = Reading::default().read(text.as_bytes(), Path::new("P1.lis")).unwrap_err();
+        assert!(
+            format!("{error:#}").starts_with("in line 2: the number of blocks, 18446744073709551615, is"),
+            "{error:#}"
+        );
     }
 
     #[test]

@@ -106,6 +106,7 @@ impl Reading {
     /// # Errors
     /// Says the file and line, and what was expected there.
     pub fn open(&self, path: &Path) -> Result<Trace> {
+        anyhow::ensure!(!path.is_dir(), "the trace {} is a folder: name a file in it", path.display());
         let file = std::fs::File::open(path).with_context(|| format!("cannot open the trace {}", path.display()))?;
         let mut trace = self
             .read(compression::decompress(file)?, path)

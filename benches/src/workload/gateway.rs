@@ -63,7 +63,13 @@ pub struct Asked {
     pub key: u32,
     /// How long a miss stores it; `None`: not at all.
     pub ttl: Option<Duration>,
+    /// What is asked; of the gateway always a look-up.
+    pub operation: Operation,
 }
+
+/// Values of a trace have its sizes within what a test machine holds many of.
+const SMALLEST: u32 = 8;
+const LARGEST: u32 = 4096;
 
 /// A load ready to run: every key and value is made.
 #[derive(Clone, Debug)]
@@ -76,6 +82,8 @@ pub struct Load {
     pub keys: Vec<String>,
     /// The value of each key.
     pub values: Vec<Arc<str>>,
+    /// Keys whose value is not as long as a trace recorded.
+    pub resized: usize,
 }
 
 impl Load {
@@ -87,7 +95,8 @@ impl Load {
         let gaps = Exp::new(RATE).expect("the rate is positive");
         let levels: Vec<Sensitivity> = (0..TOOLS).map(|_| Sensitivity::ALL[random.random_range(0..4)]).collect();
         let mut index = vec![u32::MAX; USERS * TOOLS];
-        let mut load = Self { name: "gateway".into(), requests: Vec::new(), keys: Vec::new(), values: Vec::new() };
+        let mut load =
+            Self { name: "gateway".into(), requests: Vec::new(), keys: Vec::new(), values: Vec::new(), resized: 0 };
         let mut seconds = 0.0;
         load.requests.reserve(requests);
         for _ in 0..requests {
@@ -100,26 +109,34 @@ impl Load {
                 load.values.push(decision(user, tool, levels[tool]));
             }
             let at = (seconds * 1e9) as u64;
-            load.requests.push(Asked { at, key: *slot, ttl: Some(levels[tool].time_to_live()) });
+            load.requests.push(Asked {
+                at,
+                key: *slot,
+                ttl: Some(levels[tool].time_to_live()),
+                operation: Operation::Get,
+            });
         }
         load
     }
 
-    /// A trace in the gateway's place. Without recorded times-to-live its entries never expire.
+    /// A trace in the gateway's place. Without recorded times-to-live its entries never expire. A key has the size of its first
+    /// request throughout.
     pub fn recorded(trace: &Trace) -> Self {
         let expires = trace.has_ttls();
-        let mut load = Self { name: trace.name.clone(), requests: Vec::new(), keys: Vec::new(), values: Vec::new() };
+        let mut load =
+            Self { name: trace.name.clone(), requests: Vec::new(), keys: Vec::new(), values: Vec::new(), resized: 0 };
         let mut indices = std::collections::HashMap::new();
-        for request in trace.requests.iter().filter(|request| request.operation == Operation::Get) {
+        for request in &trace.requests {
             let key = *indices.entry(request.key).or_insert_with(|| {
                 let name = trace.names.get(request.key as usize).cloned();
                 load.keys.push(name.unwrap_or_else(|| request.key.to_string()));
-                // Sizes are kept within what a test machine holds.
-                load.values.push("x".repeat(request.size.clamp(8, 4096) as usize).into());
+                let size = request.size.clamp(SMALLEST, LARGEST);
+                load.resized += usize::from(size != request.size);
+                load.values.push("x".repeat(size as usize).into());
                 load.keys.len() as u32 - 1
             });
             let ttl = if expires { request.lifetime() } else { Some(Duration::MAX) };
-            load.requests.push(Asked { at: request.at, key, ttl });
+            load.requests.push(Asked { at: request.at, key, ttl, operation: request.operation });
         }
         load
     }
@@ -185,6 +202,17 @@ mod tests {
         let request = Request { at: 0, key: 9, ttl: None, size: 300, operation: Operation::Get };
         let load = Load::recorded(&Trace { requests: vec![request], ..Trace::default() });
         assert_eq!(load.requests[0].ttl, Some(Duration::MAX));
-        assert_eq!((load.keys[0].as_str(), load.values[0].len()), ("9", 300));
+        assert_eq!((load.keys[0].as_str(), load.values[0].len(), load.resized), ("9", 300, 0));
+    }
+
+    #[test]
+    fn a_trace_keeps_its_sets_and_deletes_and_counts_the_values_that_are_not_as_recorded() {
+        let request = |operation, size: u32| Request { at: 0, key: size.into(), ttl: None, size, operation };
+        let requests =
+            vec![request(Operation::Set, 1 << 20), request(Operation::Delete, 9), request(Operation::Get, 1)];
+        let load = Load::recorded(&Trace { requests, ..Trace::default() });
+        let asked: Vec<Operation> = load.requests.iter().map(|asked| asked.operation).collect();
+        assert_eq!(asked, [Operation::Set, Operation::Delete, Operation::Get]);
+        assert_eq!((load.values[0].len(), load.resized), (4096, 2));
     }
 }
