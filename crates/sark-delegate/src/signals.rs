@@ -4,7 +4,7 @@
 //! without a word, where a handler says what happened and where. Nor the profiler's, which then would never see a worker.
 
 /// Blocks the signals in the calling thread, whose new threads inherit that, until the guard is dropped.
-pub(crate) fn block_all() -> Blocked {
+pub(crate) fn block_those_of_the_process() -> Blocked {
     Blocked::new()
 }
 

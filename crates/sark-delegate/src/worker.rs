@@ -472,6 +472,6 @@ fn spawn(_name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result
 
 #[cfg(not(loom))]
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    let _blocked = crate::signals::block_all();
+    let _blocked = crate::signals::block_those_of_the_process();
     std::thread::Builder::new().name(name).spawn(work)
 }
