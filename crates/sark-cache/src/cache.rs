@@ -165,8 +165,9 @@ where
     /// no other call comes between. `None`, and `change` is not called, if the key isn't there or is past its deadline.
     ///
     /// Counts as a hit and makes the entry the most recently used of its shard. Its time-to-live goes on, a time-to-idle begins anew, as
-    /// with any hit, and the weight stays that it was stored with. O(1), no allocation. `change` runs where `Clone` would, and under the same rules: it must not
-    /// block, and not call a cache and wait. If it panics, the value stays as it left it.
+    /// with any hit, and the weight stays that it was stored with. O(1), no allocation. `change` runs where `Clone` would, and under the
+    /// same rules: it must not block, and not call a cache and wait. That goes for the `Drop` of a value that it overwrites, too. If it
+    /// panics, the value stays as it left it.
     ///
     /// ```
     /// let cache = sark_cache::Cache::new(100);

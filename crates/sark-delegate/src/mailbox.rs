@@ -54,7 +54,9 @@ impl<T> Mailbox<T> {
 
     /// Takes the next message. Waits only for a sender that was preempted between reserving its place and filling it.
     pub(crate) fn try_receive(&self) -> Option<T> {
-        self.channel().try_receive()
+        let channel = self.channel.load(Ordering::Acquire);
+        // SAFETY: as in `channel`.
+        if channel.is_null() { None } else { unsafe { &*channel }.try_receive() }
     }
 
     /// How many messages are in it, those included whose senders are about to fill their place. What was put in before something that
