@@ -199,7 +199,8 @@ impl World {
     }
 
     fn fits(&self, weight: u64) -> bool {
-        weight <= self.capacity && self.most_entries > 0
+        // Of capacity zero nothing fits, not even what weighs nothing.
+        weight <= self.capacity && self.capacity > 0 && self.most_entries > 0
     }
 
     /// A look-up that counts as a use.

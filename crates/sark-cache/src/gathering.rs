@@ -31,6 +31,8 @@ where
         self.delegates.run(0, |_| ());
         let others = self.delegates.put_off_others();
         let gathering = ledger.gather();
+        // What a forked child inherits with the turn is in no shard, where it is looked for below.
+        gathering.give_back();
         ledger.set_capacity(capacity);
         loop {
             let (excess, used) = (ledger.excess(), ledger.used());
@@ -46,11 +48,15 @@ where
                     if wanted.is_none() {
                         break;
                     }
-                    let freed = self.delegates.run(index, |cell| cell.evict_for_another(wanted, &mut out));
+                    // Given back while the shard is held, as in `Gathering::add`.
+                    let freed = self.delegates.run(index, |cell| {
+                        let freed = cell.evict_for_another(wanted, &mut out);
+                        ledger.give_back(freed);
+                        freed
+                    });
                     if freed.is_none() {
                         break;
                     }
-                    ledger.give_back(freed);
                     left = left.saturating_sub(freed);
                 }
             }
@@ -118,5 +124,24 @@ fn share_of(excess: Room, used: Room, all: Room) -> Room {
     Room {
         entries: share(excess.entries, used.entries, all.entries),
         weight: share(excess.weight, used.weight, all.weight),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sark_shard::{Pool, Room};
+
+    use crate::Cache;
+
+    #[test]
+    fn a_forked_child_that_inherits_gathered_room_can_lower_its_capacity() {
+        let cache: Cache<u32, u32> = Cache::builder().shards(2).max_capacity(10).workers(0).build().unwrap();
+        (0..6).for_each(|key| assert!(cache.insert(key, key)));
+        let ledger = &cache.inner().common.ledger;
+        let gathered = Room { entries: 4, weight: 0 };
+        assert_eq!((&mut &*ledger).take(gathered), gathered);
+        ledger.leave_as_in_a_parent(gathered);
+        cache.set_capacity(2);
+        assert_eq!((cache.capacity(), cache.entry_count()), (2, 2));
     }
 }

@@ -80,6 +80,13 @@ impl Gathering<'_> {
         self.0.gathered[1].store(room.weight, Ordering::Relaxed);
     }
 
+    /// Gives all of it to the ledger.
+    pub(crate) fn give_back(&self) {
+        let room = self.room();
+        self.set_room(Room::NONE);
+        self.0.give_back(room);
+    }
+
     /// Adds what a shard gave up. While that is held, so that a child that is forked finds it either there or here.
     pub(crate) fn add(&self, room: Room) {
         self.set_room(self.room().saturating_add(room));
@@ -105,9 +112,7 @@ impl Source for &Gathering<'_> {
 
 impl Drop for Gathering<'_> {
     fn drop(&mut self) {
-        let rest = self.room();
-        self.set_room(Room::NONE);
-        self.0.give_back(rest);
+        self.give_back();
         self.0.gatherer.store(0, Ordering::Release);
     }
 }
@@ -236,6 +241,15 @@ impl Source for &Ledger {
 }
 
 #[cfg(test)]
+impl Ledger {
+    /// Leaves the turn, and room that is counted as used, as a thread that isn't in this process.
+    pub(crate) fn leave_as_in_a_parent(&self, gathered: Room) {
+        std::mem::ManuallyDrop::new(Gathering(self)).add(gathered);
+        self.gatherer.store(std::process::id() + 1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
@@ -282,9 +296,7 @@ mod tests {
     fn a_forked_child_takes_over_the_turn_and_what_was_gathered_in_it() {
         let ledger = Ledger::new(10, None);
         (&mut &ledger).take(entries(10));
-        // As a thread of the parent left it, which isn't in this process.
-        ledger.gatherer.store(std::process::id() + 1, Ordering::Relaxed);
-        ledger.gathered[0].store(4, Ordering::Relaxed);
+        ledger.leave_as_in_a_parent(entries(4));
         let gathering = ledger.gather();
         assert_eq!(gathering.room(), entries(4));
         drop(gathering);

@@ -432,7 +432,7 @@ impl<S: Resident> Group<S> {
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {
         if inside::is_putting_off() && !aftermath.is_empty() {
             let group = self.clone();
-            inside::defer(inside::NO_ORDER, move || group.settle(aftermath));
+            inside::defer_others(move || group.settle(aftermath));
             return;
         }
         self.count_panics(aftermath.settle());

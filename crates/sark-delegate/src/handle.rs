@@ -387,7 +387,7 @@ impl<S: Resident> Drop for Delegates<S> {
         };
         if inside::is_inside() {
             // Joining threads would be waiting, and the states, which go with the last of us, are other people's code.
-            inside::defer(inside::NO_ORDER, end);
+            inside::defer_others(end);
         } else {
             end();
         }

@@ -50,6 +50,8 @@ const MAX_DEPTH: u8 = 8;
 struct Work {
     /// Distinguishes mailboxes: what is put off for one of them is done in order, and nothing may overtake it.
     key: usize,
+    /// Whether it runs other people's code, which may be put off further.
+    others: bool,
     work: Box<dyn FnOnce()>,
 }
 
@@ -87,9 +89,18 @@ pub(crate) fn leave() -> bool {
     })
 }
 
-/// Keeps `work` until this thread holds no delegate.
+/// Keeps `work`, which runs nobody else's code but by way of [`defer_others`], until this thread holds no delegate.
 pub(crate) fn defer(key: usize, work: impl FnOnce() + 'static) {
-    DEFERRED_WORK.with(|deferred| deferred.borrow_mut().push(Work { key, work: Box::new(work) }));
+    keep(Work { key, others: false, work: Box::new(work) });
+}
+
+/// Keeps what runs other people's code until this thread holds no delegate, and puts it off no further.
+pub(crate) fn defer_others(work: impl FnOnce() + 'static) {
+    keep(Work { key: NO_ORDER, others: true, work: Box::new(work) });
+}
+
+fn keep(work: Work) {
+    DEFERRED_WORK.with(|deferred| deferred.borrow_mut().push(work));
     THREAD.with(|thread| thread.deferred.set(true));
 }
 
@@ -103,18 +114,26 @@ pub(crate) fn has_deferred() -> bool {
     THREAD.with(|thread| thread.deferred.get())
 }
 
-/// Does what was put off, which may put off more. Panics of it stay here, since whose code it is isn't waiting: returns how many there were.
+/// Does what was put off, which may put off more. Not other people's code, while that is put off further; what is ours is done nevertheless,
+/// or a later call of this thread would overtake what it was told was accepted. Panics stay here, since whose code it is isn't waiting:
+/// returns how many there were.
 #[cold]
 pub(crate) fn run_deferred() -> u64 {
-    let (depth, putting_off) = THREAD.with(|thread| (thread.depth.get(), thread.putting_off.get()));
-    if depth == MAX_DEPTH || putting_off != 0 {
+    let depth = THREAD.with(|thread| thread.depth.get());
+    if depth == MAX_DEPTH {
         return 0;
     }
     THREAD.with(|thread| thread.depth.set(depth + 1));
     let mut panics = 0;
-    while has_deferred() {
-        THREAD.with(|thread| thread.deferred.set(false));
-        for work in DEFERRED_WORK.with(|deferred| std::mem::take(&mut *deferred.borrow_mut())) {
+    loop {
+        let all = DEFERRED_WORK.with(|deferred| std::mem::take(&mut *deferred.borrow_mut()));
+        let (later, now): (Vec<_>, Vec<_>) = all.into_iter().partition(|work| work.others && is_putting_off());
+        THREAD.with(|thread| thread.deferred.set(!later.is_empty()));
+        DEFERRED_WORK.with(|deferred| *deferred.borrow_mut() = later);
+        if now.is_empty() {
+            break;
+        }
+        for work in now {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work.work)) {
                 panics += 1;
                 discard(panic);
@@ -125,7 +144,7 @@ pub(crate) fn run_deferred() -> u64 {
     panics
 }
 
-/// From here to as many [`take_up_again`], what is put off stays so, even when nothing is held.
+/// From here to as many [`take_up_again`], other people's code that is put off stays so, even when nothing is held.
 pub(crate) fn put_off() {
     THREAD.with(|thread| thread.putting_off.set(thread.putting_off.get() + 1));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use sark_delegate::{Delegates, is_inside};
+use sark_delegate::{Config, Delegates, is_inside};
 
 use crate::common::{OnDrop, Post, Room, Rooms, alone, rooms, until};
 
@@ -46,7 +46,7 @@ fn what_others_left_over_is_dropped_when_nobody_puts_it_off_any_more() {
 }
 
 #[test]
-fn what_can_t_be_done_inside_is_put_off_as_well_and_not_done_inside_either() {
+fn states_whose_handle_is_dropped_inside_are_put_off_as_well_and_not_dropped_inside_either() {
     let (rooms, dropped) = (rooms(alone(), 1), Arc::new(AtomicU32::new(0)));
     let doomed = Delegates::new(alone(), [Room { at_the_end: Some(counted(&dropped)), ..Room::default() }]).unwrap();
     let others = rooms.put_off_others();
@@ -67,4 +67,15 @@ fn a_panic_of_what_was_put_off_is_counted_and_reaches_nobody() {
     assert_eq!(rooms.counts().panicked, 0);
     drop(others);
     until("it is counted", || rooms.counts().panicked == 1);
+}
+
+#[test]
+fn posts_of_one_s_own_are_not_put_off_so_that_nothing_overtakes_them() {
+    let rooms = rooms(Config { mailbox: 1, ..alone() }, 1);
+    let others = rooms.put_off_others();
+    let inner = Arc::clone(&rooms);
+    rooms.run(0, move |_| (0..50).for_each(|number| inner.post(0, Post::Say(number))));
+    rooms.run(0, |room| room.said.push(50));
+    assert!(rooms.run(0, |room| room.said.iter().copied().eq(0..=50)));
+    drop(others);
 }
