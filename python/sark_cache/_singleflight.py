@@ -24,6 +24,7 @@ from contextvars import ContextVar
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    from _thread import LockType
     from collections.abc import Awaitable, Callable, Hashable
     from types import TracebackType
     from typing import Any
@@ -91,13 +92,13 @@ def _leave(marks: list[Mark], mark: Mark) -> None:
 class Flight:
     """One computation, and those who wait for it."""
 
-    __slots__ = ("_error", "_landed", "_tasks", "_traceback", "_value", "abandoned", "mark")
+    __slots__ = ("_error", "_tasks", "_threads", "_traceback", "_value", "abandoned", "mark")
 
     def __init__(self) -> None:
         self.mark = Mark()
-        # Free once the flight is over; threads queue here.
-        self._landed = allocate_lock()
-        self._landed.acquire()
+        # What those who wait sleep on. Each thread has a lock of its own, which nobody passes on: so a lock may be
+        # released twice.
+        self._threads: list[LockType] = []
         self._tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._value: Any = None
         self._error: Exception | None = None
@@ -106,7 +107,8 @@ class Flight:
         self.abandoned = False
 
     def land(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Ends the flight and wakes everybody."""
+        """Ends the flight and wakes everybody. If a signal handler raises meanwhile and the flight is over already,
+        ``wake`` is what is left to be done."""
         if error is None:
             self._value = value
         elif isinstance(error, Exception):
@@ -115,13 +117,23 @@ class Flight:
             self.abandoned = True
         # First this, then those who wait: whoever comes to wait now looks at this last.
         self.mark.over = True
-        self._landed.release()
+        self.wake()
+
+    def wake(self) -> None:
+        """Wakes everybody, now that the flight is over. All of it may be done again, as often as it takes."""
+        for lock in self._threads:
+            try:
+                lock.release()
+            except RuntimeError:
+                pass  # It was released before, and that thread has yet to run.
         for loop, future in self._tasks:
             try:
                 loop.call_soon_threadsafe(_wake, future)
             except RuntimeError:
                 pass  # That loop is closed: nobody waits there any more.
-        self._tasks = []
+        # Only now: who was taken out before being woken would be missing when it is done again. Whoever came meanwhile
+        # sees that the flight is over.
+        self._threads, self._tasks = [], []
 
     def outcome(self) -> Any:
         """What the leader returned or raised."""
@@ -141,10 +153,12 @@ class Flight:
         try:
             if not self._may_be_waited_for(waiting):
                 return False
-            # A signal handler may come while another wait holds the lock below, hence the question.
+            lock = allocate_lock()
+            lock.acquire()
+            self._threads.append(lock)
             if not self.mark.over:
-                with self._landed:
-                    pass
+                # Until it is released elsewhere.
+                lock.acquire()
         finally:
             self._no_longer_waited_for(waiting)
         return True
@@ -230,10 +244,13 @@ class Flights:
                     self._end(key, mine, value)
                     return value
             except BaseException as error:
-                if not mine.mark.over:
+                try:
                     self._give_up(key, mine, joined, error)
-                # The traceback holds this frame, which must not hold what holds the exception.
-                del mine, joined
+                finally:
+                    # Again, for a signal handler may have raised in it. Nobody else would wake those who wait.
+                    self._give_up(key, mine, joined, error)
+                    # The traceback holds this frame, which must not hold what holds the exception.
+                    del mine, joined
                 raise
             finally:
                 _leave(within, mark)
@@ -268,9 +285,11 @@ class Flights:
                     self._end(key, mine, value)
                     return value
             except BaseException as error:
-                if not mine.mark.over:
+                try:
                     self._give_up(key, mine, joined, error)
-                del mine, joined
+                finally:
+                    self._give_up(key, mine, joined, error)
+                    del mine, joined
                 raise
             if not await joined.wait_async():
                 return await compute()
@@ -294,8 +313,11 @@ class Flights:
         return self._by_key.setdefault(key, mine)
 
     def _give_up(self, key: Hashable, mine: Flight, joined: Flight | None, error: BaseException) -> None:
-        """Ends a flight that failed; also one that was joined although a signal kept the answer from arriving."""
-        if joined is mine or (joined is None and mine in list(self._by_key.values())):
+        """Ends a flight that failed; also one that was joined although a signal kept the answer from arriving. Of one that
+        is over, wakes those whom a signal kept from being woken."""
+        if mine.mark.over:
+            mine.wake()
+        elif joined is mine or (joined is None and mine in list(self._by_key.values())):
             self._end(key, mine, error=error)
 
     def _end(self, key: Hashable, flight: Flight, value: Any = None, error: BaseException | None = None) -> None:

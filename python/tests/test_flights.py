@@ -11,6 +11,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -164,6 +165,124 @@ def test_a_finalizer_that_waits_for_another_thread_keeps_that_thread_from_nothin
             assert flights.get_or_set("outer", lambda: flights.get_or_set("inner", lambda: "value")) == "value"
 
     ends(work)
+
+
+def lead(flights: _singleflight.Flights, compute: Callable[[], str]) -> object:
+    return flights.run("key", lambda: _singleflight.ABSENT, compute, lambda value: None)
+
+
+def lead_as_coroutine(flights: _singleflight.Flights, compute: Callable[[], str]) -> object:
+    async def compute_later() -> str:
+        return compute()
+
+    # It never suspends, so it needs no loop.
+    running = flights.run_async("key", lambda: _singleflight.ABSENT, compute_later, lambda value: None)
+    try:
+        running.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it suspended")
+
+
+def is_led_while_others_wait(
+    flights: _singleflight.Flights, leading: Callable[[Callable[[], None]], None], prepare: Callable[[Any], None]
+) -> None:
+    """Calls ``leading`` in this thread, with what returns once two other threads and two tasks wait for its flight. All
+    of them have to end; ``prepare`` is given the loop of the tasks."""
+
+    async def compute_again() -> str:
+        return "again"
+
+    async def wait_in_tasks() -> None:
+        prepare(asyncio.get_running_loop())
+        each = (
+            flights.run_async("key", lambda: _singleflight.ABSENT, compute_again, lambda value: None) for _ in range(2)
+        )
+        await asyncio.gather(*each, return_exceptions=True)
+
+    def wait_in_thread() -> None:
+        try:
+            flights.run("key", lambda: _singleflight.ABSENT, lambda: "again", lambda value: None)
+        except LookupError:
+            pass
+
+    works = [wait_in_thread, wait_in_thread, lambda: asyncio.run(wait_in_tasks())]
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
+
+    def all_wait() -> None:
+        flight = flights._by_key["key"]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(flight._threads) == 2 and len(flight._tasks) == 2)
+
+    leading(all_wait)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive(), "it was never woken"
+
+
+LEADERS = pytest.mark.parametrize("lead", [lead, lead_as_coroutine], ids=["thread", "coroutine"])
+
+
+@LEADERS
+def test_an_interrupt_while_a_loop_is_told_keeps_nobody_asleep(lead: Callable[..., object]) -> None:
+    flights, calls = _singleflight.Flights(), []
+
+    def prepare(loop: Any) -> None:
+        tell = loop.call_soon_threadsafe
+
+        def interrupted(*arguments: Any) -> object:
+            calls.append(arguments)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+            return tell(*arguments)
+
+        loop.call_soon_threadsafe = interrupted
+
+    def leading(all_wait: Callable[[], None]) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            lead(flights, lambda: all_wait() or "value")
+
+    is_led_while_others_wait(flights, leading, prepare)
+    assert len(calls) >= 3
+
+
+@LEADERS
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "fails"])
+def test_an_interrupt_at_any_line_that_ends_a_flight_keeps_nobody_asleep(
+    lead: Callable[..., object], fails: bool
+) -> None:
+    for at in count():
+        flights, seen, waited = _singleflight.Flights(), 0, False
+
+        def interrupt(at: int = at) -> None:
+            nonlocal seen
+            # Whose line it is: outside of this and of the trace function.
+            if waited and sys._getframe(2).f_code.co_name in {"_give_up", "_end", "land", "wake"}:
+                seen += 1
+                if seen > at:
+                    raise KeyboardInterrupt
+
+        def leading(all_wait: Callable[[], None], flights: Any = flights, interrupt: Any = interrupt) -> None:
+            def compute() -> str:
+                nonlocal waited
+                all_wait()
+                waited = True
+                if fails:
+                    raise LookupError("key")
+                return "value"
+
+            try:
+                with Interruption(interrupt):
+                    lead(flights, compute)
+            except (KeyboardInterrupt, LookupError):
+                pass
+
+        is_led_while_others_wait(flights, leading, lambda loop: None)
+        if seen <= at:
+            # There was no such line any more.
+            break
+    assert at > 10
 
 
 def test_an_exception_is_as_long_for_the_last_coroutine_as_for_the_first() -> None:

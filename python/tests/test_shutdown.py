@@ -110,10 +110,15 @@ IN_USER_CODE = {
     "what hears of a listener's error": "sys.unraisablehook = poll; deaf = Cache(1, on_evict=object); deaf[1] = deaf[2] = 1",
     "a measure of sizes": "Cache(1, getsizeof=poll)[1] = 1",
     "a timer": "Cache(1, ttl=1, timer=poll).get(1)",
+    "the number that a timer returns": "Cache(1, ttl=1, timer=Number).get(1)",
+    "a size that is refused": "Cache(Refused(0))",
     "keys for get_many": "cache.get_many(poll() for _ in range(1))",
     "keys for delete_many": "cache.delete_many(poll() for _ in range(1))",
     "pairs for set_many": "cache.set_many(poll() for _ in range(1))",
     "a mapping for set_many": "cache.set_many(Mapping())",
+    "what looks for a mapping's methods": "cache.set_many(Proxy())",
+    "the slots of a copy": "copy.copy(Slotted(10))",
+    "the slots that a copy gets": "Slotted.__new__(Slotted).__setstate__((*cache.__getstate__(), {'slot': 1}))",
     "keys for get_many of strings": "RustCache(10, 10).get_many(poll() for _ in range(1))",
     "the comparison of values": "cache['key'] = Key(); cache == {'key': Key()}",
 }
@@ -124,7 +129,7 @@ def test_a_daemon_thread_in_code_that_the_cache_called(run_python: Run, call: st
     # CPython before 3.14 unwinds the thread's stack, where the frames of the cache are.
     for _ in range(5):
         run_python(f"""
-import sys, threading, time
+import copy, sys, threading, time
 from sark_cache import Cache, RustCache, cached
 
 begun = threading.Event()
@@ -153,6 +158,24 @@ class Mapping:
         return ["key"]
 
     __getitem__ = poll
+
+class Number:
+    __float__ = poll
+
+class Refused(int):
+    __repr__ = poll
+
+class Proxy:
+    __getattr__ = poll
+
+class Slotted(Cache):
+    __slots__ = ("slot",)
+    __setattr__ = poll
+
+    def __getattr__(self, name):
+        if name == "slot":
+            poll()
+        raise AttributeError(name)
 
 cache = Cache(10)
 

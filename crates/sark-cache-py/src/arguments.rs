@@ -89,7 +89,7 @@ fn wrong_type(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
 
 /// The value in an error message, if it can be shown: an int of thousands of digits can't.
 fn shown(value: &Bound<'_, PyAny>) -> String {
-    value.repr().map_or_else(|_| "that".to_owned(), |text| text.to_string())
+    user_code::representation(value).unwrap_or_else(|_| "that".to_owned())
 }
 
 /// [`optional_seconds`] of a whole cache, for which zero makes no sense.
@@ -119,7 +119,7 @@ pub(crate) fn weight(size: &Bound<'_, PyAny>) -> PyResult<u32> {
 /// The seconds that `timer` returned.
 pub(crate) fn moment(seconds: &Bound<'_, PyAny>) -> PyResult<f64> {
     let refusal = || format!("timer must return a number of seconds, not {}", shown(seconds));
-    match seconds.extract::<f64>() {
+    match user_code::float(seconds) {
         Ok(number) if number.is_nan() => Err(PyValueError::new_err(refusal())),
         Ok(number) => Ok(number),
         Err(error) if error.is_instance_of::<PyTypeError>(seconds.py()) => Err(PyTypeError::new_err(refusal())),
@@ -166,12 +166,11 @@ type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 /// is as with `dict`.
 pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     let py = pairs.py();
-    let (items, keys) = (intern!(py, "items"), intern!(py, "keys"));
-    if pairs.hasattr(items)? {
-        return user_code::iterate(&user_code::call(&pairs.getattr(items)?, [])?)?.map(|item| pair(&item?)).collect();
+    if let Some(items) = user_code::attribute(pairs, intern!(py, "items"))? {
+        return user_code::iterate(&user_code::call(&items, [])?)?.map(|item| pair(&item?)).collect();
     }
-    if pairs.hasattr(keys)? {
-        let keys = user_code::iterate(&user_code::call(&pairs.getattr(keys)?, [])?)?;
+    if let Some(keys) = user_code::attribute(pairs, intern!(py, "keys"))? {
+        let keys = user_code::iterate(&user_code::call(&keys, [])?)?;
         return keys.map(|key| key.and_then(|key| Ok((key.clone(), user_code::item(pairs, &key)?)))).collect();
     }
     match user_code::iterate(pairs) {

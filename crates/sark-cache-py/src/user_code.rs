@@ -8,14 +8,15 @@
 //!
 //! A call that returns pays nothing for it.
 
-use std::ffi::c_int;
+use std::ffi::{c_double, c_int};
 use std::mem::{forget, transmute};
 use std::ptr;
 use std::thread;
 use std::time::Duration;
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyString, PyTuple};
 use pyo3::{PyErr, ffi};
 
 use crate::object::Object;
@@ -68,6 +69,10 @@ or_stand_still! {
     fn iterator_of(iterable: Pointer) -> Pointer = ffi::PyObject_GetIter;
     fn next_of(iterator: Pointer) -> Pointer = ffi::PyIter_Next;
     fn item_of(mapping: Pointer, key: Pointer) -> Pointer = ffi::PyObject_GetItem;
+    fn attribute_of(object: Pointer, name: Pointer) -> Pointer = ffi::PyObject_GetAttr;
+    fn set_attribute_of(object: Pointer, name: Pointer, value: Pointer) -> c_int = ffi::PyObject_SetAttr;
+    fn representation_of(object: Pointer) -> Pointer = ffi::PyObject_Repr;
+    fn float_of(object: Pointer) -> c_double = ffi::PyFloat_AsDouble;
     fn module_of(name: Pointer) -> Pointer = ffi::PyImport_Import;
     fn report_raised(object: Pointer) = ffi::PyErr_WriteUnraisable;
     fn give_up(object: Pointer) = ffi::Py_DecRef;
@@ -160,6 +165,57 @@ impl<'py> Iterator for Items<'py> {
 pub(crate) fn item<'py>(mapping: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: as in `call`.
     unsafe { Bound::from_owned_ptr_or_err(mapping.py(), item_of(mapping.as_ptr(), key.as_ptr())) }
+}
+
+/// An attribute, if the object has it, for which its `__getattr__` may be asked.
+pub(crate) fn attribute<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = object.py();
+    // SAFETY: as in `call`.
+    let result = unsafe { Bound::from_owned_ptr_or_err(py, attribute_of(object.as_ptr(), name.as_ptr())) };
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_instance_of::<PyAttributeError>(py) => {
+            // It holds the frames that it came through, and with them what may have finalizers.
+            drop(Object::from(error.into_value(py).into_bound(py).into_any()));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets an attribute, which `__setattr__` may do.
+pub(crate) fn set_attribute(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    // SAFETY: attached, and all of them live.
+    match unsafe { set_attribute_of(object.as_ptr(), name.as_ptr(), value.as_ptr()) } {
+        -1 => Err(PyErr::fetch(object.py())),
+        _ => Ok(()),
+    }
+}
+
+/// What `repr` says. It may be of a subclass of str, whose `__str__` isn't asked.
+pub(crate) fn representation(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    // SAFETY: as in `call`.
+    let text = unsafe { Bound::from_owned_ptr_or_err(object.py(), representation_of(object.as_ptr()))? };
+    Ok(text.cast_into::<PyString>()?.to_string_lossy().into_owned())
+}
+
+/// What `float` says of a number.
+pub(crate) fn float(number: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if let Ok(float) = number.cast_exact::<PyFloat>() {
+        return Ok(float.value());
+    }
+    // SAFETY: attached, and the object lives.
+    let float = unsafe { float_of(number.as_ptr()) };
+    // That is what it answers when it raised, but it may be the number as well.
+    let raised = if float.to_bits() == (-1.0_f64).to_bits() { PyErr::take(number.py()) } else { None };
+    raised.map_or(Ok(float), Err)
 }
 
 /// Imports a module, which runs it the first time.

@@ -27,7 +27,7 @@ pub(super) fn set_state<'py>(cache: &Bound<'py, Cache>, state: &Bound<'py, PyAny
     let Some(state) = state_with_slots else { return user_code::call(&set_state, [cache, state]).map(drop) };
     user_code::call(&set_state, [cache, &state.get_slice(0, WITHOUT_SLOTS)])?;
     let slots = state.get_item(WITHOUT_SLOTS)?.cast_into::<PyDict>()?;
-    slots.iter().try_for_each(|(name, value)| cache.setattr(name.cast_into()?, value))
+    slots.iter().try_for_each(|(name, value)| user_code::set_attribute(cache, name.cast()?, &value))
 }
 
 /// How `pickle` and `copy` take a cache apart. Protocols 0 and 1 would have it made by the constructor, from itself;
@@ -42,10 +42,11 @@ fn slots<'py>(cache: &Bound<'py, Cache>) -> PyResult<Bound<'py, PyDict>> {
     let py = cache.py();
     let slots = PyDict::new(py);
     // As `object` does it. Names that begin with two underscores are there as the class has them.
-    let names = user_code::import(py, "copyreg")?.getattr("_slotnames")?.call1((cache.get_type(),))?;
+    let slot_names = user_code::import(py, "copyreg")?.getattr("_slotnames")?;
+    let names = user_code::call(&slot_names, [&cache.get_type()])?;
     for name in names.try_iter()? {
         let name = name?.cast_into()?;
-        if let Some(value) = cache.getattr_opt(&name)? {
+        if let Some(value) = user_code::attribute(cache, &name)? {
             slots.set_item(name, value)?;
         }
     }

@@ -14,6 +14,7 @@ use super::encoding::Uncacheable;
 use super::keys::{KeyBuilder, Request, State};
 use super::latency::Latency;
 use crate::string_cache::RustCache;
+use crate::user_code;
 
 /// The keys of one policy cache, and look-ups under them.
 #[pyclass(frozen, module = "sark_cache._core")]
@@ -35,7 +36,7 @@ impl PolicyFront {
             .map_err(|Uncacheable| PyTypeError::new_err("policy_revision must be a str or None"))?;
         Ok(Self {
             keys,
-            loads: revision.py().import("json")?.getattr("loads")?.unbind(),
+            loads: user_code::import(revision.py(), "json")?.getattr("loads")?.unbind(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             uncacheable: AtomicU64::new(0),
