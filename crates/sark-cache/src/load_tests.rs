@@ -1,0 +1,238 @@
+//! Loads under way, as the list of them shows: who waits for whom, and what is left when all is over.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+
+/// Ends when so many others wait for the only load that is under way.
+fn until_waited_for<V>(cache: &Cache<String, V>, waiting: usize)
+where
+    V: Send + 'static,
+{
+    let shares = || {
+        let under_way = lock(&cache.inner().loads.under_way);
+        under_way.values().flatten().map(Arc::strong_count).sum::<usize>()
+    };
+    // One is the registry's, one is of who loads.
+    while shares() < 2 + waiting {
+        thread::yield_now();
+    }
+}
+
+/// Of four threads that miss at the same time the first one ends its load like this, and the others wait for it.
+fn four_at_once<E: Send>(
+    cache: &Cache<String, usize>,
+    first: impl Fn() -> Result<usize, E> + Sync,
+) -> (Vec<thread::Result<Result<usize, E>>>, usize) {
+    let loads = AtomicUsize::new(0);
+    let load = || {
+        if loads.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Ok(7);
+        }
+        until_waited_for(cache, 3);
+        first()
+    };
+    let ask = || catch_unwind(AssertUnwindSafe(|| cache.get_or_try_insert_with("key", load)));
+    let answers = thread::scope(|scope| {
+        let callers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    });
+    assert!(lock(&cache.inner().loads.under_way).is_empty());
+    (answers, loads.load(Ordering::Relaxed))
+}
+
+#[test]
+fn who_misses_while_it_is_loaded_waits_and_gets_the_same_value() {
+    let (answers, loads) = four_at_once(&Cache::new(10), || Ok::<_, ()>(42));
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Ok(42)))));
+    assert_eq!(loads, 1);
+}
+
+#[test]
+fn who_waits_gets_a_value_that_the_cache_does_not_keep() {
+    let cache: Cache<String, usize> = Cache::builder().max_capacity(10).weigher(|_, _| 11).build().unwrap();
+    let (answers, loads) = four_at_once(&cache, || Ok::<_, ()>(42));
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Ok(42)))));
+    assert_eq!((loads, cache.get("key")), (1, None));
+}
+
+#[test]
+fn an_error_is_of_who_loaded_and_another_one_loads() {
+    let cache = Cache::new(10);
+    let (answers, loads) = four_at_once(&cache, || Err("no"));
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Err("no")))).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Ok(7)))).count(), 3);
+    assert_eq!((loads, cache.get("key")), (2, Some(7)));
+}
+
+#[test]
+fn a_panic_is_of_who_loaded_and_another_one_loads() {
+    let cache = Cache::new(10);
+    let (answers, loads) = four_at_once::<()>(&cache, || panic!("on purpose"));
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Ok(7)))).count(), 3);
+    assert_eq!((loads, cache.get("key")), (2, Some(7)));
+}
+
+#[test]
+fn a_load_that_asks_for_its_own_key_loads_it_inside() {
+    let cache = Cache::new(10);
+    let outer = cache.get_or_insert_with("key", || cache.get_or_insert_with("key", || 1) + 1);
+    assert_eq!((outer, cache.get("key")), (2, Some(2)));
+}
+
+#[test]
+fn keys_of_the_same_hash_are_loaded_apart() {
+    #[derive(Default)]
+    struct Same;
+    impl BuildHasher for Same {
+        type Hasher = SameHasher;
+        fn build_hasher(&self) -> SameHasher {
+            SameHasher
+        }
+    }
+    struct SameHasher;
+    impl std::hash::Hasher for SameHasher {
+        fn write(&mut self, _: &[u8]) {}
+        fn finish(&self) -> u64 {
+            7
+        }
+    }
+    let cache: Cache<u32, u32, Same> = Cache::builder().max_capacity(10).hasher(Same).build().unwrap();
+    let inside =
+        |key: u32| thread::scope(|scope| scope.spawn(|| cache.get_or_insert_with(&key, || key)).join().unwrap());
+    assert_eq!(cache.get_or_insert_with(&1, || 10 * inside(2)), 20);
+    assert_eq!([cache.get(&1), cache.get(&2)], [Some(20), Some(2)]);
+}
+
+#[test]
+fn what_is_loaded_when_its_key_is_invalidated_is_not_kept_and_who_asks_afterwards_loads_anew() {
+    let ways: [fn(&Cache<String, usize>); 3] =
+        [|cache| cache.invalidate("key"), |cache| assert_eq!(cache.remove("key"), None), Cache::invalidate_all];
+    for dispatch in [crate::Dispatch::Adaptive, crate::Dispatch::PerCore] {
+        for invalidate in ways {
+            let (refuse, refused) = std::sync::mpsc::channel();
+            let builder = Cache::builder().max_capacity(10).dispatch(dispatch).pin(false);
+            let listener = move |key, value, cause| refuse.send((key, value, cause)).unwrap();
+            let cache: Cache<String, usize> = builder.eviction_listener(listener).build().unwrap();
+            let never = || unreachable!("it is being loaded");
+            let old = thread::scope(|scope| {
+                let mut beside = None;
+                let old = cache.get_or_insert_with("key", || {
+                    beside = Some(scope.spawn(|| cache.get_or_insert_with("key", never)));
+                    until_waited_for(&cache, 1);
+                    invalidate(&cache);
+                    let new = scope.spawn(|| cache.get_or_insert_with("key", || 2));
+                    assert_eq!(new.join().unwrap(), 2);
+                    1
+                });
+                (old, beside.unwrap().join().unwrap())
+            });
+            assert_eq!(old, (1, 1), "they asked before");
+            assert_eq!(cache.get("key"), Some(2));
+            let told: Vec<_> = refused.try_iter().collect();
+            assert_eq!(told, [("key".to_owned(), 1, sark_shard::RemovalCause::Rejected)]);
+            assert_eq!(cache.inner().loads.count.load(Ordering::SeqCst), 0);
+        }
+    }
+}
+
+#[test]
+fn a_load_inside_a_load_of_its_key_is_not_kept_either_when_that_is_invalidated() {
+    let cache = Cache::new(10);
+    let outer = cache.get_or_insert_with("key", || {
+        cache.get_or_insert_with("key", || {
+            cache.invalidate("key");
+            1
+        }) + 1
+    });
+    assert_eq!((outer, cache.get("key")), (2, None));
+}
+
+/// A key of which one comparison does something first.
+#[derive(Clone)]
+struct Meddling(u8, Meddler);
+type Meddler = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+impl Hash for Meddling {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u8(0);
+    }
+}
+
+impl PartialEq for Meddling {
+    fn eq(&self, other: &Self) -> bool {
+        let meddle = lock(&self.1).take();
+        if let Some(meddle) = meddle {
+            meddle();
+        }
+        self.0 == other.0
+    }
+}
+
+impl Eq for Meddling {}
+
+#[test]
+fn what_others_posts_displace_is_told_of_when_the_load_that_served_them_is_over() {
+    let meddler = Meddler::default();
+    let key = |number| Meddling(number, Arc::clone(&meddler));
+    let itself = Arc::new(std::sync::OnceLock::<Cache<Meddling, u8>>::new());
+    let (there, (tell, told)) = (Arc::clone(&itself), std::sync::mpsc::channel());
+    let listener = move |key: Meddling, _, _| {
+        let under_way = there.get().unwrap().inner().loads.count.load(Ordering::Relaxed);
+        tell.send((key.0, under_way)).unwrap();
+    };
+    let cache = Cache::builder().shards(1).max_capacity(1).workers(0).eviction_listener(listener).build().unwrap();
+    let cache = itself.get_or_init(|| cache);
+    cache.insert(key(1), 1);
+    let meddle_with = |number| {
+        let (poster, post) = (cache.clone(), key(number));
+        *lock(&meddler) = Some(Box::new(move || poster.post_insert(post, number)));
+    };
+    let loaded = cache.get_or_insert_with(&key(2), || {
+        // While a look-up compares its key with the one that is there, and then the insertion that follows.
+        meddle_with(3);
+        assert_eq!(cache.get(&key(1)), Some(1));
+        assert_eq!(cache.get(&key(3)), Some(3));
+        meddle_with(4);
+        2
+    });
+    assert_eq!((loaded, cache.get(&key(4))), (2, Some(4)));
+    let mut all: Vec<_> = told.try_iter().collect();
+    all.sort_unstable();
+    assert_eq!(all, [(1, 0), (2, 0), (3, 0)]);
+    cache.invalidate_all();
+}
+
+#[test]
+fn many_callers_of_few_keys_load_each_of_them_once() {
+    for dispatch in [crate::Dispatch::Adaptive, crate::Dispatch::PerCore] {
+        for _ in 0..20 {
+            let cache = Cache::builder().max_capacity(100).dispatch(dispatch).pin(false).build().unwrap();
+            let loads = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        for key in 0..10_u64 {
+                            let load = || {
+                                loads.fetch_add(1, Ordering::Relaxed);
+                                key + 1
+                            };
+                            assert_eq!(cache.get_or_insert_with(&key, load), key + 1);
+                        }
+                    });
+                }
+            });
+            assert_eq!(loads.load(Ordering::Relaxed), 10);
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_need_not_be_sync() {
+    fn is_sync<T: Sync>(_: &T) {}
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Key(u8, std::marker::PhantomData<std::cell::Cell<u8>>);
+    let cache: Cache<Key, std::cell::Cell<u8>> = Cache::new(10);
+    is_sync(&cache);
+}
