@@ -46,7 +46,7 @@ const LOOKS_BEFORE_SLEEP: u32 = 64;
 const SLEEP_BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 
 impl Ledger {
-    /// Waits for the turn.
+    /// Waits for the turn. Acquire, and Release where it ends: what the one before left in `gathered` is seen.
     pub(crate) fn gather(&self) -> Gathering<'_> {
         let this = std::process::id();
         for look in 0_u32.. {

@@ -166,6 +166,8 @@ impl<S: Resident> Delegates<S> {
     /// Puts off, to the end of what this returns, what serving others leaves this thread to do: dropping what their posts displaced,
     /// waking their futures, ending groups of which the last handle was dropped inside a state.
     ///
+    /// What this thread itself posted from inside a state is not put off. If what this returns is leaked, the rest is for ever.
+    ///
     /// For who waits for states while others wait for him by other means, a lock or a registry of what is under way: their code, which
     /// might wait for that in turn, must not run in between.
     ///

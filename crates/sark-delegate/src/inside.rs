@@ -3,8 +3,8 @@
 //! Code that runs with a delegate held must not wait for any delegate: it would wait for itself, or two threads for
 //! each other. So every waiting call asks [`is_inside`] first and fails at once if it is. Posts are allowed; what they
 //! can't do with a delegate held (serve another one, wait for room in a mailbox) is put off with [`defer`] until the
-//! thread has released, and so is ending a group whose last handle is dropped there. Callers may put it off further, and other
-//! people's code with it (`putting_off`).
+//! thread has released, and so is ending a group whose last handle is dropped there. Of all that, callers may put off further what
+//! runs other people's code (`putting_off`).
 //! Called by `delegate` (enter, leave), `group` and `handle` (is_inside, defer, run_deferred).
 
 use std::cell::{Cell, RefCell};
@@ -22,7 +22,7 @@ struct Thread {
     deferred: Cell<bool>,
     /// How many calls of `run_deferred` are on this thread's stack.
     depth: Cell<u8>,
-    /// How often it was asked to put off what it need not do itself: see `putting_off`.
+    /// How many `OthersPutOff` there are: see `putting_off`.
     putting_off: Cell<u32>,
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn defer(key: usize, work: impl FnOnce() + 'static) {
     keep(Work { key, others: false, work: Box::new(work) });
 }
 
-/// Keeps what runs other people's code until this thread holds no delegate, and puts it off no further.
+/// Keeps `work`, which runs other people's code, until this thread neither holds a delegate nor puts such code off.
 pub(crate) fn defer_others(work: impl FnOnce() + 'static) {
     keep(Work { key: NO_ORDER, others: true, work: Box::new(work) });
 }
