@@ -1,8 +1,8 @@
-//! One value per slot, in a dense array of its own, that costs nothing while all values are the
-//! usual one.
+//! Columns: one value per slot, in a dense array that costs nothing while all values are the usual one.
 //!
-//! Hashes, weights, generations and times of last access are columns. A column never knows which
-//! slots are in use: a slot that is used again is simply set again.
+//! The index, the deadlines and the shard keep hashes, times of last access, weights and generations in
+//! columns. A column never knows which slots are in use: when a slot is used again, its value is simply set
+//! again.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,8 +10,10 @@ use alloc::vec::Vec;
 use crate::prefetch::prefetch;
 use crate::slot::Slot;
 
-/// The same array with `len` items, the new ones as `fill` says. Boxed slices instead of vectors wherever all of them is
-/// in use at once: a word less each, which is what lets all that a hit reads of the shard itself share two cache lines.
+/// Returns the array with `len` items, the new ones made by `fill`.
+///
+/// Wherever a whole array is in use at once, the crate has boxed slices instead of vectors. Each saves a
+/// word, which lets everything that a hit reads of the shard itself share two cache lines.
 pub(crate) fn grown<T>(array: Box<[T]>, len: usize, fill: impl FnMut() -> T) -> Box<[T]> {
     let mut array = array.into_vec();
     array.reserve_exact(len.saturating_sub(array.len()));
@@ -19,14 +21,14 @@ pub(crate) fn grown<T>(array: Box<[T]>, len: usize, fill: impl FnMut() -> T) -> 
     array.into_boxed_slice()
 }
 
-/// No items.
+/// Returns an array without items.
 pub(crate) fn empty<T>() -> Box<[T]> {
     Vec::new().into_boxed_slice()
 }
 
 /// The values of one property, by slot.
 pub(crate) struct Column<T> {
-    /// Slots at and beyond its length have the usual value.
+    /// Slots at and beyond the length have the usual value.
     values: Box<[T]>,
     usual: T,
 }
@@ -41,7 +43,7 @@ impl<T: Copy + PartialEq> Column<T> {
         self.values.get(slot.index()).copied().unwrap_or(self.usual)
     }
 
-    /// Whether no slot ever had another value than the usual one.
+    /// Whether no slot ever had a value other than the usual one.
     #[inline]
     pub(crate) fn is_usual(&self) -> bool {
         self.values.is_empty()
@@ -55,8 +57,7 @@ impl<T: Copy + PartialEq> Column<T> {
         }
     }
 
-    /// Sets the value of `slot`; `capacity` is that of the slab, so that all arrays grow at the
-    /// same moments.
+    /// Sets the value of `slot`. `capacity` is that of the slab, so that all arrays grow at the same moments.
     #[inline]
     pub(crate) fn set(&mut self, slot: Slot, value: T, capacity: usize) {
         match self.values.get_mut(slot.index()) {
@@ -72,7 +73,7 @@ impl<T: Copy + PartialEq> Column<T> {
         self.values[slot.index()] = value;
     }
 
-    /// Sets the value of a slot that the column already reaches, and nothing otherwise.
+    /// Changes the value of a slot that the column already reaches, and does nothing otherwise.
     #[inline]
     pub(crate) fn change(&mut self, slot: Slot, change: impl FnOnce(&mut T)) {
         if let Some(place) = self.values.get_mut(slot.index()) {
@@ -80,12 +81,12 @@ impl<T: Copy + PartialEq> Column<T> {
         }
     }
 
-    /// Gives the memory back; every slot has the usual value again.
+    /// Gives the memory back. Every slot has the usual value again.
     pub(crate) fn reset(&mut self) {
         self.values = empty();
     }
 
-    /// Bytes allocated.
+    /// The number of bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
         self.values.len() * size_of::<T>()
     }

@@ -1,6 +1,6 @@
-//! What has happened in a shard, in numbers.
+//! Counters: what has happened in a shard, in numbers.
 //!
-//! Each operation counts what it did; nothing here is ever read by the shard itself.
+//! Each operation counts what it did. The shard hands the counters out and never bases a decision on them.
 
 /// Counts since the shard was made. They wrap at 2^64.
 ///
@@ -13,24 +13,24 @@
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Look-ups that found a live entry: `get`, `get_batch`, `update`, in one step or two, and `hit_slot`, `update_slot`.
+    /// Look-ups that found a live entry: `get`, `get_batch` and `update`, in one step or two, and `hit_slot`
+    /// and `update_slot`.
     pub hits: u64,
-    /// Those that did not, and what [`count_miss`](crate::Shard::count_miss) was told of.
+    /// Look-ups that did not, and those reported through [`count_miss`](crate::Shard::count_miss).
     pub misses: u64,
     /// Entries stored under a new key.
     pub inserted: u64,
-    /// Values that gave way to a newer one under the same key: exchanged for it, or forgotten because it was rejected, being too
-    /// heavy or having no lifetime.
+    /// Values that gave way to a newer one under the same key: exchanged for it, or forgotten because the
+    /// newer one was rejected for being too heavy or having no lifetime.
     pub replaced: u64,
     /// Entries evicted to make room ([`RemovalCause::Size`](crate::RemovalCause::Size)).
     pub evicted: u64,
     /// Entries removed because their deadline had come, however that was noticed.
     pub expired: u64,
-    /// Those of `expired` that a look-up ran into.
+    /// Those of `expired` that a look-up came across.
     pub expired_on_get: u64,
     /// Entries removed or cleared.
     pub explicit: u64,
-    /// Entries handed back without being stored
-    /// ([`RemovalCause::Rejected`](crate::RemovalCause::Rejected)).
+    /// Entries handed back without being stored ([`RemovalCause::Rejected`](crate::RemovalCause::Rejected)).
     pub rejected: u64,
 }

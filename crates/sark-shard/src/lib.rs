@@ -1,9 +1,11 @@
 //! One shard of a cache: a single-threaded LRU with deadlines.
 //!
-//! A [`Shard`] stores entries under hashes that the caller computed, in at most so much [`Room`]:
-//! when it is full, the entry that was used least recently leaves. Entries may have a [`Lifetime`];
-//! all operations, expiry included, are O(1): evictions in the long run, all others always, but for growing, for numbering all
-//! uses anew once in 2^37 of them, and for what goes through all entries ([`Shard::iter`]).
+//! A [`Shard`] stores entries under hashes that the caller computed, within a given [`Room`]: when it is
+//! full, the least recently used entry leaves. Entries may have a [`Lifetime`].
+//!
+//! All operations, expiry included, are O(1): evictions in the long run, all others always. The exceptions
+//! are growing, renumbering all uses once in 2^37 of them, and whatever goes through all entries
+//! ([`Shard::iter`]).
 //!
 //! ```
 //! use sark_shard::{Config, Lifetime, Nanos, NoPool, RemovalCause, Room, Shard};
@@ -29,32 +31,40 @@
 //!
 //! # What it never does
 //!
-//! * It has no thread, lock, atomic, clock or I/O. `&mut self` everywhere; the time is an argument,
-//!   in [`Nanos`] since an origin that the caller picks. If time goes back, nothing breaks, and
+//! * It has no thread, lock, atomic, clock or I/O. Every operation takes `&self` or `&mut self`. The time is
+//!   an argument, in [`Nanos`] since an origin that the caller picks. If time goes back, nothing breaks, and
 //!   nothing that was reclaimed comes back.
-//! * It hashes nothing. The caller brings a well-mixed 64-bit hash; the shard uses its **low 32
-//!   bits**, so that shards can be picked by the others. The upper ones of these say where an entry is looked for first, so hashes
-//!   that are small numbers make everything O(n).
-//! * It drops nothing of the caller's, except when the shard (or its [`Contents`]) is itself
-//!   dropped. What leaves goes into the [`Removals`] that the caller brings.
-//! * It exceeds its budget for no moment: room is found before an entry is stored.
-//! * It does not depend on the caller's code to behave: if `Eq`, a closure or a `Drop` panics, the
-//!   shard stays valid. It does not panic by itself, except that growing may run out of memory.
+//! * It hashes nothing. The caller brings a well-mixed 64-bit hash. The shard uses its **low 32 bits**, so
+//!   that the caller can pick shards by the others. The upper bits of those 32 say where an entry is looked
+//!   for first, so hashes that are small numbers make everything O(n).
+//! * It drops nothing of the caller's, except when the shard (or its [`Contents`]) is itself dropped. What
+//!   leaves goes into the [`Removals`] that the caller brings.
+//! * It never exceeds its budget, not even for a moment: it makes room before it stores an entry.
+//! * It does not depend on the behaviour of the caller's code: if `Eq`, a closure or a `Drop` panics, the
+//!   shard stays valid. The shard's own code does not panic, except that growing may run out of memory.
 //!
 //! # What an entry costs
 //!
-//! Beside its key and value: 8 bytes for its last use and a coarse deadline (padded to the alignment of both), 4 of hash and 8 to 12
-//! in the index, 8 if it was said how many entries there will be. Once there are evictions, candidates for the next ones take 5 more, or 9 in
-//! shards of up to 4,096 slots. A deadline costs 16 more, time-to-idle another 16, a weight other than
-//! one 4, and [deciding equality outside](Shard::find_by) 8; each only from the first entry that needs
-//! it. [`Shard::memory`] tells.
+//! In addition to its key and value, an entry takes 8 bytes for its last use and a coarse deadline (padded to
+//! the alignment of key and value), 4 for the hash and 8 to 12 in the index (8 if the expected number of
+//! entries was given). Once there are evictions, the candidates for the next ones take 5 more, or 9 in shards
+//! of up to 4,096 slots. A deadline costs 16 more, time to idle another 16, a weight other than one 4, and
+//! [deciding equality outside](Shard::find_by) 8. Each of these is paid only from the first entry on that
+//! needs it. [`Shard::memory`] gives the current figures.
 //!
-//! # Rooms
+//! # Modules
 //!
-//! `slab` (entries; all unsafe code but one comparison of `line` and that of `prefetch`) over `nodes` (slots) and their `word`s (last
-//! use, coarse deadline); `prefetch` (asking for memory ahead); `index` (hash to slot) of `line`s (a cache line of tags and slots);
-//! `probe` (hints at where the index is); `eldest` (who leaves next); `deadlines` over `wheel`
-//! (timers); `shard` (the operations, by theme).
+//! * `shard`: the operations, by theme.
+//! * `slab`: the entries. All unsafe code is here, except for one comparison in `line` and that of
+//!   `prefetch`.
+//! * `nodes`: the slots, and their `word`s (last use, coarse deadline). The slab is built on it.
+//! * `index`: from hash to slot, in `line`s (a cache line of tags and slots). `probe`: hints at where the
+//!   index is.
+//! * `eldest`: which entry leaves next.
+//! * `deadlines`: the lifetimes, on top of the timers in `wheel`.
+//! * `prefetch`: asks for memory ahead.
+//! * `column`: one value per slot, for what few shards need.
+//! * `room`, `removed`, `time`, `slot` and `counters`: the types that callers and modules share.
 
 #![no_std]
 

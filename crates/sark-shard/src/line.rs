@@ -1,15 +1,16 @@
-//! One cache line of the index: up to twelve slots, and of each a byte of its hash.
+//! Lines: one cache line of the index each, with up to twelve slots and a byte of the hash of each.
 //!
-//! Where a table keeps tags and what they stand for apart, a look-up in memory that is far away waits for two lines; here it waits
-//! for one. The layout is after that of folly's `F14VectorMap` (see `F14.md` there), and so is the count of those who found a line full
-//! and went on: it says where a search ends, and goes down again when they leave, so removals need no tombstones. There a
-//! tag that is zero says that a place is vacant; here a bit for each does, so that tags have all eight bits.
+//! In a table that keeps tags and slots apart, a look-up in distant memory waits for two cache lines; here it
+//! waits for one. The layout follows folly's `F14VectorMap` (see `F14.md` there). So does the count of the
+//! slots that found a line full and went on. It says where a search ends, and goes down again when those
+//! slots leave, so removals need no tombstones. In F14 a tag of zero marks a vacant place. Here each place
+//! has a bit for that, so that tags have all eight bits.
 //!
 //! The index is the only caller. A line knows neither keys nor hashes.
 
 use crate::slot::Slot;
 
-/// Slots that a line has room for.
+/// The number of slots that a line has room for.
 pub(crate) const ROOM: usize = 12;
 
 /// A byte of a hash.
@@ -17,21 +18,21 @@ pub(crate) const ROOM: usize = 12;
 pub(crate) struct Tag(u8);
 
 impl Tag {
-    /// The lowest.
+    /// Returns the lowest byte.
     #[inline]
     pub(crate) const fn of(hash: u32) -> Self {
         Self(hash as u8)
     }
 }
 
-/// Places in a line, of which each is the number of a word and of its tag's byte.
+/// Places in a line. Each is the number of a word, and of the byte of that word's tag.
 #[derive(Debug)]
 pub(crate) struct Places(u32);
 
-/// The first word and its bytes stand for no slot.
+/// The places that can hold a slot. The first four words hold none, nor do bytes of the first word hold a tag.
 const PLACES: u32 = 0xFFF0;
 
-/// From so many on those who went on are not counted.
+/// Once this many slots went on from a line, they are no longer counted.
 pub(crate) const MANY: u32 = if cfg!(test) { 0xFF } else { 0xFFFF };
 
 impl Iterator for Places {
@@ -48,9 +49,10 @@ impl Iterator for Places {
     }
 }
 
-/// Of the first word the upper half counts those who went on from here, and bit *n* says whether there is a slot in word *n*. The next three
-/// words are tags, a byte each, and the others the slots themselves: the tag of the slot in word *n* is byte *n* of the line, the lowest byte of
-/// a word being its first. Where there is no slot, word and tag mean nothing.
+/// The upper half of the first word counts the slots that went on from here; bit *n* of it says whether there
+/// is a slot in word *n*. The next three words are tags, a byte each, and the others are the slots
+/// themselves. The tag of the slot in word *n* is byte *n* of the line, where the lowest byte of a word comes
+/// first. Where there is no slot, word and tag mean nothing.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u32; 16]);
@@ -58,27 +60,27 @@ pub(crate) struct Line([u32; 16]);
 impl Line {
     pub(crate) const EMPTY: Self = Self([0; 16]);
 
-    /// Where there are slots with this tag.
+    /// The places of slots with this tag.
     #[inline]
     pub(crate) fn tagged(&self, tag: Tag) -> Places {
         let &Self([w0, w1, w2, w3, ..]) = self;
-        // There are sixteen bytes, so what is counted above drops out.
+        // The comparison has sixteen bits, so the count in the upper half drops out.
         Places(bytes_equal([w0, w1, w2, w3], tag.0) & w0)
     }
 
-    /// Where there are none.
+    /// The vacant places.
     #[inline]
     pub(crate) fn vacant(&self) -> Places {
         Places(!self.0[0] & PLACES)
     }
 
-    /// Where there are some.
+    /// The places with a slot.
     #[inline]
     pub(crate) fn occupied(&self) -> Places {
         Places(self.0[0] & PLACES)
     }
 
-    /// What is at a place where there is a slot.
+    /// The slot at an occupied place.
     #[inline]
     pub(crate) fn slot(&self, place: usize) -> Slot {
         Slot(self.0[place % 16])
@@ -104,13 +106,13 @@ impl Line {
         self.passed() != 0
     }
 
-    /// How many went on from here: so many, or [`MANY`] and more.
+    /// The number of slots that went on from here; [`MANY`] stands for that many or more.
     #[inline]
     pub(crate) fn passed(&self) -> u32 {
         self.0[0] >> 16
     }
 
-    /// Counts one who goes on.
+    /// Counts a slot that goes on.
     #[inline]
     pub(crate) fn pass(&mut self) {
         if self.passed() < MANY {
@@ -118,8 +120,8 @@ impl Line {
         }
     }
 
-    /// Counts one who had gone on and leaves. When [`MANY`] did, which takes as many with like hashes, it is not known any more how many are
-    /// left.
+    /// Uncounts a slot that had gone on and leaves. Once [`MANY`] slots went on, which takes as many with
+    /// similar hashes, it is no longer known how many of them are left.
     #[inline]
     pub(crate) fn unpass(&mut self) {
         if self.passed() < MANY {
@@ -128,15 +130,16 @@ impl Line {
     }
 }
 
-/// Which of the sixteen bytes of four words, the lowest byte of a word first, are this one: a bit each.
+/// Compares each of the sixteen bytes of four words, the lowest byte of a word first, with `byte`: a bit
+/// each.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[inline]
 fn bytes_equal(words: [u32; 4], byte: u8) -> u32 {
     use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi32, _mm_set1_epi32};
     let [a, b, c, d] = words.map(u32::cast_signed);
-    // An instruction less than for `_mm_set1_epi8`.
+    // This takes an instruction less than `_mm_set1_epi8`.
     let four_bytes = (0x0101_0101 * u32::from(byte)).cast_signed();
-    // SAFETY: all they ask for is a processor that has SSE2, for which alone this is compiled.
+    // SAFETY: the intrinsics require only a processor with SSE2, and this is compiled only for those.
     let equal = unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_set_epi32(d, c, b, a), _mm_set1_epi32(four_bytes))) };
     equal.cast_unsigned()
 }
@@ -144,7 +147,7 @@ fn bytes_equal(words: [u32; 4], byte: u8) -> u32 {
 #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
 use bytes_equal_anywhere as bytes_equal;
 
-/// The same on any processor.
+/// Does the same on any processor.
 #[cfg(any(test, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
 #[inline]
 fn bytes_equal_anywhere([a, b, c, d]: [u32; 4], byte: u8) -> u32 {
@@ -152,9 +155,9 @@ fn bytes_equal_anywhere([a, b, c, d]: [u32; 4], byte: u8) -> u32 {
     const LOW_BITS: u64 = u64::from_ne_bytes([0x7F; 8]);
     let eight = |low: u32, high: u32| {
         let differing = (u64::from(high) << 32 | u64::from(low)) ^ (u64::from(byte) * ONES);
-        // Without carries from one byte into the next: the top bit of each byte that is zero, and nothing else.
+        // The top bit of each byte that is zero, and nothing else. No carry goes from one byte into the next.
         let zero = !(((differing & LOW_BITS) + LOW_BITS) | differing | LOW_BITS);
-        // Brings bit 8 n to bit 56 + n.
+        // This brings bit 8 n to bit 56 + n.
         ((zero >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
     };
     eight(a, b) | eight(c, d) << 8

@@ -1,9 +1,10 @@
-//! Nodes: by slot, the word that says when each was last used, and what it carries; and the free slots threaded through those
-//! same words.
+//! Nodes: for each slot the word that says when it was last used, and the payload; free slots are linked
+//! through those words.
 //!
-//! The slab owns them and is their only caller. A word is eight bytes, and lies beside the entry itself: what looks an entry up
-//! has it in the same cache line. What lies beside is none of this room's business, but it gives nothing out twice: the slab's
-//! unsafe code relies on *live* meaning occupied and not released since.
+//! The slab owns the nodes and is their only caller. A word is eight bytes and lies alongside the entry
+//! itself, so a look-up of the entry has it in the same cache line. What the payload is does not concern this
+//! module. It never gives a payload out twice: the slab's unsafe code relies on *live* meaning occupied and
+//! not released since.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -14,7 +15,7 @@ use crate::word::{Horizon, LAST_USE, Use, Uses, Word};
 
 /// What a node carries.
 pub(crate) trait Payload {
-    /// What is there when there is nothing.
+    /// Returns what a node carries while its slot is free.
     fn none() -> Self;
 }
 
@@ -35,19 +36,19 @@ impl<P> Node<P> {
     }
 }
 
-/// So many nodes are passed over at once where all of them are free.
+/// The number of nodes that are skipped at once if all of them are free.
 pub(crate) const BLOCK: usize = 64;
 
 /// The nodes of all slots that were ever in use.
 #[repr(C)]
 pub(crate) struct Nodes<P> {
-    /// Memory for more of them isn't touched before they are.
+    /// Memory for more nodes is not touched before they are used.
     nodes: Vec<Node<P>>,
     /// The free slot to use next, or `NONE`.
     free: u32,
-    /// Number of live slots.
+    /// The number of live slots.
     len: u32,
-    /// Number of live slots in each block of nodes.
+    /// The number of live slots in each block of nodes.
     live: Vec<u8>,
 }
 
@@ -61,7 +62,7 @@ impl<P: Payload> Nodes<P> {
         self.len as usize
     }
 
-    /// Slots that have ever been live.
+    /// The number of slots that were ever live.
     #[inline]
     pub(crate) fn slots(&self) -> usize {
         self.nodes.len()
@@ -73,13 +74,14 @@ impl<P: Payload> Nodes<P> {
         self.payload(slot).is_some()
     }
 
-    /// What a live slot carries.
+    /// The payload of a live slot.
     #[inline]
     pub(crate) fn payload(&self, slot: Slot) -> Option<&P> {
         self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| &node.payload)
     }
 
-    /// Whether a slot is live and carries what is sought. (Without an `Option` of a reference, which would be compared with null.)
+    /// Whether a slot is live and its payload satisfies `is_it`. (Written without an `Option` of a reference,
+    /// which would be compared with null.)
     #[inline]
     pub(crate) fn carries(&self, slot: Slot, is_it: impl FnOnce(&P) -> bool) -> bool {
         slot.index() < self.nodes.len() && {
@@ -88,13 +90,13 @@ impl<P: Payload> Nodes<P> {
         }
     }
 
-    /// What a live slot carries, to be changed.
+    /// The payload of a live slot, mutably.
     #[inline]
     pub(crate) fn payload_mut(&mut self, slot: Slot) -> Option<&mut P> {
         self.nodes.get_mut(slot.index()).filter(|node| node.is_live()).map(|node| &mut node.payload)
     }
 
-    /// Slots that there is memory for.
+    /// The number of slots that there is memory for.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.nodes.capacity()
@@ -105,13 +107,13 @@ impl<P: Payload> Nodes<P> {
         self.live.reserve_exact(slots.div_ceil(BLOCK).saturating_sub(self.live.len()));
     }
 
-    /// Whether there is memory for a slot more.
+    /// Whether there is memory for one more slot.
     #[inline]
     pub(crate) fn has_vacancy(&self) -> bool {
         self.free != NONE || self.slots() < self.capacity()
     }
 
-    /// Makes a free slot live, with a word that says so. The slot freed last is used first.
+    /// Makes a free slot live, with a `word` that says so. The slot freed last is used first.
     #[inline]
     pub(crate) fn occupy(&mut self, payload: P, word: Word) -> Slot {
         debug_assert!(word.is_live());
@@ -119,7 +121,7 @@ impl<P: Payload> Nodes<P> {
             Some(node) => {
                 let slot = Slot(self.free);
                 self.free = node.word.next_free();
-                // Live only with its payload in its place.
+                // The slot becomes live only once its payload is in place.
                 node.payload = payload;
                 node.word = word;
                 slot
@@ -140,7 +142,8 @@ impl<P: Payload> Nodes<P> {
         slot
     }
 
-    /// Puts something else into a live slot, with a word that says that it is live, and gives what the slot carried.
+    /// Puts another payload into a live slot, with a `word` that says that it is live, and returns the
+    /// previous payload.
     #[inline]
     pub(crate) fn reoccupy(&mut self, slot: Slot, payload: P, word: Word) -> Option<P> {
         debug_assert!(word.is_live());
@@ -149,11 +152,11 @@ impl<P: Payload> Nodes<P> {
         Some(core::mem::replace(&mut node.payload, payload))
     }
 
-    /// Frees a live slot, and gives what it carried.
+    /// Frees a live slot and returns its payload.
     #[inline]
     pub(crate) fn release(&mut self, slot: Slot) -> Option<P> {
         let node = self.nodes.get_mut(slot.index()).filter(|node| node.is_live())?;
-        // Free first, and only then without its payload.
+        // The slot becomes free before its payload is taken out.
         node.word = Word::free(self.free);
         self.free = slot.0;
         self.len -= 1;
@@ -161,13 +164,14 @@ impl<P: Payload> Nodes<P> {
         Some(core::mem::replace(&mut node.payload, P::none()))
     }
 
-    /// Notes the last of these uses, which was of a live slot and later than all before.
+    /// Records the last of `uses` as a use of a live slot. It is later than all before, except when the slab
+    /// renumbers.
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot, uses: Uses) {
         self.change_word(slot, |word| word.used(uses));
     }
 
-    /// Notes until when a live slot certainly lives.
+    /// Records until when a live slot certainly lives.
     #[inline]
     pub(crate) fn set_horizon(&mut self, slot: Slot, horizon: Horizon) {
         self.change_word(slot, |word| word.with_horizon(horizon));
@@ -189,14 +193,14 @@ impl<P: Payload> Nodes<P> {
         self.nodes.get(slot.index()).filter(|node| node.is_live()).map(|node| node.word.last_use())
     }
 
-    /// Whether a slot is live, and what it carries certainly lives at this time. False says nothing.
+    /// Whether a slot is live and what it carries certainly lives at `now`. False proves nothing.
     #[inline]
     pub(crate) fn outlives(&self, slot: Slot, now: Nanos) -> bool {
         self.nodes.get(slot.index()).is_some_and(|node| node.word.outlives(now))
     }
 
-    /// Whether a slot is live, and what it carries certainly lives at this time and is what is sought, with one look at its word. False
-    /// says nothing.
+    /// Whether a slot is live, its payload certainly lives at `now` and satisfies `is_it`, with one look at
+    /// the word. False proves nothing.
     #[inline]
     pub(crate) fn carries_living(&self, slot: Slot, now: Nanos, is_it: impl FnOnce(&P) -> bool) -> bool {
         slot.index() < self.nodes.len() && {
@@ -205,7 +209,8 @@ impl<P: Payload> Nodes<P> {
         }
     }
 
-    /// The nodes among some that were not passed over, by blocks or parts of them, with the number of the first.
+    /// The nodes of a range of slots, block by block or parts of blocks, each with the number of its first
+    /// slot. Blocks without live slots are skipped.
     #[inline]
     fn blocks(&self, slots: Range<usize>) -> impl Iterator<Item = (u32, &[Node<P>])> + '_ {
         let Range { start, end } = slots;
@@ -217,7 +222,8 @@ impl<P: Payload> Nodes<P> {
         })
     }
 
-    /// Those among some slots that are live and were last used from one use on but not from another on, with their last uses.
+    /// The slots in a range that are live and were last used from `from` on but before `until`, with their
+    /// last uses.
     #[inline]
     pub(crate) fn used_from(
         &self,
@@ -234,8 +240,11 @@ impl<P: Payload> Nodes<P> {
         })
     }
 
-    /// The same for who wants many: what `make` makes of them, which it may be asked for others, too, by up to [`BLOCK`] at a
-    /// time. Whether a node is one of them is no branch, since no processor could predict it.
+    /// Does the same for callers that want many: passes what `make` makes of those slots to `take`, up to
+    /// [`BLOCK`] at a time.
+    ///
+    /// `make` may be called for other slots as well. Whether a node belongs is not decided by a branch, since
+    /// no processor could predict it.
     #[inline]
     pub(crate) fn gather_used<T: Copy>(
         &self,
@@ -258,20 +267,22 @@ impl<P: Payload> Nodes<P> {
         }
     }
 
-    /// Where the node of `slot` begins and ends, to be prefetched. An address, whether or not there is such a node.
+    /// The addresses of the first and the last byte of the node of `slot`, for prefetching. They are
+    /// addresses whether or not there is such a node.
     #[inline]
     pub(crate) fn addresses(&self, slot: Slot) -> (usize, usize) {
         let begin = self.nodes.as_ptr().addr().wrapping_add(slot.index().wrapping_mul(size_of::<Node<P>>()));
         (begin, begin + size_of::<Node<P>>() - 1)
     }
 
-    /// Bytes allocated for the order of use, and for what lies beside it.
+    /// The number of bytes allocated for the order of use, and for payloads.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let payloads = self.capacity() * size_of::<P>();
         (self.nodes.capacity() * size_of::<Node<P>>() - payloads + self.live.capacity(), payloads)
     }
 
-    /// Asserts that every slot is either live or free, once, and that no two were used at once.
+    /// Asserts that every slot is either live or free, that none is free twice, and that no two live slots have
+    /// the same last use.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         let mut uses: Vec<Use> = self.used_from(0, Use::MAX, 0..self.slots()).map(|(number, _)| number).collect();

@@ -1,8 +1,8 @@
-//! Asking the processor for memory before it is needed.
+//! Prefetching: asking the processor for memory before it is needed.
 //!
-//! The slab, the index, the wheel and hints call it, for addresses of theirs; and whoever knows which entry will be dropped
-//! next. Asking for memory reads none of it into the program, so any address will do, if perhaps to no use. Where there is no way
-//! to ask, nothing happens.
+//! The slab, the columns, the wheel and the hints call this module for addresses of their own. The shard
+//! calls it for entries that are about to be dropped. Asking for memory reads none of it into the program, so
+//! any address will do, though it may be useless. Where the target has no way to ask, nothing happens.
 
 use core::mem::{MaybeUninit, needs_drop};
 
@@ -25,14 +25,16 @@ pub(crate) fn prefetch_address(address: usize) {
     prefetch_word(MaybeUninit::new(address));
 }
 
-/// Of a value, so many words are taken for addresses.
+/// The number of a value's words that are taken for addresses.
 const MOST_WORDS: usize = 4;
 
-/// Starts loading what dropping `value` will probably touch: the text of a `String`, the counts of an `Arc`, what is in a `Box`.
+/// Starts loading what dropping `value` will probably touch: the text of a `String`, the counts of an `Arc`,
+/// the contents of a `Box`.
 ///
-/// Which of its words are addresses is its own affair, so each is taken for one (Cooksey, Jourdan and Grunwald, "A Stateless,
-/// Content-Directed Data Prefetching Mechanism", ASPLOS 2002, have processors do that). A length or a capacity taken for one
-/// costs the processor a look into the first of its page tables. Does nothing, and costs nothing, for types that drop nothing.
+/// Only the type knows which of its words are addresses, so each word is taken for one. (Cooksey, Jourdan and
+/// Grunwald, "A Stateless, Content-Directed Data Prefetching Mechanism", ASPLOS 2002, have processors do
+/// that.) A length or a capacity taken for an address costs the processor a look into the first of its page
+/// tables. For types that drop nothing this does nothing and costs nothing.
 #[inline(always)]
 pub(crate) fn prefetch_for_drop<T>(value: &T) {
     if !needs_drop::<T>() || align_of::<T>() < align_of::<usize>() {
@@ -40,12 +42,13 @@ pub(crate) fn prefetch_for_drop<T>(value: &T) {
     }
     let words = core::ptr::from_ref(value).cast::<MaybeUninit<usize>>();
     for word in 0..MOST_WORDS.min(size_of::<T>() / size_of::<usize>()) {
-        // SAFETY: within the value, aligned as it is, and it need not be initialised: it may be padding.
+        // SAFETY: the word lies within the value, and is aligned, since the alignment of the value is at least that
+        // of a word. It need not be initialised, since it may be padding.
         prefetch_word(unsafe { words.add(word).read() });
     }
 }
 
-/// The same for a word that need not be initialised, which no intrinsic takes.
+/// Starts loading what is at an address that need not be initialised, which no intrinsic takes.
 #[inline(always)]
 fn prefetch_word(address: MaybeUninit<usize>) {
     #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]

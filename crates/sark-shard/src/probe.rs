@@ -1,26 +1,28 @@
-//! Where a look-up will begin, for who wants that memory loaded before the shard is his to look at.
+//! Hints: where a look-up will begin, for callers that want that memory loaded before they hold the shard.
 //!
-//! A look-up reads the index, then what the index names. Who knows beforehand where in the index that will be can start
-//! loading it at once, while he still waits for the right to run the shard. The index makes these
-//! hints; nothing in here reads memory, so a hint that is out of date costs time and nothing else.
+//! A look-up reads the index, then the entry that the index names. A caller that knows beforehand where in
+//! the index the look-up begins can start loading that place at once, while it still waits for the right to
+//! run the shard. The index makes these hints. Nothing in here reads memory, so a hint that is out of date
+//! costs time and nothing else.
 
 use crate::index::ShortHash;
 use crate::line::Line;
 use crate::prefetch::prefetch_address;
 
-/// A hint at the place of a shard's index; see [`Shard::probe_hint`](crate::Shard::probe_hint).
+/// A hint at where a shard's index is; see [`Shard::probe_hint`](crate::Shard::probe_hint).
 ///
-/// Two words to be kept wherever it suits, in atomics for example: any two words make a hint, if perhaps a useless one.
+/// The caller can keep its two words anywhere, in atomics for example. Any two words make a hint, though
+/// perhaps a useless one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeHint {
-    /// Address of the first line of the index.
+    /// The address of the first line of the index.
     pub base: usize,
-    /// Number of lines.
+    /// The number of lines.
     pub lines: usize,
 }
 
 impl ProbeHint {
-    /// Where a look-up of `hash` begins.
+    /// The address where a look-up of `hash` begins.
     #[inline(always)]
     pub(crate) fn address(self, hash: u64) -> usize {
         self.base.wrapping_add(ShortHash::of(hash).home(self.lines).wrapping_mul(size_of::<Line>()))

@@ -1,31 +1,30 @@
-//! What leaves a shard, and why.
+//! Removals: what leaves a shard, and why.
 //!
-//! A shard drops nothing of the user's: each entry that is evicted, expired, replaced or rejected
-//! is pushed into the [`Removals`] that the caller brought, and dropped by the caller when and
-//! where that is safe. This room never runs anything but that one push.
+//! A shard drops nothing of the caller's. It pushes each entry that is evicted, expired, replaced or rejected
+//! into the [`Removals`] that the caller brought, and the caller drops it when and where that is safe. This
+//! module never runs anything but that one push.
 
 use alloc::vec::Vec;
 
-/// Why an entry is not in the shard any more.
+/// Why an entry is no longer in the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RemovalCause {
     /// Its deadline had come.
     Expired,
-    /// Somebody removed it, or cleared the shard.
+    /// The caller removed it, or cleared the shard.
     Explicit,
-    /// A newer value for its key took its place, or was refused one.
+    /// A newer value for its key took its place, or would have but was rejected.
     Replaced,
-    /// It was the least recently used one, and the room was needed.
+    /// It was the least recently used one, and its room was needed.
     Size,
-    /// It was never stored: it was not to be kept.
+    /// It was not to be kept, so it was never stored.
     Rejected,
 }
 
 /// An entry on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed<K, V> {
-    /// The key. When a value was replaced in place, this is the newer key, equal to the one that
-    /// stays.
+    /// The key. If a value was replaced in place, this is the newer key, equal to the one that stays.
     pub key: K,
     /// The value.
     pub value: V,
@@ -37,10 +36,10 @@ pub struct Removed<K, V> {
 
 /// Takes in what leaves a shard.
 ///
-/// `push` is called while the shard is consistent but in the middle of an operation; if it panics
-/// the operation stops there and the shard stays valid.
+/// `push` is called in the middle of an operation, while the shard is consistent. If it panics, the operation
+/// stops there and the shard stays valid.
 pub trait Removals<K, V> {
-    /// Takes one entry.
+    /// Takes in one entry.
     fn push(&mut self, removed: Removed<K, V>);
 }
 

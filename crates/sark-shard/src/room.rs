@@ -1,9 +1,8 @@
-//! Room: how much a shard may hold, counted in entries and in weight, and where more of it comes
-//! from.
+//! Room: how much a shard may hold, in entries and in weight, and where it gets more.
 //!
-//! Budgets, use and shortfalls are all a [`Room`]. A shard that is full asks a [`Pool`] before it
-//! evicts; the cache's free pool is one, and this room knows nothing more of it. It never moves
-//! room by itself.
+//! Budgets, use and shortfalls are all a [`Room`]. A shard that is full asks a [`Pool`] before it evicts. The
+//! cache's free pool is one, and this module knows nothing more about it. It never moves room: the shard
+//! does.
 
 /// An amount of entries and an amount of weight: a budget, what is used of it, or what is missing.
 ///
@@ -17,45 +16,45 @@
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Room {
-    /// Number of entries.
+    /// The number of entries.
     pub entries: u64,
-    /// Sum of weights, in the caller's unit.
+    /// The sum of their weights, in the caller's unit.
     pub weight: u64,
 }
 
 impl Room {
     /// No room at all.
     pub const NONE: Self = Self { entries: 0, weight: 0 };
-    /// More room than anybody can use.
+    /// More room than any shard can use.
     pub const UNLIMITED: Self = Self { entries: u64::MAX, weight: u64::MAX };
 
-    /// Room for this many entries of any weight.
+    /// Returns room for this many entries of any weight.
     #[must_use]
     pub const fn for_entries(entries: u64) -> Self {
         Self { entries, weight: u64::MAX }
     }
 
-    /// Room for this much weight in any number of entries.
+    /// Returns room for this much weight in any number of entries.
     #[must_use]
     pub const fn for_weight(weight: u64) -> Self {
         Self { entries: u64::MAX, weight }
     }
 
-    /// Both sums, each at most `u64::MAX`.
+    /// Returns the sums of entries and of weights, each at most `u64::MAX`.
     #[must_use]
     #[inline]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self { entries: self.entries.saturating_add(other.entries), weight: self.weight.saturating_add(other.weight) }
     }
 
-    /// Both differences, each at least zero.
+    /// Returns the differences of entries and of weights, each at least zero.
     #[must_use]
     #[inline]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self { entries: self.entries.saturating_sub(other.entries), weight: self.weight.saturating_sub(other.weight) }
     }
 
-    /// The smaller of the entries with the smaller of the weights.
+    /// Returns the smaller number of entries with the smaller weight.
     #[must_use]
     #[inline]
     pub fn min(self, other: Self) -> Self {
@@ -69,7 +68,7 @@ impl Room {
         self.entries <= budget.entries && self.weight <= budget.weight
     }
 
-    /// Whether there is neither an entry nor weight in it.
+    /// Whether it is room for neither entries nor weight.
     #[must_use]
     #[inline]
     pub const fn is_none(self) -> bool {
@@ -77,14 +76,14 @@ impl Room {
     }
 }
 
-/// Where a full shard gets more room before it evicts anything.
+/// The source from which a full shard gets more room before it evicts anything.
 ///
-/// What is taken belongs to the shard's budget from then on, until
-/// [`Shard::take_surplus`](crate::Shard::take_surplus) or
-/// [`Shard::set_budget`](crate::Shard::set_budget) takes it away again.
+/// What the shard takes belongs to its budget from then on, until
+/// [`Shard::take_surplus`](crate::Shard::take_surplus) or [`Shard::set_budget`](crate::Shard::set_budget)
+/// takes it away again.
 pub trait Pool {
-    /// Gives up to `wanted`, possibly nothing; the answer says how much. More than was wanted is
-    /// added all the same.
+    /// Gives up to `wanted`, possibly nothing, and returns how much. If it returns more than was wanted, all
+    /// of it is added to the budget.
     fn take(&mut self, wanted: Room) -> Room;
 }
 

@@ -1,10 +1,10 @@
-//! Where keys and values are, and when each was last used; and the `unsafe` of this crate, but for
-//! one comparison in `line` and that of `prefetch`.
+//! The slab: keys and values by slot, and when each was last used. It has the `unsafe` code of this crate,
+//! except for one comparison in `line` and that of `prefetch`.
 //!
-//! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised
-//! exactly while the nodes say that the slot is live.* The nodes are private here; they take entries
-//! initialised, give them to look at while their slot is live, and give them back as they free the
-//! slot. The slab never compares keys and never drops an entry before its own end.
+//! The shard calls it. One fact carries all the unsafe code: *the entry of a slot is initialised exactly
+//! while the nodes say that the slot is live.* The nodes are private to this module. They take in initialised
+//! entries, show them while their slot is live, and give them back as they free the slot. The slab never
+//! compares keys, and never drops an entry before it is itself dropped.
 
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -22,7 +22,7 @@ pub(crate) struct Entry<K, V> {
     pub(crate) value: V,
 }
 
-/// Initialised while its slot is live.
+/// The payload is initialised while its slot is live.
 impl<K, V> Payload for MaybeUninit<Entry<K, V>> {
     #[inline]
     fn none() -> Self {
@@ -36,9 +36,10 @@ pub(crate) struct Slab<K, V> {
     nodes: Nodes<MaybeUninit<Entry<K, V>>>,
 }
 
-/// The next capacity of arrays that are full at `current`: doubling up to `hint`, then an eighth
-/// more at a time, so that a shard a little fuller than expected doesn't take twice the memory.
-/// Without a hint it doubles.
+/// Returns the next capacity of arrays that are full at `current`.
+///
+/// It doubles up to `hint`, then adds an eighth at a time, so that a shard slightly fuller than expected does
+/// not take twice the memory. Without a hint it always doubles.
 fn next_capacity(current: usize, hint: usize) -> usize {
     const SMALLEST: usize = 8;
     if current < hint {
@@ -60,7 +61,7 @@ impl<K, V> Slab<K, V> {
         self.nodes.len()
     }
 
-    /// Slots that there is memory for.
+    /// The number of slots that there is memory for.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.nodes.capacity()
@@ -71,7 +72,7 @@ impl<K, V> Slab<K, V> {
         self.len() == 0
     }
 
-    /// Slots that have ever been live.
+    /// The number of slots that were ever live.
     #[inline]
     pub(crate) fn slots(&self) -> usize {
         self.nodes.slots()
@@ -88,7 +89,7 @@ impl<K, V> Slab<K, V> {
         self.nodes.payload(slot).map(|entry| unsafe { entry.assume_init_ref() })
     }
 
-    /// Whether a slot is live and its entry is the one sought.
+    /// Whether a slot is live and its entry satisfies `is_it`.
     #[inline]
     pub(crate) fn holds(&self, slot: Slot, is_it: impl FnOnce(&Entry<K, V>) -> bool) -> bool {
         // SAFETY: the slot is live, so its entry is initialised.
@@ -101,7 +102,8 @@ impl<K, V> Slab<K, V> {
         self.nodes.payload_mut(slot).map(|entry| unsafe { entry.assume_init_mut() })
     }
 
-    /// Makes sure that one more entry can be inserted without allocating; `hint` is the expected number of entries.
+    /// Makes sure that one more entry can be inserted without allocating. `hint` is the expected number of
+    /// entries.
     #[inline]
     pub(crate) fn reserve_one(&mut self, hint: usize) {
         if !self.nodes.has_vacancy() {
@@ -114,13 +116,14 @@ impl<K, V> Slab<K, V> {
         self.nodes.reserve_to(next_capacity(self.nodes.capacity(), hint));
     }
 
-    /// Stores an entry, which is the last of these uses.
+    /// Stores an entry, with the last of `uses` as its last use.
     #[inline]
     pub(crate) fn insert(&mut self, key: K, value: V, uses: Uses, horizon: Horizon) -> Slot {
         self.nodes.occupy(MaybeUninit::new(Entry { key, value }), Word::live(uses, horizon))
     }
 
-    /// Puts another entry into a live slot, which is the last of these uses, and takes out the one that was there.
+    /// Puts another entry into a live slot, with the last of `uses` as its last use, and returns the previous
+    /// one.
     #[inline]
     pub(crate) fn replace(
         &mut self,
@@ -134,32 +137,33 @@ impl<K, V> Slab<K, V> {
         older.map(|entry| unsafe { entry.assume_init() })
     }
 
-    /// Takes the entry out; the slot is free then.
+    /// Takes the entry out and frees the slot.
     #[inline]
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entry<K, V>> {
         // SAFETY: the slot was live, so its entry was initialised; the nodes have freed the slot.
         self.nodes.release(slot).map(|entry| unsafe { entry.assume_init() })
     }
 
-    /// Notes the last of these uses, which was of a live slot and later than all before.
+    /// Records the last of `uses`, later than all before, as a use of a live slot.
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot, uses: Uses) {
         self.nodes.touch(slot, uses);
     }
 
-    /// Notes until when a live slot certainly lives.
+    /// Records until when a live slot certainly lives.
     #[inline]
     pub(crate) fn set_horizon(&mut self, slot: Slot, horizon: Horizon) {
         self.nodes.set_horizon(slot, horizon);
     }
 
-    /// Whether a slot is live, and its entry certainly lives at this time. False says nothing.
+    /// Whether a slot is live and its entry certainly lives at `now`. False proves nothing.
     #[inline]
     pub(crate) fn outlives(&self, slot: Slot, now: Nanos) -> bool {
         self.nodes.outlives(slot, now)
     }
 
-    /// Whether a slot is live, its entry certainly lives at this time, and is the one sought. False says nothing.
+    /// Whether a slot is live, and its entry certainly lives at `now` and satisfies `is_it`. False proves
+    /// nothing.
     #[inline]
     pub(crate) fn holds_living(&self, slot: Slot, now: Nanos, is_it: impl FnOnce(&Entry<K, V>) -> bool) -> bool {
         // SAFETY: the slot is live, so its entry is initialised.
@@ -172,7 +176,8 @@ impl<K, V> Slab<K, V> {
         self.nodes.last_use(slot)
     }
 
-    /// Those among some slots that are live and were last used from one use on but not from another on, with their last uses.
+    /// The slots in a range that are live and were last used from `from` on but before `until`, with their
+    /// last uses.
     #[inline]
     pub(crate) fn used_from(
         &self,
@@ -183,7 +188,8 @@ impl<K, V> Slab<K, V> {
         self.nodes.used_from(from, until, slots)
     }
 
-    /// The same for who wants many: what `make` makes of them, by up to [`BLOCK`](crate::nodes::BLOCK) at a time.
+    /// Does the same for callers that want many: passes what `make` makes of those slots to `take`, up to
+    /// [`BLOCK`](crate::nodes::BLOCK) at a time.
     #[inline]
     pub(crate) fn gather_used<T: Copy>(
         &self,
@@ -196,7 +202,7 @@ impl<K, V> Slab<K, V> {
         self.nodes.gather_used(from, until, slots, make, take);
     }
 
-    /// All live slots, in the order of memory, with their last uses.
+    /// All live slots in the order of memory, with their last uses.
     pub(crate) fn uses(&self) -> impl Iterator<Item = (Use, Slot)> + '_ {
         self.used_from(0, Use::MAX, 0..self.slots())
     }
@@ -208,8 +214,8 @@ impl<K, V> Slab<K, V> {
         uses.into_iter().map(|(_, slot)| slot).collect()
     }
 
-    /// Numbers the last uses of all live slots anew from one on, in the same order, and says how many there are. O(n log n) for
-    /// n entries.
+    /// Renumbers the last uses of all live slots from one on, in the same order, and returns how many there
+    /// are. O(n log n) for n entries.
     pub(crate) fn renumber(&mut self) -> Uses {
         let mut uses = Uses::NONE;
         for (slot, number) in self.in_order().into_iter().zip(1..) {
@@ -219,7 +225,8 @@ impl<K, V> Slab<K, V> {
         uses
     }
 
-    /// Starts loading what a hit on `slot` will touch. Of an entry of many lines, the first and the last.
+    /// Starts loading what a hit on `slot` will touch. If the entry spans many lines, those are the first and
+    /// the last.
     #[inline]
     pub(crate) fn prefetch(&self, slot: Slot) {
         let (begin, end) = self.nodes.addresses(slot);
@@ -229,7 +236,7 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// Bytes allocated beside the entries themselves, and for the entries.
+    /// The number of bytes allocated for everything but the entries themselves, and for the entries.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         self.nodes.bytes()
     }
@@ -241,7 +248,7 @@ impl<K, V> Slab<K, V> {
     }
 }
 
-/// Drops the entries that are left. If one of them panics the others are still dropped.
+/// Drops the entries that are left. If one of them panics, the others are still dropped.
 impl<K, V> Drop for Slab<K, V> {
     fn drop(&mut self) {
         /// Goes through the slots in the order of memory.

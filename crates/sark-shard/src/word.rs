@@ -1,4 +1,5 @@
-//! The word beside an entry: when it was used last, and until when it certainly lives. Of a free slot: the next free one.
+//! Words: what each slot keeps alongside its entry. The word of a live slot says when the entry was used last
+//! and until when it certainly lives. The word of a free slot names the next free one.
 //!
 //! ```text
 //!  63   62 ............................ 26   25 ............ 0
@@ -9,53 +10,56 @@
 //! └────┴────┴───────────────────────────────┴────────────────┘
 //! ```
 //!
-//! A look-up reads this word in any case, on the line of the key. So what it needs to know of an entry's deadline is here, too:
-//! coarsely, but enough for nearly all look-ups, which then read no other line for it. One comparison of the low bits says that a slot
-//! is live and that its entry certainly lives. The nodes call it.
+//! A look-up reads this word in any case, since it is on the cache line of the key. So what a look-up needs
+//! to know of the entry's deadline is here as well. It is coarse, but enough for nearly all look-ups, which
+//! then read no other line for it. One comparison of the low bits says both that a slot is live and that its
+//! entry certainly lives. The nodes call this module, which never reads the exact deadline.
 
 use crate::time::Nanos;
 
-/// A use of an entry, by its number among all uses of the shard: the greater, the later. At most [`LAST_USE`].
+/// The number of a use of an entry among all uses of the shard: the greater, the later. At most [`LAST_USE`].
 pub(crate) type Use = u64;
 
-/// The bits of the horizon.
+/// The number of bits of the horizon.
 const LIFE_BITS: u32 = 26;
 const LIFE: u64 = (1 << LIFE_BITS) - 1;
 const FREE: u64 = 1 << 63;
-/// No use has a greater number: then it is time to number the entries of the shard anew, in one sort. With ten million uses of
-/// one shard a second that is so every four hours.
+/// The greatest number of a use. After it the entries of the shard are renumbered, in one sort. With ten
+/// million uses of one shard a second that happens every four hours.
 pub(crate) const LAST_USE: Use = (1 << (63 - LIFE_BITS)) - 1;
 
-/// A horizon counts in steps of this many nanoseconds, as a power of two: 4.3 seconds.
+/// The length of a horizon's step in nanoseconds, as a power of two: 4.3 seconds.
 const STEP_BITS: u32 = 32;
 
-/// A time that an entry certainly lives to see, in steps from the origin of time. Its deadline is less than a step later, or
-/// unknown, or too far away to be told: nine years from the origin. On a clock that shows more than that, no entry certainly
-/// lives, and each look-up takes a closer look.
+/// A time until which an entry certainly lives, in steps from the origin of time.
+///
+/// The entry's deadline is less than a step later, or unknown, or too far away to be represented: more than
+/// nine years from the origin. On a clock past that, no entry certainly lives, and each look-up checks the
+/// exact deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon(u32);
 
 impl Horizon {
-    /// Of an entry whose deadline is to be looked up each time.
+    /// The horizon of an entry whose deadline is to be looked up each time.
     pub(crate) const UNKNOWN: Self = Self(0);
-    /// The furthest.
+    /// The furthest horizon.
     const MAX: u64 = LIFE - 1;
 
-    /// Of an entry with this deadline.
+    /// Returns the horizon of an entry with this deadline.
     #[inline]
     pub(crate) const fn of(deadline: Nanos) -> Self {
         let steps = deadline.0 >> STEP_BITS;
         Self(if steps < Self::MAX { steps as u32 } else { Self::MAX as u32 })
     }
 
-    /// As in the word of a live entry.
+    /// Returns the horizon as it is in the word of a live entry.
     #[inline]
     const fn bits(self) -> u64 {
         self.0 as u64 + 1
     }
 }
 
-/// A count of uses, kept as a [`Word`] has it, so that a hit writes it there without shifting it.
+/// A count of uses, in the form in which a [`Word`] has it, so that a hit stores it without shifting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Uses(u64);
@@ -63,33 +67,33 @@ pub(crate) struct Uses(u64);
 impl Uses {
     pub(crate) const NONE: Self = Self(0);
 
-    /// So many, at most [`LAST_USE`].
+    /// Returns the count of this many uses, at most [`LAST_USE`].
     pub(crate) fn counted(number: Use) -> Self {
         debug_assert!(number <= LAST_USE);
         Self(number << LIFE_BITS & !FREE)
     }
 
-    /// One more, unless [`LAST_USE`] was the last one.
+    /// Returns the count with one more use, or `None` after [`LAST_USE`].
     #[inline]
     pub(crate) const fn next(self) -> Option<Self> {
         let next = self.0 + (1 << LIFE_BITS);
         if next < FREE { Some(Self(next)) } else { None }
     }
 
-    /// The number of the last one.
+    /// The number of the last use.
     #[inline]
     pub(crate) const fn last(self) -> Use {
         self.0 >> LIFE_BITS
     }
 }
 
-/// See the [module](self).
+/// The word of a slot; see the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Word(u64);
 
 impl Word {
-    /// Last used by the last of these.
+    /// Returns the word of a live slot whose last use is the last of `uses`.
     #[inline]
     pub(crate) const fn live(uses: Uses, horizon: Horizon) -> Self {
         Self(uses.0 | horizon.bits())
@@ -102,45 +106,47 @@ impl Word {
 
     #[inline]
     pub(crate) const fn is_live(self) -> bool {
-        // Not by the uppermost bit: whoever knows that an entry certainly lives knows this, too.
+        // This does not test the top bit: wherever an entry is known to live for certain, its low bits imply
+        // this, too.
         self.0 & LIFE != 0
     }
 
-    /// Of a free slot, what it was freed with.
+    /// The next free slot, as given to [`free`](Self::free). Only for the word of a free slot.
     #[inline]
     pub(crate) const fn next_free(self) -> u32 {
         (self.0 >> LIFE_BITS) as u32
     }
 
-    /// Of a live one.
+    /// The last use. Only for the word of a live slot.
     #[inline]
     pub(crate) const fn last_use(self) -> Use {
         self.0 >> LIFE_BITS
     }
 
-    /// The same live one, used again by the last of these.
+    /// Returns the word of the same live slot with the last of `uses` as its last use.
     #[inline]
     pub(crate) fn used(self, uses: Uses) -> Self {
         debug_assert!(self.is_live());
         Self(self.0 & LIFE | uses.0)
     }
 
-    /// The same live one with another horizon.
+    /// Returns the word of the same live slot with another horizon.
     #[inline]
     pub(crate) const fn with_horizon(self, horizon: Horizon) -> Self {
         Self(self.0 & !LIFE | horizon.bits())
     }
 
-    /// Whether it is live and certainly lives at this time. False says nothing.
+    /// Whether the slot is live and its entry certainly lives at `now`. False proves nothing.
     #[inline]
     pub(crate) const fn outlives(self, now: Nanos) -> bool {
         self.0 & LIFE > (now.0 >> STEP_BITS) + 1
     }
 
-    /// Whether it is live and was last used from one use on, among so many.
+    /// Whether the slot is live and its last use is one of the `width` uses from `from` on.
     #[inline]
     pub(crate) const fn was_used_among(self, from: Use, width: u64) -> bool {
-        // One comparison for all of it: what was used earlier wraps around to a great number, and what is free has one.
+        // One comparison checks all of it: an earlier use wraps around to a great number, and a free slot has
+        // one.
         self.last_use().wrapping_sub(from) < width
     }
 }
