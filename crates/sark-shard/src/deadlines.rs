@@ -1,9 +1,9 @@
-//! When each entry dies: its lifetime, the shard's time-to-idle, and the wheel that finds what is
-//! due.
+//! Deadlines: when each entry expires, by its lifetime and the shard's time to idle, and the wheel that finds
+//! what is due.
 //!
-//! The shard calls it. Without time-to-idle the wheel's deadline *is* the entry's. With it, a hit
-//! only notes the time of the access here, and the wheel, armed for an earlier moment, is armed
-//! again when that moment comes. It never removes an entry: it says which slots have died.
+//! The shard calls it. Without time to idle, the wheel's deadline *is* the entry's. With it, a hit only
+//! records the time of the access here. The wheel, armed for an earlier moment, is armed again when that
+//! moment comes. This module never removes an entry: it only says which slots have expired.
 
 use crate::column::Column;
 use crate::slot::Slot;
@@ -13,7 +13,7 @@ use crate::word::Horizon;
 
 const NEVER: u64 = u64::MAX;
 
-/// What a slot needs to know under time-to-idle.
+/// What time to idle needs to know of a slot.
 #[derive(Clone, Copy, PartialEq)]
 struct Use {
     /// The deadline that accesses don't move.
@@ -22,8 +22,7 @@ struct Use {
     accessed: u64,
 }
 
-/// Not the value of any slot in use, since deadlines are after zero: so the column reaches all of
-/// those.
+/// No slot in use has this value, since deadlines are after zero. So the column reaches all slots in use.
 const UNUSED: Use = Use { fixed: 0, accessed: 0 };
 
 /// The deadlines of all slots.
@@ -34,12 +33,12 @@ pub(crate) struct Deadlines {
     wheel: Wheel,
     /// `NEVER` if the shard has none.
     time_to_live: u64,
-    /// Reaches all live slots if there is a time-to-idle, and is empty otherwise.
+    /// Reaches all live slots if there is a time to idle, and is empty otherwise.
     uses: Column<Use>,
 }
 
 impl Deadlines {
-    /// How much of its beginning a hit reads if there is no time-to-idle.
+    /// How many bytes at its beginning a hit reads if there is no time to idle.
     pub(crate) const HOT_BYTES: usize = core::mem::offset_of!(Self, wheel) + Wheel::HOT_BYTES;
 
     pub(crate) fn new(time_to_live: Option<u64>, time_to_idle: Option<u64>) -> Self {
@@ -51,12 +50,13 @@ impl Deadlines {
         }
     }
 
-    /// The same rules without any deadlines, in a wheel that has reached the same time.
+    /// Returns the same rules without any deadlines, with a wheel that has reached the same time.
     pub(crate) fn emptied(&self) -> Self {
         Self { wheel: Wheel::at(self.wheel.elapsed()), uses: Column::new(UNUSED), ..*self }
     }
 
-    /// The deadline that `lifetime` means at `now`, idling aside; `None` if nothing is to be kept.
+    /// Returns the deadline that `lifetime` means at `now`, apart from idling, or `None` if nothing is to be
+    /// kept.
     #[inline]
     pub(crate) fn fixed(&self, lifetime: Lifetime, now: Nanos) -> Option<Nanos> {
         let nanos = match lifetime {
@@ -67,14 +67,14 @@ impl Deadlines {
         if nanos == 0 || self.time_to_idle == 0 { None } else { Some(now.after(nanos)) }
     }
 
-    /// Until when an entry with this deadline certainly lives.
+    /// Returns until when an entry with this deadline certainly lives.
     #[inline]
     pub(crate) fn horizon(&self, fixed: Nanos) -> Horizon {
-        // With time-to-idle a deadline moves with each use.
+        // With time to idle, a deadline moves with each use.
         if self.time_to_idle == NEVER { Horizon::of(fixed) } else { Horizon::UNKNOWN }
     }
 
-    /// When `slot` dies if nobody touches it.
+    /// Returns when `slot` expires unless it is used before.
     #[inline]
     pub(crate) fn deadline(&self, slot: Slot) -> u64 {
         if self.time_to_idle == NEVER {
@@ -86,11 +86,12 @@ impl Deadlines {
 
     #[inline]
     pub(crate) fn is_dead(&self, slot: Slot, now: Nanos) -> bool {
-        // Deadlines are after zero, and a caller without a clock says zero: it reads nothing of ours.
+        // Deadlines are after zero, and a caller without a clock passes zero. For such a caller nothing in
+        // here is read.
         now != Nanos(0) && now.tick() >= self.deadline(slot)
     }
 
-    /// Notes an access.
+    /// Records an access.
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot, now: Nanos) {
         if now != Nanos(0) && self.time_to_idle != NEVER {
@@ -101,7 +102,7 @@ impl Deadlines {
     /// Starts the time of an entry that was just written.
     #[inline]
     pub(crate) fn start(&mut self, slot: Slot, fixed: Nanos, now: Nanos, capacity: usize) {
-        // As a rule nothing here has a deadline, or everything has.
+        // Usually either nothing in here has a deadline, or everything has.
         if self.wheel.len() != 0 || fixed != Nanos::MAX || self.time_to_idle != NEVER {
             self.start_over(slot, fixed, now, capacity);
         }
@@ -126,7 +127,7 @@ impl Deadlines {
         self.wheel.cancel(slot);
     }
 
-    /// Takes a dead slot out of the wheel; see [`Wheel::pop_due`].
+    /// Takes an expired slot out of the wheel; see [`Wheel::pop_due`].
     pub(crate) fn pop_dead(&mut self, now: Nanos, budget: &mut usize, capacity: usize) -> Option<Slot> {
         loop {
             let slot = self.wheel.pop_due(now.tick(), budget)?;
@@ -137,7 +138,7 @@ impl Deadlines {
         }
     }
 
-    /// The slots that [`Self::pop_dead`] takes out next, as far as that is known.
+    /// The slots that [`Self::pop_dead`] takes out next, as far as is known.
     pub(crate) fn upcoming(&self, now: Nanos, among: usize) -> impl Iterator<Item = Slot> + '_ {
         self.wheel.upcoming(now.tick(), among)
     }
@@ -147,19 +148,19 @@ impl Deadlines {
         self.wheel.is_due(now.tick())
     }
 
-    /// A time not after the earliest deadline.
+    /// Returns a time not after the earliest deadline; see [`Wheel::next`].
     #[inline]
     pub(crate) fn next(&self) -> Option<Nanos> {
         self.wheel.next().map(Nanos)
     }
 
-    /// A time that is not after the earliest deadline; see [`Wheel::quiet_until`].
+    /// Returns a time not after the earliest deadline; see [`Wheel::quiet_until`].
     #[inline]
     pub(crate) fn quiet_until(&self) -> Nanos {
         Nanos(self.wheel.quiet_until())
     }
 
-    /// Number of slots with a deadline.
+    /// The number of slots with a deadline.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.wheel.len()
@@ -171,7 +172,7 @@ impl Deadlines {
         self.wheel.prefetch(slot);
     }
 
-    /// Bytes allocated.
+    /// The number of bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
         self.wheel.bytes() + self.uses.bytes()
     }
@@ -188,8 +189,8 @@ impl Deadlines {
         self.wheel.validate();
     }
 
-    /// Asserts that the wheel will look at `slot` no later than it dies, and not at all if it is
-    /// not `live`.
+    /// Asserts that the wheel will look at `slot` no later than the slot expires, and not at all if it is not
+    /// `live`.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate_slot(&self, slot: Slot, live: bool) {
         let armed = self.wheel.deadline(slot);

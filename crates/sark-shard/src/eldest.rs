@@ -1,27 +1,34 @@
-//! Who leaves next: the entries used least recently, found ahead.
+//! Eviction order: the least recently used entries, found ahead of the evictions that need them.
 //!
-//! A use only writes its number beside its entry, so the order of entries is written nowhere. It matters to who evicts, and to
-//! him only its beginning. So the slots are searched for entries used before a certain time, about a quarter of them (half, in a
-//! small shard), chosen by a sample: the *candidates*. One after the other they leave, the eldest first; one that was used or
-//! removed since it was seen is passed over. Meanwhile the next candidates are searched for, in slices, one slot after the other
-//! in memory, at such a pace that the search is over when it is needed.
+//! A use only writes its number alongside the entry, so the order of entries is written nowhere. Only an
+//! eviction needs it, and only its beginning. So the slots are searched for the entries used before a certain
+//! time, chosen by a sample: about a quarter of them, or half in a small shard. These are the *candidates*.
+//! They leave one after the other, the oldest first; a candidate that was used or removed since it was seen
+//! is passed over. Meanwhile the next candidates are searched for, in slices, slot by slot in the order of
+//! memory, at a pace that ends the search when its result is needed.
 //!
-//! The order is exact LRU: all live entries that are no candidates were used later than the candidates were when they were
-//! seen, and a candidate leaves only if it was not used since.
+//! The order is exact LRU. All live entries that are not candidates were used later than the candidates had
+//! been when they were seen, and a candidate leaves only if it was not used since.
 //!
-//! When a search is over, what it found is dealt into *stretches*: as many parts of equal length of the uses among which it looked as
-//! there are candidates, so that few have more than two or three. What is left is to sort the last stretches, a handful of candidates,
-//! whenever those sorted before are through.
+//! When a search is over, its finds are dealt into *stretches*: equal parts of the range of uses that it
+//! looked at, as many as there are candidates. Few stretches have more than two or three. Then only the last
+//! stretches have to be sorted, a handful of candidates at a time, whenever those sorted before are used up.
 //!
-//! What a candidate costs is the same however many entries there are: some four slots searched, where most slots are live, dealing
-//! it, and its share of sorting. (Where hardly any is, blocks of free slots are passed over at once.) A candidate ends by an
-//! eviction, or by a use or removal of its entry; so all of these are O(1) in the long run, by expectation: samples may be unlucky,
-//! and where most uses lie close together in a wide stretch of uses, sorting takes O(log n). A single eviction may cost more: a slice
-//! of the search; dealing the candidates, some nanoseconds each, for which four bytes each are allocated for the moment; sorting an
-//! eighth of them, where they lie close together; a whole search, some nanoseconds a slot, if hardly any entry is as it was when it
-//! was seen, and at the first eviction ever.
+//! The cost of a candidate does not depend on the number of entries: it takes the search of about four slots
+//! (where most slots are live), the dealing, and a share of the sorting. Where hardly any slot is live,
+//! blocks of free slots are skipped at once. A candidate ends with an eviction, or with a use or the removal
+//! of its entry. So each of these is O(1) in the long run, in expectation: a sample may be unlucky, and where
+//! most uses lie close together in a wide range, sorting takes O(log n).
 //!
-//! The shard calls it.
+//! A single eviction may cost more:
+//!
+//! * a slice of the search;
+//! * dealing the candidates, some nanoseconds each, for which four bytes each are allocated temporarily;
+//! * sorting an eighth of them, if their uses lie close together;
+//! * a whole search, some nanoseconds a slot, at the very first eviction and if hardly any entry is as it was
+//!   when it was seen.
+//!
+//! The shard calls this module. It never removes an entry: it only names the slot that is next.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -30,23 +37,25 @@ use crate::slab::Slab;
 use crate::slot::Slot;
 use crate::word::Use;
 
-/// One of so many slots becomes a candidate in a search: of a small shard, where a little more memory buys less searching, and
-/// of a large one.
+/// One of so many slots becomes a candidate in a search: in a small shard, where a little more memory saves
+/// searching, and in a large one.
 const SLOTS_PER_CANDIDATE: [usize; 2] = [2, 4];
 /// A shard of up to so many slots is small.
 const SMALL: usize = if cfg!(test) { 60 } else { 4096 };
-/// So many slots are looked at to decide which uses are early enough, or one in so many of a small shard.
+/// The number of slots in the sample that decides which uses are early enough. A small shard samples one slot
+/// in [`SLOTS_PER_SAMPLED`], but at least [`SMALLEST_SAMPLE`].
 const SAMPLE: usize = if cfg!(test) { 16 } else { 64 };
 const SLOTS_PER_SAMPLED: usize = 16;
 const SMALLEST_SAMPLE: usize = if cfg!(test) { 4 } else { 16 };
-/// After so many candidates the search goes on.
+/// The search goes on each time that so many candidates are used up.
 const SLICE: usize = if cfg!(test) { 3 } else { 64 };
-/// Candidates are put in order by about so many at a time; where many more were used close together, by this part of all.
+/// Candidates are sorted about [`SORTED_AT_ONCE`] at a time. If many more were used close together, at most
+/// one in [`SORTED_PART`] of all is sorted at once, or four times [`SORTED_AT_ONCE`] if that is more.
 const SORTED_AT_ONCE: usize = if cfg!(test) { 3 } else { 16 };
 const SORTED_PART: usize = 8;
-/// How many turns before its own a candidate's node is asked for.
+/// How many turns ahead of its own a candidate's node is prefetched.
 const AHEAD: usize = 4;
-/// The uses among which one search looks, at most: what is seen remembers 32 bits.
+/// The widest range of uses for one search: what was seen remembers 32 bits.
 const WIDEST: Use = if cfg!(test) { 1000 } else { u32::MAX as Use };
 
 /// An entry as a search saw it: its last use, counted from some base, and its slot. Ordered by use.
@@ -70,20 +79,20 @@ impl Seen {
     }
 }
 
-/// So many uses, counted from some base, in so many stretches.
+/// Divides a range of uses, counted from some base, into stretches.
 #[derive(Clone, Copy)]
 struct Stretches {
-    /// Stretches for each use, times 2^32.
+    /// The number of stretches for each use, times 2^32.
     per_use: u64,
 }
 
 impl Stretches {
-    /// At most 2^31 stretches of not more than 2^32 uses.
+    /// Divides not more than 2^32 uses into at most 2^31 stretches.
     fn of(uses: Use, stretches: usize) -> Self {
         Self { per_use: ((stretches as u64) << 32) / uses.max(1) }
     }
 
-    /// The number of the stretch in which an entry was used, below that of all stretches.
+    /// The number of the stretch in which an entry was used, always below the number of stretches.
     #[inline]
     fn number(self, seen: Seen) -> usize {
         ((seen.since_base() * self.per_use) >> 32) as usize
@@ -92,23 +101,25 @@ impl Stretches {
 
 /// The candidates, and the search for the next ones.
 pub(crate) struct Eldest {
-    /// All live entries last used before `from` are in here as they are, by stretches, the eldest stretch last, and within one in any
-    /// order, but that the eldest of all are at the end, the eldest last. Others in here are out of date.
+    /// All live entries last used before `from` are in here with that use; others in here are out of date.
+    /// They are ordered by stretches, the oldest stretch last, and not within a stretch. But the oldest
+    /// entries of all, at the end, are sorted, the oldest last.
     leaving: Vec<Seen>,
-    /// How many at the end of `leaving` are in order.
+    /// The number of candidates at the end of `leaving` that are sorted.
     sorted: usize,
     stretches: Stretches,
-    /// What uses in `leaving` count from.
+    /// The base from which the uses in `leaving` count.
     base: Use,
-    /// All live entries last used from here on, but not from `until` on, are searched for: those in slots below `searched`
-    /// are in `coming` as they are. Others in there are out of date.
+    /// The search is for all live entries last used from `from` on, but before `until`. Those in slots below
+    /// `searched` are in `coming` with that use; others in there are out of date.
     from: Use,
     /// Not later than any use since the search began, and not more than `WIDEST` after `from`.
     until: Use,
     searched: usize,
-    /// Uses count from `from`.
+    /// Its uses count from `from`.
     coming: Vec<Seen>,
-    /// How many slots are to be searched for each candidate that is through, and how many candidates are since that was done.
+    /// `pace` is how many slots are to be searched for each candidate that is used up, and `through` is how
+    /// many were since the last slice of the search.
     pace: usize,
     through: usize,
 }
@@ -129,7 +140,8 @@ impl Eldest {
         }
     }
 
-    /// The least recently used entry, for the caller to remove: it is no candidate any more. `uses` is the number of the last use.
+    /// Returns the least recently used entry, for the caller to remove: it is no longer a candidate. `uses`
+    /// is the number of the last use.
     #[inline]
     pub(crate) fn take<K, V>(&mut self, slab: &Slab<K, V>, uses: Use) -> Option<Slot> {
         loop {
@@ -145,13 +157,13 @@ impl Eldest {
         }
     }
 
-    /// Who is probably taken next, if that was found out already.
+    /// Returns the entry that probably leaves next, if it is already known.
     #[inline]
     pub(crate) fn peek(&self) -> Option<Slot> {
         self.leaving.last().map(|candidate| candidate.slot())
     }
 
-    /// The next candidate.
+    /// Takes out the next candidate.
     #[inline]
     fn pop<K, V>(&mut self, slab: &Slab<K, V>) -> Option<Seen> {
         if self.sorted == 0 {
@@ -169,7 +181,8 @@ impl Eldest {
         Some(candidate)
     }
 
-    /// Puts the eldest candidates in order, at the end: those of the last stretches, whole ones if they are not too many.
+    /// Sorts the oldest candidates at the end: those of the last stretches, as whole stretches if they are
+    /// not too many.
     #[inline(never)]
     fn sort_some(&mut self) {
         let Self { leaving, stretches, .. } = self;
@@ -188,7 +201,7 @@ impl Eldest {
         self.sorted = all - at;
     }
 
-    /// Searches a number of slots more.
+    /// Searches a number of further slots.
     #[inline(never)]
     fn search<K, V>(&mut self, slab: &Slab<K, V>, slots: usize) {
         self.through = 0;
@@ -209,7 +222,7 @@ impl Eldest {
         self.searched = end.max(self.searched);
     }
 
-    /// Adds one that was found, if it still is among what is searched for.
+    /// Adds an entry that was found, if it is still among what is searched for.
     fn add(&mut self, seen: Seen) {
         if self.coming.len() == self.coming.capacity() {
             self.narrow();
@@ -219,7 +232,7 @@ impl Eldest {
         }
     }
 
-    /// More was found than there is room for, the sample having misled: goes on with the elder half of it.
+    /// Goes on with the older half of what was found: the sample misled, and there is no room for more.
     #[cold]
     #[inline(never)]
     fn narrow(&mut self) {
@@ -229,13 +242,14 @@ impl Eldest {
         self.coming.truncate(half);
     }
 
-    /// No candidate is left: completes the search, takes what it found, and begins another.
+    /// Completes the search when no candidate is left, makes its finds the candidates, and begins another
+    /// search.
     #[cold]
     #[inline(never)]
     fn turn<K, V>(&mut self, slab: &Slab<K, V>, uses: Use) {
         self.search(slab, usize::MAX);
         if self.coming.is_sorted() {
-            // Where nothing is hit, entries leave as they came, and lie in memory like that.
+            // Where nothing is hit, entries leave as they came, and lie in memory in that order.
             core::mem::swap(&mut self.leaving, &mut self.coming);
             self.leaving.reverse();
             self.sorted = self.leaving.len();
@@ -250,10 +264,11 @@ impl Eldest {
 
     /// Makes what was found the candidates, dealt into stretches.
     fn deal(&mut self) {
-        // One for each: few have more than two or three then.
+        // One stretch for each candidate: then few have more than two or three.
         let count = self.coming.len();
         self.stretches = Stretches::of(self.until - self.from, count);
-        // Counted from the last stretch on, since the eldest come last: how many are in each, then where the next one of it goes.
+        // Stretches count from the last one on, since the oldest come last. First `places` has the number of
+        // candidates in each stretch, then the place where its next one goes.
         let place = |seen| count - 1 - self.stretches.number(seen);
         let mut places = vec![0_u32; count];
         for &seen in &self.coming {
@@ -273,12 +288,13 @@ impl Eldest {
         }
     }
 
-    /// Decides what to search for. If there is a live entry besides the candidates, one is found.
+    /// Decides what to search for. If there is a live entry that is not a candidate, the search will find
+    /// one.
     fn begin<K, V>(&mut self, slab: &Slab<K, V>, uses: Use) {
         self.searched = 0;
         let slots = slab.slots();
         let per_candidate = SLOTS_PER_CANDIDATE[usize::from(slots > SMALL)];
-        // Two at least, so that there is something left of it if it must be narrowed.
+        // At least two, so that something is left if the search must be narrowed.
         self.coming.reserve_exact((slots / per_candidate + slots / 16).min(slab.len()).max(2));
         let mut sample = [0; SAMPLE];
         let (mut seen, mut sampled) = (0_usize, 0);
@@ -292,23 +308,24 @@ impl Eldest {
         let sample = &mut sample[..sampled];
         if uses - self.from.min(uses) >= WIDEST && sample.iter().min().is_none_or(|eldest| eldest - self.from >= WIDEST)
         {
-            // All may be used later than a search from here would look: it must begin where there is one.
+            // All entries may have been used later than a search from here would look, so it must begin at
+            // the first use.
             self.from =
                 slab.used_from(self.from, uses + 1, 0..slots).map(|(number, _)| number).min().unwrap_or(uses + 1);
         }
-        // One at least, so what is searched for has the eldest of the sample in it.
+        // At least one, so the search covers the oldest of the sample.
         let wanted = seen.div_ceil(per_candidate);
         let latest = if wanted < sampled { *sample.select_nth_unstable(wanted).1 } else { uses + 1 };
-        // A use from now on has a later number than `uses`.
+        // Every use from now on has a number greater than `uses`.
         self.until = latest.min(self.from + WIDEST);
     }
 
-    /// Forgets everything: the entries are gone.
+    /// Forgets everything, since the entries are gone or renumbered.
     pub(crate) fn forget(&mut self) {
         *self = Self::new();
     }
 
-    /// Bytes allocated.
+    /// The number of bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
         (self.leaving.capacity() + self.coming.capacity()) * size_of::<Seen>()
     }
@@ -343,8 +360,8 @@ impl Eldest {
     }
 }
 
-/// At most [`SAMPLE`] slots, one from each stretch of equal length, thrown by dice: so that no order of uses is met again and again
-/// at its worst.
+/// Returns at most [`SAMPLE`] slots, a random one from each of as many equal parts of the slots. Because it
+/// is random, no order of uses can meet it at its worst again and again.
 fn spread(slots: usize, seed: u64) -> impl Iterator<Item = Slot> {
     let step = slots.div_ceil((slots / SLOTS_PER_SAMPLED).clamp(SMALLEST_SAMPLE, SAMPLE)).max(1);
     (0..slots).step_by(step).zip(0_u64..).filter_map(move |(begin, number)| {
@@ -423,7 +440,7 @@ mod tests {
     fn entries_leave_in_order_however_their_uses_lie() {
         let order = |room: &Room| -> Vec<u32> { room.slab.in_order().iter().map(|slot| slot.0).collect() };
         for entries in [2, 30, 100, 300] {
-            // All over the place; and most of them close together, long after the first one.
+            // Uses all over the place; and most of them close together, long after the first one.
             for jump in [0, WIDEST * 9 / 10] {
                 let mut room = Room::with_entries(entries);
                 room.uses += jump;
@@ -489,7 +506,7 @@ mod tests {
         for entries in [3, 50, 100, 300] {
             let mut room = Room::with_entries(entries);
             for round in 0..200_u32 {
-                // Now and then hardly any slot but those in one stretch is as it was.
+                // Now and then only the last three of each sixteen slots are left as they were.
                 room.touch((0..entries).filter(|slot| round % 7 != 0 || slot % 16 < 13));
                 let mut order = room.slab.in_order().into_iter();
                 for _ in 0..3 {

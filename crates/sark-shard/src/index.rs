@@ -1,12 +1,11 @@
-//! From a hash to a slot.
+//! The index: from a hash to a slot.
 //!
-//! The shard calls it with the caller's 64-bit hash; keys are compared by the closure that comes
-//! along. Only the low 32 bits are used and kept, four bytes an entry, so the table grows without
-//! running anybody's `Hash`, and the caller may route to shards by the high 32. The index never
-//! sees a key.
+//! The shard calls it with the caller's 64-bit hash, and with a closure that compares keys. Only the low 32
+//! bits are used and kept, four bytes an entry. So the table grows without running anyone's `Hash`, and the
+//! caller may route to shards by the high 32 bits. The index never sees a key.
 //!
-//! The table is an array of lines, any number of them. A slot is in the line that the upper ones of its hash's 32 bits say, its
-//! home, or, if that was full, in one of those after it. The low bits are its tag.
+//! The table is an array of any number of lines. The upper bits of a slot's 32-bit hash give its line, its
+//! home. If the home was full, the slot is in one of the lines after it. The low bits are its tag.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -34,27 +33,30 @@ impl ShortHash {
         Tag::of(self.0)
     }
 
-    /// The line where a search begins, in a table of so many: greater hashes begin later. (A hint may speak of 2^32 lines and
-    /// more; no table has them.)
+    /// Returns the line where a search begins, in a table of so many: greater hashes begin later. (A hint may
+    /// speak of 2^32 lines and more; no table has them.)
     #[inline]
     pub(crate) const fn home(self, lines: usize) -> usize {
         ((self.0 as u64).wrapping_mul(lines as u64) >> 32) as usize
     }
 }
 
-/// So many slots for each line and the table is full. When entries come and go, those who had to go on from a full line stay where
-/// they are, so searches become longer than the share of full lines alone would say: a search in vain sees 1.6 to 1.8 lines at eight of
-/// twelve, and more than three at nine.
+/// The number of slots for each line at which the table is full.
+///
+/// As entries come and go, those that had to go on from a full line stay where they are. So searches become
+/// longer than the share of full lines alone would suggest: an unsuccessful search sees 1.6 to 1.8 lines at
+/// eight of twelve, and more than three at nine.
 const FULL: usize = ROOM * 2 / 3;
 
-/// A table that is larger than this has at most so many times the lines that it had before it grew: to write more of them takes longer
-/// than to move those that are there, and if it stays as empty as it is, they are in vain.
+/// The factor by which a table may grow at once, if that takes it beyond [`SMALL`] lines. Writing more new
+/// lines takes longer than moving those that are there, and is wasted if the table stays as empty as it is.
 const MOST_GROWN: usize = 4;
 
-/// Lines that are written in some fifty microseconds: half a megabyte, for 65,536 slots.
+/// The number of lines that are written in about fifty microseconds: half a megabyte, for 65,536 slots.
 const SMALL: usize = 1 << 13;
 
-/// When a table is moved, the hashes of what is in a line are asked for so many lines before they are needed. They are anywhere.
+/// When a table is moved, the hashes of the slots in a line are prefetched this many lines ahead. They may be
+/// anywhere in memory.
 const AHEAD: usize = 4;
 
 /// What the beginning of a search says.
@@ -74,7 +76,7 @@ pub(crate) struct Index {
     lines: Box<[Line]>,
     /// The hash of every slot in the table.
     hashes: Column<u32>,
-    /// Slots in the table.
+    /// The number of slots in the table.
     len: usize,
 }
 
@@ -93,14 +95,14 @@ fn place(lines: &mut [Line], hash: ShortHash, slot: Slot) {
     }
 }
 
-/// The line after this one, in a table of so many.
+/// Returns the line after this one, in a table of so many.
 #[inline]
 const fn after(at: usize, lines: usize) -> usize {
     if at + 1 < lines { at + 1 } else { 0 }
 }
 
 impl Index {
-    /// How much of its beginning a look-up reads: where the lines are, and how many.
+    /// How many bytes at its beginning a look-up reads: where the lines are, and how many.
     pub(crate) const HOT_BYTES: usize = 16;
 
     pub(crate) fn new() -> Self {
@@ -118,7 +120,8 @@ impl Index {
         self.hashes.prefetch(slot);
     }
 
-    /// The lines where a slot with this hash may be: its home, and those after it while some went on there.
+    /// The lines where a slot with this hash may be: its home, and those after it as long as slots went on
+    /// from there.
     #[inline]
     fn search(&self, hash: ShortHash) -> impl Iterator<Item = &Line> {
         let home = hash.home(self.lines.len());
@@ -126,7 +129,7 @@ impl Index {
         iter::from_fn(move || {
             if let Some(line) = seen {
                 at = after(at, self.lines.len());
-                // If some went on from every line, it has seen all of them when it is back.
+                // If slots went on from every line, all of them have been seen when the search is back home.
                 if !line.is_passed() || at == home {
                     return None;
                 }
@@ -136,8 +139,11 @@ impl Index {
         })
     }
 
-    /// The first slot under `hash` that `is_it` accepts. It may be asked about slots with other
-    /// hashes, too. ([`search`](Self::search) written out: through that, a look-up takes four instructions more.)
+    /// Returns the first slot under `hash` that `is_it` accepts, which may be asked about slots with other
+    /// hashes as well.
+    ///
+    /// This is [`search`](Self::search) written out: through `search`, a look-up takes four instructions
+    /// more.
     #[inline]
     pub(crate) fn find(&self, hash: ShortHash, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
         let home = hash.home(self.lines.len());
@@ -149,7 +155,7 @@ impl Index {
                     return Some(slot);
                 }
             }
-            // If some went on from every line, it has seen all of them when it is back.
+            // If slots went on from every line, all of them have been seen when the search is back home.
             at = after(at, self.lines.len());
             if !line.is_passed() || at == home {
                 break;
@@ -158,7 +164,8 @@ impl Index {
         None
     }
 
-    /// The beginning of a search, which as a rule is all of it: of a slot that is there its home, of one that isn't the line after that, too.
+    /// Does the beginning of a search, which is usually all of it. A slot that is there is usually in its
+    /// home line; to find that one is absent, the line after that is looked at as well.
     #[inline]
     pub(crate) fn first(&self, hash: ShortHash) -> First {
         let home = hash.home(self.lines.len());
@@ -175,16 +182,19 @@ impl Index {
         }
     }
 
-    /// All slots with exactly this hash, in no order.
+    /// All slots with exactly this hash, in no particular order.
     pub(crate) fn with_hash(&self, hash: ShortHash) -> impl Iterator<Item = Slot> + '_ {
         self.search(hash)
             .flat_map(move |line| line.tagged(hash.tag()).map(|place| line.slot(place)))
             .filter(move |&slot| self.hash_of(slot) == hash)
     }
 
-    /// Makes sure that one slot more can be inserted without growing. The table grows by half of it. Once it has a sixteenth of `hint`
-    /// slots it grows to what these need (the move is then much shorter than the last one would be): at once if that is little, and to
-    /// four times of what it was if it isn't. It grows by an eighth if it needs a little more than that.
+    /// Makes sure that one more slot can be inserted without growing.
+    ///
+    /// The table grows by half. Once it has a sixteenth of `hint` slots, it grows to what `hint` slots need,
+    /// since moving it now takes much less time than the last move would. It does so at once if that is
+    /// little, and otherwise grows to four times its size. From there to twice that, it grows by an eighth at
+    /// a time.
     #[inline]
     pub(crate) fn reserve_one(&mut self, hint: usize) {
         if self.len >= self.lines.len() * FULL {
@@ -215,7 +225,7 @@ impl Index {
         self.lines = grown;
     }
 
-    /// Adds a slot, for which there is room, and says where the table is. `capacity` is that of the slab.
+    /// Adds a slot, for which there is room, and returns where the table is. `capacity` is that of the slab.
     #[inline]
     pub(crate) fn insert(&mut self, hash: ShortHash, slot: Slot, capacity: usize) -> ProbeHint {
         debug_assert!(self.len < self.lines.len() * FULL, "no room was made for {slot:?}");
@@ -225,7 +235,8 @@ impl Index {
         ProbeHint { base: self.lines.as_ptr().addr(), lines: self.lines.len() }
     }
 
-    /// Takes a slot out and adds it again under another hash, and says where the table is. `capacity` is that of the slab.
+    /// Takes a slot out, adds it again under another hash, and returns where the table is. `capacity` is that
+    /// of the slab.
     #[inline]
     pub(crate) fn move_to(&mut self, hash: ShortHash, slot: Slot, capacity: usize) -> ProbeHint {
         self.remove(slot);
@@ -252,13 +263,13 @@ impl Index {
         }
     }
 
-    /// Bytes allocated.
+    /// The number of bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.lines) + self.hashes.bytes()
     }
 
-    /// Asserts that each of the `live` slots is found under its hash, that nothing else is in
-    /// the table, and that each line counts who went on from there.
+    /// Asserts that each of the `live` slots is found under its hash, that nothing else is in the table, and
+    /// that each line counts the slots that went on from there.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self, live: impl Iterator<Item = Slot>) {
         let mut count = 0;
@@ -303,7 +314,7 @@ mod tests {
         z ^ (z >> 31)
     }
 
-    /// So many slots, expected to be so many.
+    /// Returns an index of so many slots, made with this hint.
     fn filled(slots: u32, hint: usize, hash: impl Fn(u32) -> ShortHash) -> Index {
         let mut index = Index::new();
         for slot in 0..slots {
@@ -356,7 +367,7 @@ mod tests {
 
     #[test]
     fn lines_that_were_passed_too_often_to_count_lose_nobody() {
-        // More than are counted, of one home.
+        // More slots of one home than are counted.
         let mut index = filled(600, 600, |_| ShortHash(7));
         for slot in (0..600).filter(|slot| slot % 25 != 3) {
             index.remove(Slot(slot));
@@ -377,8 +388,8 @@ mod tests {
                 index.insert(ShortHash(home << 31), Slot(slot), 28);
             }
         }
-        // The first line is full, and some go on to the second, which fills up in its turn when there is room in the first again:
-        // who goes on from there is in the first.
+        // The first line is full, and some slots go on to the second. That one fills up in its turn when
+        // there is room in the first again, so slots that go on from there are in the first.
         let mut index = Index::new();
         insert(&mut index, 0..16, 0);
         for slot in 0..10 {
@@ -406,7 +417,7 @@ mod tests {
             }
         }
         assert_eq!((most, index.lines.len()), (4, expected / FULL));
-        // What fits into a small one comes at once.
+        // What fits into a small table comes at once.
         assert_eq!(filled(1 << 13, 1 << 16, hash).lines.len(), SMALL);
     }
 
@@ -428,7 +439,7 @@ mod tests {
         assert_eq!(grown(800, 1200), [1, 2, 3, 5, 8, 100, 113, 128, 144, 162]);
         assert_eq!(grown(0, 400), [1, 2, 3, 5, 8, 12, 18, 27, 41, 62]);
         assert_eq!(grown(usize::MAX, 400), grown(0, 400));
-        // The expectation was wrong.
+        // Here there are more slots than expected.
         assert_eq!(grown(80, 600), [1, 10, 12, 14, 16, 18, 21, 32, 48, 72, 108]);
     }
 

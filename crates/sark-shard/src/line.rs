@@ -29,7 +29,8 @@ impl Tag {
 #[derive(Debug)]
 pub(crate) struct Places(u32);
 
-/// The places that can hold a slot. The first four words hold none, nor do bytes of the first word hold a tag.
+/// The places that can hold a slot. The first four words hold none, nor do bytes of the first word hold a
+/// tag.
 const PLACES: u32 = 0xFFF0;
 
 /// Once this many slots went on from a line, they are no longer counted.

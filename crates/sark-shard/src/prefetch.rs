@@ -25,7 +25,7 @@ pub(crate) fn prefetch_address(address: usize) {
     prefetch_word(MaybeUninit::new(address));
 }
 
-/// The number of a value's words that are taken for addresses.
+/// The number of a value's words that are taken for addresses, at most.
 const MOST_WORDS: usize = 4;
 
 /// Starts loading what dropping `value` will probably touch: the text of a `String`, the counts of an `Arc`,
@@ -42,8 +42,8 @@ pub(crate) fn prefetch_for_drop<T>(value: &T) {
     }
     let words = core::ptr::from_ref(value).cast::<MaybeUninit<usize>>();
     for word in 0..MOST_WORDS.min(size_of::<T>() / size_of::<usize>()) {
-        // SAFETY: the word lies within the value, and is aligned, since the alignment of the value is at least that
-        // of a word. It need not be initialised, since it may be padding.
+        // SAFETY: the word lies within the value, and is aligned, since the alignment of the value is at
+        // least that of a word. It need not be initialised, since it may be padding.
         prefetch_word(unsafe { words.add(word).read() });
     }
 }

@@ -1,13 +1,13 @@
 //! The timers: a hierarchical wheel that never rounds a deadline.
 //!
-//! [`Deadlines`](crate::deadlines::Deadlines) calls it. It knows slots and times, nothing of
-//! entries; it compiles once. It calls nobody: what is due is popped from it, one slot at a time.
+//! [`Deadlines`](crate::deadlines::Deadlines) calls it. It knows slots and times but not entries, so it is
+//! not generic and compiles once. It never calls anyone: its caller pops what is due, one slot at a time.
 //!
 //! # How it works
 //!
-//! A time is written in eleven digits of six bits, the lowest counting nanoseconds. A deadline is
-//! kept at the *level* of the highest digit in which it differs from `elapsed`, the time that the
-//! wheel has reached, in the bucket of that digit:
+//! A time is written in eleven digits of six bits, the lowest of which counts nanoseconds. A deadline is kept
+//! at the *level* of the highest digit in which it differs from `elapsed`, the time that the wheel has
+//! reached, in the bucket of that digit:
 //!
 //! ```text
 //!              level 2      level 1      level 0
@@ -15,22 +15,28 @@
 //!  deadline       3            19            5        differs first at level 1: bucket 19 of level 1
 //! ```
 //!
-//! So everything at a level comes before everything at the levels above, in the order of the
-//! buckets, and the earliest bucket is the lowest bit of the first non-empty bitmap: no scan, and
-//! no tick to be lived through. As the wheel advances to `now`, the earliest bucket either starts
-//! after `now` (done), ends before it (all of it has expired but what was put off, and nothing else is moved), or contains it
-//! (its deadlines move to lower levels, each at most once a level, but for what was put off). Scheduling and cancelling are
-//! O(1) always.
+//! So everything at a level comes before everything at the levels above, in the order of the buckets. The
+//! earliest bucket is the lowest bit of the first non-empty bitmap, so there is no scan, and no tick to live
+//! through. As the wheel advances to `now`, there are three cases:
 //!
-//! A deadline that is put off stays in its bucket, which comes in time: it goes where it belongs when that bucket is looked at. So
-//! the timer of a slot whose entries come and go long before their deadlines is moved now and then, not with each of them.
+//! * The earliest bucket starts after `now`: the advance is done.
+//! * It ends at or before `now`: all of it has expired, except for what was put off, and nothing else is
+//!   moved.
+//! * It contains `now`: its deadlines move to lower levels, each at most once a level, except for what was
+//!   put off.
 //!
-//! A bucket that contains `now` is first hung in the bucket [`DUE`] as a whole, and emptied from
-//! there: an advance that runs out of budget goes on from there, and new deadlines can't hide what
-//! is left. Deadlines that had passed already are put there too.
+//! Scheduling and cancelling are always O(1).
 //!
-//! The idea is that of G. Varghese and A. Lauck, *Hashed and Hierarchical Timing Wheels*, SOSP 1987
-//! (scheme 7), with absolute digits instead of a rotating cursor.
+//! A deadline that is put off stays in its bucket, which comes up in time. The deadline moves to where it
+//! belongs when that bucket is looked at. So if the entries of a slot come and go long before their
+//! deadlines, the slot's timer moves now and then, and not with each entry.
+//!
+//! A bucket that contains `now` is first hung in the bucket [`DUE`] as a whole, and emptied from there. An
+//! advance that runs out of budget goes on from there, and new deadlines can't hide what is left. Deadlines
+//! that had already passed when they were set are put there as well.
+//!
+//! The idea is that of G. Varghese and A. Lauck, *Hashed and Hierarchical Timing Wheels*, SOSP 1987 (scheme
+//! 7), with absolute digits instead of a rotating cursor.
 
 use alloc::boxed::Box;
 
@@ -41,23 +47,23 @@ const DIGIT_BITS: u32 = 6;
 const BUCKETS: u32 = 1 << DIGIT_BITS;
 const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
 
-/// Of so many deadlines in a bucket the earliest one is looked for.
+/// If a bucket holds at most this many deadlines, the wheel waits for the earliest of them.
 const FEW: usize = 8;
 
-/// The bucket of what has passed and of what is being moved. The others are numbered `level *
+/// The bucket of deadlines that have passed and of those being moved. The others are numbered `level *
 /// BUCKETS + digit`.
 const DUE: u32 = LEVELS * BUCKETS;
 /// Set in `Node::prev` of the first node of a bucket; the other bits are the number of the bucket.
 const FIRST: u32 = 1 << 31;
 /// No node.
 const NONE: u32 = u32::MAX;
-/// The deadline of what is not scheduled.
+/// The deadline of a slot that is not scheduled.
 const NEVER: u64 = u64::MAX;
 
 /// The timer of one slot. Sixteen bytes, in an array parallel to the slab.
 #[derive(Clone, Copy)]
 struct Node {
-    /// `NEVER` if not scheduled.
+    /// `NEVER` if the slot is not scheduled.
     deadline: u64,
     /// The node before this one in its bucket, or `FIRST | bucket`. Meaningless if not scheduled.
     prev: u32,
@@ -67,7 +73,7 @@ struct Node {
 
 const IDLE: Node = Node { deadline: NEVER, prev: NONE, next: NONE };
 
-/// The buckets of all levels. Some three kilobytes, allocated with the first deadline.
+/// The buckets of all levels. About three kilobytes, allocated with the first deadline.
 struct Buckets {
     /// The first node of each bucket, or `NONE`.
     first: [u32; DUE as usize + 1],
@@ -75,7 +81,7 @@ struct Buckets {
     occupied: [u64; LEVELS as usize],
 }
 
-/// Deadlines by slot.
+/// The deadlines by slot.
 #[repr(C)]
 pub(crate) struct Wheel {
     /// Shorter than the slab if slots at its end never had a deadline.
@@ -83,13 +89,13 @@ pub(crate) struct Wheel {
     buckets: Option<Box<Buckets>>,
     /// All deadlines before this have been popped, or are in `DUE`.
     elapsed: u64,
-    /// Number of scheduled slots.
+    /// The number of scheduled slots.
     len: usize,
-    /// No deadline is before this. As a rule the earliest one isn't much later, unless some were put off.
+    /// No deadline is before this. The earliest one is usually not much later, unless some were put off.
     quiet_until: u64,
 }
 
-/// The bucket of `deadline` in a wheel that has reached `elapsed`.
+/// Returns the bucket of `deadline` in a wheel that has reached `elapsed`.
 #[inline]
 fn bucket_for(deadline: u64, elapsed: u64) -> u32 {
     if deadline <= elapsed {
@@ -100,7 +106,7 @@ fn bucket_for(deadline: u64, elapsed: u64) -> u32 {
     level * BUCKETS + digit
 }
 
-/// The first and the last time that belong into a bucket that isn't `DUE`.
+/// Returns the first and the last time that belong in a bucket other than `DUE`.
 #[inline]
 fn range_of(bucket: u32, elapsed: u64) -> (u64, u64) {
     let (level, digit) = (bucket / BUCKETS, bucket % BUCKETS);
@@ -125,7 +131,7 @@ impl Buckets {
         }
     }
 
-    /// The bucket with the earliest deadlines, `DUE` aside.
+    /// Returns the bucket with the earliest deadlines, apart from `DUE`.
     #[inline]
     fn earliest(&self) -> Option<u32> {
         let (level, bits) = (0..).zip(self.occupied).find(|&(_, bits)| bits != 0)?;
@@ -134,10 +140,10 @@ impl Buckets {
 }
 
 impl Wheel {
-    /// How much of its beginning a hit reads.
+    /// How many bytes at its beginning a hit reads.
     pub(crate) const HOT_BYTES: usize = size_of::<Box<[Node]>>();
 
-    /// A wheel that has reached `elapsed` and has no deadlines.
+    /// Returns a wheel that has reached `elapsed` and has no deadlines.
     pub(crate) fn at(elapsed: u64) -> Self {
         Self { nodes: empty(), buckets: None, elapsed, len: 0, quiet_until: NEVER }
     }
@@ -148,7 +154,7 @@ impl Wheel {
         self.nodes.get(slot.index()).map_or(NEVER, |node| node.deadline)
     }
 
-    /// Number of slots with a deadline.
+    /// The number of slots with a deadline.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -160,7 +166,7 @@ impl Wheel {
         self.elapsed
     }
 
-    /// Gives `slot` a deadline in place of the one it had; `u64::MAX` for none. O(1).
+    /// Gives `slot` a deadline in place of the one it had, or none if it is `u64::MAX`. O(1).
     ///
     /// `capacity` is that of the slab, so that the nodes grow when it does.
     #[inline]
@@ -169,14 +175,14 @@ impl Wheel {
             && let Some(node) = self.nodes.get_mut(slot.index())
             && node.deadline <= deadline
         {
-            // Put off: it was scheduled before, and its bucket comes in time.
+            // Put off: the slot was scheduled before, and its bucket comes up in time.
             node.deadline = deadline;
         } else {
             self.reschedule(slot, deadline, capacity);
         }
     }
 
-    /// The same for who had none, or a later one.
+    /// Does the same for a slot that had no deadline or a later one, or is to have none.
     fn reschedule(&mut self, slot: Slot, deadline: u64, capacity: usize) {
         self.cancel(slot);
         if deadline == NEVER {
@@ -191,7 +197,7 @@ impl Wheel {
         self.quiet_until = self.quiet_until.min(deadline);
     }
 
-    /// Takes the deadline of `slot` away, if it has one. O(1).
+    /// Takes away the deadline of `slot`, if it has one. O(1).
     #[inline]
     pub(crate) fn cancel(&mut self, slot: Slot) {
         if self.deadline(slot) != NEVER {
@@ -201,12 +207,12 @@ impl Wheel {
         }
     }
 
-    /// Takes one slot whose deadline is at or before `now` out of the wheel, and so on until there
-    /// is none.
+    /// Takes one slot whose deadline is at or before `now` out of the wheel. Repeated calls take out one
+    /// after another until there is none.
     ///
-    /// Each slot taken or moved costs one of `budget`. `None` means that nothing
-    /// is due any more, or that the budget is used up; [`Self::is_due`] tells which. A `now` before
-    /// an earlier one counts as that earlier one.
+    /// Each slot taken or moved costs one of `budget`. `None` means that nothing is due any more, or that the
+    /// budget is used up; [`Self::is_due`] tells which. If `now` is before an earlier `now`, the earlier one
+    /// counts.
     pub(crate) fn pop_due(&mut self, now: u64, budget: &mut usize) -> Option<Slot> {
         let now = now.max(self.elapsed);
         while *budget > 0 {
@@ -245,9 +251,12 @@ impl Wheel {
         None
     }
 
-    /// When the bucket with the earliest deadlines begins, and a time from then on that is not after any of them, and is the earliest
-    /// of them if they are few and not put off. So nobody comes for a bucket as it begins and then again for what is in it. `NEVER` if
-    /// there are none, zero if something is due already or being moved.
+    /// Returns when the bucket with the earliest deadlines begins, and a time from then on that is not after
+    /// any deadline.
+    ///
+    /// The second time is the earliest deadline itself if those of the bucket are few and not put off. So no
+    /// caller comes once when the bucket begins and then again for what is in it. Both are `NEVER` if there
+    /// are no deadlines, and zero if something is already due or being moved.
     fn outlook(&self) -> (u64, u64) {
         let Some(buckets) = self.buckets.as_deref() else { return (NEVER, NEVER) };
         if buckets.first[DUE as usize] != NONE {
@@ -268,8 +277,8 @@ impl Wheel {
         (start, start)
     }
 
-    /// The slots that [`Self::pop_due`] takes out next, as far as that is known: those that are due among the next ones it looks at,
-    /// in one bucket.
+    /// The slots that [`Self::pop_due`] takes out next, as far as is known: those that are due among the next
+    /// ones it looks at, in one bucket.
     pub(crate) fn upcoming(&self, now: u64, among: usize) -> impl Iterator<Item = Slot> + '_ {
         let some = |node: u32| (node != NONE).then_some(node);
         let first = self.buckets.as_deref().and_then(|buckets| {
@@ -286,13 +295,15 @@ impl Wheel {
         self.next().is_some_and(|next| next <= now.max(self.elapsed))
     }
 
-    /// A time that is not after the earliest deadline, and at which an advance may have something to do.
+    /// Returns a time that is not after the earliest deadline, and at which an advance may have something to
+    /// do.
     #[inline]
     pub(crate) fn next(&self) -> Option<u64> {
         Some(self.earliest_bucket()?.max(self.quiet_until))
     }
 
-    /// When the bucket with the earliest deadlines begins, or zero if something is due already or being moved.
+    /// Returns when the bucket with the earliest deadlines begins, or zero if something is already due or
+    /// being moved.
     #[inline]
     fn earliest_bucket(&self) -> Option<u64> {
         let buckets = self.buckets.as_deref()?;
@@ -302,8 +313,8 @@ impl Wheel {
         Some(range_of(buckets.earliest()?, self.elapsed).0)
     }
 
-    /// A time that is not after the earliest deadline, `u64::MAX` only if there is none; not after [`next`](Self::next) either, but
-    /// at hand.
+    /// Returns a time that is not after the earliest deadline, and is `u64::MAX` only if there is none. It is
+    /// not after [`next`](Self::next) either, but is at hand without a search.
     #[inline]
     pub(crate) fn quiet_until(&self) -> u64 {
         self.quiet_until
@@ -317,7 +328,7 @@ impl Wheel {
         }
     }
 
-    /// Bytes allocated.
+    /// The number of bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
         self.nodes.len() * size_of::<Node>() + self.buckets.as_deref().map_or(0, size_of_val)
     }
@@ -328,7 +339,7 @@ impl Wheel {
         self.nodes = grown(nodes, capacity.max(slot.index() + 1), || IDLE);
     }
 
-    /// Takes a scheduled node out for good if it is due, and puts it where it belongs if it isn't.
+    /// Takes a scheduled node out for good if it is due, and moves it to where it belongs if it isn't.
     #[inline]
     fn take_or_move(&mut self, node: u32, now: u64) -> Option<Slot> {
         if self.nodes[node as usize].deadline <= now {
@@ -368,8 +379,8 @@ impl Wheel {
         }
     }
 
-    /// Asserts that each scheduled slot is in the bucket it belongs into or in one that comes before that, once, and that bitmaps and
-    /// count agree.
+    /// Asserts that each scheduled slot is once in the bucket where it belongs or in one that comes before
+    /// it, and that bitmaps and count agree.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         let scheduled = self.nodes.iter().filter(|node| node.deadline != NEVER).count();
