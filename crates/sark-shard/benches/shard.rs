@@ -1,6 +1,6 @@
-//! What a shard costs on its own: no clock, no ownership, no hashing.
+//! Benchmarks of a shard on its own: no clock, no ownership, no hashing.
 //!
-//! `cargo bench -p sark-shard`. Each figure is of `u64` keys and values, hashed ahead; the time is
+//! Run with `cargo bench -p sark-shard`. Each figure is for `u64` keys and values, hashed ahead; the time is
 //! an argument. The growth stalls are single measurements, printed before the rest.
 
 use std::hint::black_box;
@@ -38,7 +38,7 @@ fn filled(entries: u64, lifetime: Lifetime) -> Shard<u64, u64> {
     shard
 }
 
-/// Uniformly distributed keys, in no order that memory knows.
+/// Returns uniformly distributed keys with their hashes, in an order unrelated to that of memory.
 fn asked(entries: u64) -> Vec<(u64, u64)> {
     (0..1 << 18).map(|i| mix(i ^ 0xABCD) % entries).map(|key| (mix(key), key)).collect()
 }
@@ -121,7 +121,7 @@ fn advances(c: &mut Criterion) {
     group.sample_size(20);
     let spread = || {
         let mut shard = filled(10_000, Lifetime::Default);
-        // A minute, spread over a minute: as a clock of milliseconds meets it.
+        // Lifetimes of one to two minutes: they end within a minute, as a clock of milliseconds meets it.
         (0..10_000u64).for_each(|key| {
             let lifetime = Lifetime::For(60_000_000_000 + mix(key) % 60_000_000_000);
             insert(&mut shard, key, lifetime, 0);
@@ -152,7 +152,7 @@ fn advances(c: &mut Criterion) {
     });
 }
 
-/// The longest single insertion while a shard grows, best of a few runs: anything above is the
+/// Prints the longest single insertion while a shard grows, best of a few runs: anything above is due to the
 /// machine.
 fn growth(_: &mut Criterion) {
     for (entries, hint) in [(65_536u64, 0usize), (65_536, 65_536), (1_000_000, 1_000_000)] {

@@ -281,8 +281,8 @@ impl<P: Payload> Nodes<P> {
         (self.nodes.capacity() * size_of::<Node<P>>() - payloads + self.live.capacity(), payloads)
     }
 
-    /// Asserts that every slot is either live or free, that none is free twice, and that no two live slots have
-    /// the same last use.
+    /// Asserts that every slot is either live or free, that none is free twice, and that no two live slots
+    /// have the same last use.
     #[cfg(any(test, fuzzing, feature = "validate"))]
     pub(crate) fn validate(&self) {
         let mut uses: Vec<Use> = self.used_from(0, Use::MAX, 0..self.slots()).map(|(number, _)| number).collect();

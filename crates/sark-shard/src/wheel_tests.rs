@@ -1,4 +1,4 @@
-//! The wheel alone, against a sorted map.
+//! Tests of the wheel alone, against a sorted map.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -83,10 +83,10 @@ fn a_deadline_that_is_put_off_is_moved_when_its_bucket_comes_and_due_at_its_time
         wheel.validate();
         due
     };
-    // Its bucket contains the time that comes.
+    // Its bucket contains the time of the advance.
     wheel.schedule(Slot(4), 1 << 20, 10);
     assert_eq!((wheel.deadline(Slot(4)), wheel.len(), due(&mut wheel, 1004)), (1 << 20, 10, 4));
-    // Its bucket has passed whole.
+    // Its bucket has passed as a whole.
     wheel.schedule(Slot(4), 1 << 40, 10);
     assert_eq!((wheel.deadline(Slot(4)), wheel.len(), due(&mut wheel, 1 << 21)), (1 << 40, 6, 5));
     assert_eq!((due(&mut wheel, (1 << 40) - 1), due(&mut wheel, 1 << 40)), (0, 1));
@@ -111,7 +111,7 @@ fn a_few_deadlines_are_waited_for_to_the_nanosecond_and_many_until_their_bucket_
         wheel.cancel(Slot(slot));
     }
     assert_eq!((quiet_until(&mut wheel), wheel.next()), (begins + 1000, Some(begins + 1000)));
-    // Put off, both of them: what comes in the next bucket may be earlier.
+    // Both are put off, so what comes in the next bucket may be earlier.
     wheel.schedule(Slot(0), begins << 20, 16);
     wheel.schedule(Slot(15), begins << 20, 16);
     wheel.schedule(Slot(1), 2 * begins + 7, 16);
@@ -136,7 +136,7 @@ fn an_advance_that_ran_out_is_not_overtaken_by_new_deadlines() {
     for slot in 0..100 {
         wheel.schedule(Slot(slot), 10_000 + u64::from(slot), 100);
     }
-    // Within the bucket, so it is moved down, and the budget ends in the middle.
+    // The time is within the bucket, so the bucket is moved down, and the budget runs out in the middle.
     let mut budget = 30;
     assert_eq!(wheel.pop_due(9_999, &mut budget), None);
     assert!(wheel.is_due(9_999));
@@ -216,7 +216,7 @@ proptest! {
             let earliest = deadlines.values().min();
             prop_assert_eq!(wheel.next().is_some(), earliest.is_some());
             prop_assert!(wheel.next() <= earliest.copied());
-            // Who waits until the one is never told by the other that it is too early.
+            // A caller that waits until `next` never learns from `quiet_until` that it is too early.
             prop_assert!(wheel.next().is_none_or(|next| next >= wheel.quiet_until()));
             for slot in 0..60 {
                 prop_assert_eq!(wheel.deadline(Slot(slot)), deadlines.get(&slot).copied().unwrap_or(NEVER));

@@ -1,5 +1,5 @@
-//! Shards too large for the model of `model.rs`, with many candidates for eviction, searched in slices: the order of
-//! eviction is that of a naive LRU all the same.
+//! Shards too large for the model of `model.rs`, with many candidates for eviction that are searched for in
+//! slices. Their order of eviction must still be that of a naive LRU.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +13,7 @@ fn mix(key: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// When each key was used last, and the keys by that.
+/// When each key was used last, and the keys in that order.
 #[derive(Default)]
 struct Naive {
     used: HashMap<u64, u64>,
@@ -22,7 +22,7 @@ struct Naive {
 }
 
 impl Naive {
-    /// False if it wasn't there.
+    /// Returns false if the key was not there.
     fn remove(&mut self, key: u64) -> bool {
         self.used.remove(&key).is_some_and(|time| self.order.remove(&time).is_some())
     }
@@ -44,7 +44,7 @@ fn walk(entries: u64, capacity_hint: usize, keys: u64, hits_of_100: u64) {
     let (mut shard, mut naive) = (Shard::<u64, u64>::new(config), Naive::default());
     for step in 0..30_000 {
         let dice = mix(step ^ entries << 32 ^ hits_of_100 << 50);
-        // Three of four prefer the lower keys.
+        // Three of four keys are picked with a preference for the lower ones.
         let key = if dice.is_multiple_of(4) { mix(dice) % keys } else { mix(dice) % keys * (mix(!dice) % keys) / keys };
         let (hash, now) = (mix(key), Nanos(0));
         let mut out: Vec<Removed<u64, u64>> = Vec::new();

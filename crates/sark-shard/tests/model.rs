@@ -1,9 +1,9 @@
-//! Long random sequences of all operations against a naive reference: after each step the results,
-//! what was handed back and why, the order, the counters and the use of room must be the same, and
-//! every invariant must hold.
+//! Long random sequences of all operations against a naive reference.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release -p sark-shard --features validate --test model` goes
-//! deeper.
+//! After each step the results, what was handed back and why, the order, the counters and the use of room
+//! must be the same, and every invariant must hold.
+//!
+//! `PROPTEST_CASES=100000 cargo test --release -p sark-shard --features validate --test model` goes deeper.
 #![cfg(feature = "validate")]
 
 mod reference;
@@ -16,8 +16,7 @@ use sark_shard::{
     Changed, Config, Finding, Insertion, Lifetime, Match, Nanos, RemovalCause, Removed, Room, Shard, Slot, Undecided,
 };
 
-/// A key whose equality ignores which edition of it it is, so that it shows which of two equal keys
-/// is kept.
+/// A key whose equality ignores its edition, so that it shows which of two equal keys is kept.
 #[derive(Clone, Copy, Debug)]
 struct Key {
     id: u8,
@@ -32,7 +31,7 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-/// A value that is counted as long as it lives.
+/// A value that is counted for as long as it lives.
 #[derive(Clone, Debug)]
 struct Value(u32, #[expect(dead_code, reason = "counted, never read")] Rc<()>);
 
@@ -47,7 +46,7 @@ enum Step {
     Remove(u8),
     RemoveLru,
     SetLifetime(u8, Lifetime),
-    /// Asks by predicate, lets something else be inserted meanwhile, then stores by slot or stamp.
+    /// Asks by predicate, lets another insertion happen meanwhile, then stores by slot or stamp.
     Decide {
         id: u8,
         undecided: bool,
@@ -73,9 +72,9 @@ struct Pair {
     removed: Vec<Removed<Key, Value>>,
     editions: u32,
     witness: Rc<()>,
-    /// Whether somebody lowered the budget below the use.
+    /// Whether the budget was lowered below the use.
     lowered: bool,
-    /// Whether all entries weigh one, as most caches have it.
+    /// Whether all entries weigh one, as in most caches.
     plain: bool,
 }
 
@@ -133,7 +132,7 @@ impl Pair {
         let (key, value) = self.new_entry(id);
         let number = key.edition;
         let Self { shard, purse, removed, now, .. } = self;
-        // In its two parts or as one, in turn.
+        // Alternates between one call and its two parts.
         let got = if number % 2 == 0 {
             shard.insert(hash(id), key, value, weight, lifetime, *now, purse, removed)
         } else {
@@ -148,7 +147,7 @@ impl Pair {
         };
         let expected = self.model.insert(id, number, weight, lifetime, self.now.0);
         assert_eq!(Self::outcome(&got), expected);
-        // What is short of room would fit with what is said to be missing.
+        // An entry that is short of room would fit with what is said to be missing.
         if let Insertion::Short { missing, .. } = got {
             let room = self.shard.budget().saturating_add(missing);
             assert!(Room { entries: 1, weight: u64::from(weight) }.fits_in(room));
@@ -209,9 +208,10 @@ impl Pair {
         let Self { shard, purse, removed, .. } = self;
         let got = match (equal, slot) {
             (Some(_), Some(slot)) => shard.replace_slot(slot, key, value, weight, lifetime, now, purse, removed),
-            // It was removed meanwhile: a real caller asks again.
+            // The entry was removed meanwhile: a real caller asks again.
             (Some(_), None) => return,
-            // None was equal, and none is if nothing with such a hash came meanwhile. Otherwise a real caller asks again.
+            // No candidate was equal, so the key is absent if nothing with such a hash came meanwhile.
+            // Otherwise a real caller asks again.
             (None, _) => match shard.find_by(hash(id), |_| Match::Ask) {
                 Finding::Absent(again) | Finding::Undecided(Undecided { stamp: again, .. }) if again == stamp => {
                     Ok(shard.insert_absent(hash(id), key, value, weight, lifetime, now, purse, removed))
@@ -236,7 +236,7 @@ impl Pair {
 
     fn step(&mut self, step: Step) {
         let now = self.now;
-        // The operations by key take what is asked for, and what they return is let go here.
+        // The operations by key push what leaves; what they return is let go here.
         match step {
             Step::Get(id) => {
                 let key = Key { id, edition: 0 };

@@ -1,5 +1,4 @@
-//! The caller's code may panic anywhere it runs: the shard stays valid, and nothing is lost or
-//! doubled.
+//! Panics in the caller's code, wherever that runs: the shard stays valid, and nothing is lost or doubled.
 #![cfg(feature = "validate")]
 
 use std::cell::Cell;
@@ -31,7 +30,7 @@ impl Fuse {
     }
 }
 
-/// Equal by number; comparing, cloning and dropping it may panic.
+/// A thing that is equal by number. Comparing, cloning and dropping it may panic.
 struct Thing {
     number: u64,
     fuse: Fuse,
@@ -64,7 +63,7 @@ impl Drop for Thing {
     }
 }
 
-/// Takes everything, and may panic before or after it has.
+/// Takes everything in, and may panic after it has.
 struct Bin(Vec<Removed<Thing, Thing>>, Fuse);
 
 impl Removals<Thing, Thing> for Bin {
@@ -89,7 +88,7 @@ struct World {
     fuse: Fuse,
     alive: Rc<Cell<i64>>,
     now: Nanos,
-    /// All weigh one and live for ever, so that insertions go the quick way.
+    /// Whether all entries weigh one and live forever, so that insertions take the fast path.
     plain: bool,
 }
 
@@ -116,7 +115,7 @@ impl World {
         Thing { number, fuse: self.fuse.clone(), alive: Rc::clone(&self.alive) }
     }
 
-    /// All keys share four hashes, so that comparisons are many.
+    /// All keys share four hashes, so there are many comparisons.
     fn hash(number: u64) -> u64 {
         (number % 4).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
@@ -158,14 +157,14 @@ impl World {
 
 #[test]
 fn a_panic_of_the_callers_code_leaves_the_shard_valid_wherever_it_comes() {
-    // Silent, since hundreds of panics are the point.
+    // Panics with that message are silent, since hundreds of them are the point.
     std::panic::set_hook(Box::new(|info| {
         if info.payload_as_str() != Some("burnt") {
             eprintln!("{info}");
         }
     }));
     let mut panics = 0;
-    // Miri takes a second for each.
+    // Under Miri each takes a second.
     let lengths = if cfg!(miri) { 10 } else { 250 };
     for length in 0..lengths {
         let mut world = World::new(length % 2 == 1);

@@ -1,4 +1,7 @@
-//! Room: what is used, what may be used, and giving it back.
+//! Budget: what is used, what may be used, and giving room back.
+//!
+//! Callers move budgets and give room back with these operations. None of them asks a pool for more: only
+//! insertions do.
 
 use super::Shard;
 use crate::removed::{RemovalCause, Removals};
@@ -6,22 +9,24 @@ use crate::room::Room;
 use crate::slot::Slot;
 
 impl<K, V> Shard<K, V> {
-    /// What the entries take up, dead ones included until they are reclaimed.
+    /// What the entries take up, including expired ones until they are reclaimed.
     #[must_use]
     #[inline]
     pub fn used(&self) -> Room {
         Room { entries: self.slab.len() as u64, weight: self.weight }
     }
 
-    /// What they may take up.
+    /// What the entries may take up.
     #[must_use]
     #[inline]
     pub fn budget(&self) -> Room {
         self.budget
     }
 
-    /// Changes the budget. If more than that is used, nothing happens at once: insertions evict
-    /// down to it, and so does [`enforce_budget`](Self::enforce_budget), in steps of your choice.
+    /// Changes the budget.
+    ///
+    /// If more than that is used, nothing happens at once. Insertions evict down to the budget, and so does
+    /// [`enforce_budget`](Self::enforce_budget), in steps of the caller's choice.
     pub fn set_budget(&mut self, budget: Room) {
         self.budget = budget;
     }
@@ -42,9 +47,9 @@ impl<K, V> Shard<K, V> {
         surplus
     }
 
-    /// Evicts least recently used entries ([`RemovalCause::Size`]) until `wanted` is free that was
-    /// used, or the shard is empty; returns what was freed, which may be more. The budget stays.
-    /// O(entries evicted), in the long run.
+    /// Evicts least recently used entries ([`RemovalCause::Size`]) until they have freed `wanted`, or the
+    /// shard is empty. Returns what was freed, which may be more. The budget stays. O(entries evicted) in the
+    /// long run.
     pub fn evict(&mut self, wanted: Room, removed: &mut impl Removals<K, V>) -> Room {
         let before = self.used();
         while !wanted.fits_in(before.saturating_sub(self.used())) {
@@ -56,8 +61,8 @@ impl<K, V> Shard<K, V> {
         before.saturating_sub(self.used())
     }
 
-    /// Evicts at most `max` least recently used entries ([`RemovalCause::Size`]) to come within the
-    /// budget; says whether it is there. O(max), in the long run.
+    /// Evicts at most `max` least recently used entries ([`RemovalCause::Size`]) to come within the budget.
+    /// Returns whether the shard is within it. O(max) in the long run.
     ///
     /// ```
     /// # use sark_shard::*;

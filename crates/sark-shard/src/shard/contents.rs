@@ -1,5 +1,7 @@
-//! What was in a shard: an owning thing to carry away and take apart, or drop, where that does no
-//! harm.
+//! Contents: what was in a shard, to be carried away and taken apart or dropped where that does no harm.
+//!
+//! [`Shard::clear`](super::Shard::clear) makes one. It owns the entries and knows nothing of the shard that
+//! they were in.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,12 +14,12 @@ use crate::slot::Slot;
 
 /// The entries that [`Shard::clear`](super::Shard::clear) took out, least recently used first.
 ///
-/// Dropping it drops those that were not taken from it; if one of them panics, the others are still
+/// Dropping it drops those that were not taken from it. If the drop of one panics, the others are still
 /// dropped.
 #[must_use = "dropping it drops all entries"]
 pub struct Contents<K, V> {
     slab: Slab<K, V>,
-    /// Those that are left, most recently used first; not known before the first of them is asked for.
+    /// The entries that are left, most recently used first. Not known before the first of them is asked for.
     order: Vec<Slot>,
     weights: Column<u32>,
     weight: u64,
@@ -28,26 +30,27 @@ impl<K, V> Contents<K, V> {
         Self { slab, order: Vec::new(), weights, weight }
     }
 
-    /// Number of entries left.
+    /// The number of entries left.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// Whether none is left.
+    /// Whether no entry is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Sum of their weights.
+    /// The sum of the weights of those left.
     #[must_use]
     pub fn weight(&self) -> u64 {
         self.weight
     }
 }
 
-/// Each as [`RemovalCause::Explicit`]. The first call puts the entries in order: O(n log n) for n of them.
+/// Yields each entry as [`RemovalCause::Explicit`]. The first call puts the entries in order: O(n log n) for
+/// n of them.
 impl<K, V> Iterator for Contents<K, V> {
     type Item = Removed<K, V>;
 

@@ -1,10 +1,13 @@
 //! Deciding equality outside: for keys whose comparison must not run while the shard is held.
 //!
-//! The Python binding is such a caller: comparing two keys may run any Python code. So it asks for
-//! what can be decided without, gets the candidates that can't, decides outside, and comes back. If one
-//! was equal, [`Shard::slot_of`] says whether it is still that entry. If none was, it asks again: the same
-//! stamp says that no entry with such a hash came meanwhile, so the key is absent, and within that hold it may
-//! insert ([`Shard::insert_absent`]). What this takes is allocated on the first [`Shard::find_by`].
+//! The Python binding is such a caller, since comparing two keys may run any Python code. It asks for what
+//! can be decided without that, gets the candidates that can't, decides outside, and comes back. If one was
+//! equal, [`Shard::slot_of`] says whether it is still that entry. If none was, the caller asks again. The
+//! same stamp says that no entry with such a hash came meanwhile, so the key is absent, and the caller may
+//! insert while it still holds the shard ([`Shard::insert_absent`]).
+//!
+//! The memory for this is allocated at the first [`Shard::find_by`]. This module never compares keys: it only
+//! asks the caller's predicate.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -17,35 +20,36 @@ use crate::slot::Slot;
 /// What a predicate says of a stored key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// It is the key sought.
+    /// It is the key that is looked for.
     Equal,
     /// It is another key.
     Different,
-    /// It can't be said here.
+    /// The predicate can't tell.
     Ask,
 }
 
 /// What a look-up by predicate found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// The entry.
+    /// The entry with the key.
     Found(Slot),
     /// No entry has this key, as of this stamp.
     Absent(Stamp),
-    /// Perhaps one of some.
+    /// One of these entries may have the key.
     Undecided(Undecided),
 }
 
-/// The entries of which the predicate could not tell; all others are different.
+/// The entries for which the predicate could not tell. All others are different.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecided {
-    /// At least one.
+    /// At least one candidate.
     pub candidates: Vec<Candidate>,
-    /// If none of them turns out equal, the key is absent as of this stamp: for as long as [`Shard::find_by`] gives the same one.
+    /// If none of the candidates turns out equal, the key is absent as of this stamp: for as long as
+    /// [`Shard::find_by`] gives the same one.
     pub stamp: Stamp,
 }
 
-/// One entry, and no other that may come to its slot later.
+/// One particular entry, and no other that may come to its slot later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     slot: Slot,
@@ -56,26 +60,26 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp(u64);
 
-/// A replacement that did not happen because there is no entry at the slot any more: look up again.
+/// A replacement that did not happen because there is no longer an entry at the slot: look up again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Changed<K, V> {
-    /// The key, back.
+    /// The key, handed back.
     pub key: K,
-    /// The value, back.
+    /// The value, handed back.
     pub value: V,
 }
 
-/// Hashes that share a counter: those equal in the low bits. Sharing costs nothing but a needless
-/// second look-up.
+/// The number of classes of hashes. Those equal in the low bits share a counter. Sharing costs nothing but a
+/// needless second look-up.
 const CLASSES: usize = 256;
 
 /// Tells entries of one slot apart, and notices insertions.
 pub(super) struct Decide {
-    /// Insertions by class of hash, and of all; `None` until somebody asks.
+    /// Insertions by class of hash, or `None` until the first question.
     inserted: Option<Box<[u64; CLASSES]>>,
-    /// Numbers each insertion after the first question; zero for entries older than that.
+    /// The number of each insertion after the first question, or zero for older entries.
     generations: Column<u64>,
-    /// The last number given. Never used twice, so a candidate outlives `clear`.
+    /// The last number given. No number is used twice, so a candidate stays unambiguous after a `clear`.
     last: u64,
 }
 
@@ -88,7 +92,7 @@ impl Decide {
         Self { inserted: None, generations: Column::new(0), last: 0 }
     }
 
-    /// Notes an insertion, if anybody wants to know.
+    /// Records an insertion, if there was ever a question.
     #[inline]
     pub(super) fn inserted(&mut self, hash: ShortHash, slot: Slot, capacity: usize) {
         if let Some(inserted) = &mut self.inserted {
@@ -98,12 +102,12 @@ impl Decide {
         }
     }
 
-    /// Forgets all slots: the entries are gone.
+    /// Forgets all slots, since the entries are gone.
     pub(super) fn forget_slots(&mut self) {
         self.generations.reset();
     }
 
-    /// Bytes allocated.
+    /// The number of bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         self.generations.bytes() + self.inserted.as_deref().map_or(0, size_of_val)
     }
@@ -115,13 +119,13 @@ impl Decide {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Looks for the entry under `hash` that `predicate` says is equal, and notes those of which it
-    /// can't tell.
+    /// Looks for the entry under `hash` that `predicate` says is equal, and collects those for which it can't
+    /// tell.
     ///
-    /// An equal one wins at once. Leaves no trace in order and counters. The time plays no part: the
-    /// entry may be dead, which the operations by slot find out, and if the key is absent then it is
-    /// so at any time, even for a caller whose time is a little behind. `predicate` is asked only
-    /// about keys whose low 32 bits of hash are the same. O(1), unless many keys share a hash.
+    /// An equal one wins at once. The order and the counters stay as they are. The time plays no part: the
+    /// entry may have expired, which the operations by slot find out. If the key is absent, it is so at any
+    /// time, even for a caller whose time is a little behind. `predicate` is asked only about keys with the
+    /// same low 32 bits of hash. O(1), unless many keys share a hash.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -151,8 +155,8 @@ impl<K, V> Shard<K, V> {
         if candidates.is_empty() { Finding::Absent(stamp) } else { Finding::Undecided(Undecided { candidates, stamp }) }
     }
 
-    /// The slot of a candidate, if it is still the same entry: not removed since, but perhaps with
-    /// a new value. O(1).
+    /// Returns the slot of a candidate if it is still the same entry: not removed since, but perhaps with a
+    /// new value. O(1).
     #[must_use]
     pub fn slot_of(&self, candidate: Candidate) -> Option<Slot> {
         let Candidate { slot, generation } = candidate;

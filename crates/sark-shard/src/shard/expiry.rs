@@ -1,4 +1,7 @@
-//! Time passing: deadlines that come, and deadlines that change.
+//! Expiry: deadlines that come, and deadlines that change.
+//!
+//! The caller says what time it is and how much to do. Nothing here runs on its own, and an expired entry
+//! stays until an operation reclaims it.
 
 use equivalent::Equivalent;
 
@@ -13,22 +16,22 @@ use crate::time::{Lifetime, Nanos};
 pub struct Progress {
     /// Entries handed back as [`RemovalCause::Expired`].
     pub expired: usize,
-    /// Whether the budget ran out before everything due at this time was done: call again.
+    /// Whether the budget ran out before everything due at this time was done. If so, call again.
     pub more: bool,
 }
 
-/// So many entries are loaded at once before they are handed back: as many loads as a core has under way, and few enough that
-/// it costs little where they are near.
+/// How many entries are prefetched at once before they are handed back: as many loads as a core keeps in
+/// flight, and few enough that it costs little where they are near.
 const FORESEEN: usize = 16;
-/// And so many are handed back before anybody looks ahead.
+/// How many entries are handed back before anything is prefetched.
 const UNFORESEEN: usize = 4;
 
 impl<K, V> Shard<K, V> {
     /// Hands back entries whose deadline has come by `now`, in no particular order.
     ///
-    /// Each entry handed back, and each one whose timer only had to be moved, costs one of
-    /// `budget`; what is left over is carried on by the next call. O(budget), and O(1) for each
-    /// entry in all (its timer moves at most eleven times, and as often again for each time its deadline was put off).
+    /// Each entry handed back, and each one whose timer only had to be moved, costs one of `budget`; the next
+    /// call carries on with what is left. O(budget), and O(1) for each entry altogether: its timer moves at
+    /// most eleven times, and as often again for each time that its deadline was put off.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -44,7 +47,7 @@ impl<K, V> Shard<K, V> {
     pub fn advance(&mut self, now: Nanos, budget: usize, removed: &mut impl Removals<K, V>) -> Progress {
         let mut left = budget;
         let mut expired = 0;
-        // One or two, as a rule, and so nothing to look ahead to.
+        // Usually there are one or two, so there is nothing to prefetch.
         let mut part = left.min(UNFORESEEN);
         loop {
             let mut unused = part;
@@ -62,7 +65,7 @@ impl<K, V> Shard<K, V> {
         Progress { expired, more: left == 0 && self.deadlines.is_due(now) }
     }
 
-    /// Starts loading what it takes to hand back the dead among those who are looked at next.
+    /// Starts loading what it takes to hand back the expired entries among those that are looked at next.
     fn foresee_deaths(&self, now: Nanos, among: usize) {
         for slot in self.deadlines.upcoming(now, among) {
             self.slab.prefetch(slot);
@@ -70,17 +73,19 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// A time at which [`advance`](Self::advance) may have something to do: never after the
-    /// earliest deadline, and perhaps before it, when there are only timers to move. O(1).
+    /// A time at which [`advance`](Self::advance) may have something to do. It is never after the earliest
+    /// deadline, and perhaps before it, when there are only timers to move. O(1).
     #[must_use]
     #[inline]
     pub fn next_deadline(&self) -> Option<Nanos> {
         self.deadlines.next()
     }
 
-    /// A time before which no deadline comes, [`Nanos::MAX`] only if there are none: never after
-    /// [`next_deadline`](Self::next_deadline), which takes a closer look. An [`advance`](Self::advance) that comes to its end sets it
-    /// anew, to a time after that. O(1), at hand.
+    /// A time before which no deadline comes, [`Nanos::MAX`] only if there are none.
+    ///
+    /// It is never after [`next_deadline`](Self::next_deadline), which takes a closer look. An
+    /// [`advance`](Self::advance) that gets to its end sets it anew, to a time after that. O(1), without a
+    /// search.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -105,10 +110,10 @@ impl<K, V> Shard<K, V> {
         self.deadlines.len() > 0
     }
 
-    /// Gives `key` a new lifetime from `now` on; says whether it was there and alive.
+    /// Gives `key` a new lifetime from `now` on, and returns whether it was there and live.
     ///
-    /// It is not a use: the order and the time of access stay. With a lifetime of zero the entry is
-    /// handed back as [`RemovalCause::Expired`]. O(1).
+    /// This is not a use: the order and the time of access stay. With a lifetime of zero, the entry is handed
+    /// back as [`RemovalCause::Expired`]. O(1).
     ///
     /// ```
     /// # use sark_shard::*;

@@ -1,10 +1,10 @@
-//! Storing: make sure of room, evict if there is none, then put the entry in.
+//! Insertion: make sure of room, evict if there is none, then store the entry.
 //!
-//! The one place where entries come in. It never holds more than the budget, not for a moment, and
-//! evicts nothing for an entry that won't fit anyway.
+//! This is the only place where entries come in. It never holds more than the budget, not even for a moment,
+//! and evicts nothing for an entry that won't fit anyway.
 //!
-//! What a shard does nearly always goes a quick way (`try_store`), where all entries weigh one: an entry takes the place of
-//! another, or a free one. All else goes through `end_insert`.
+//! What a shard does nearly always has a fast path (`try_store`), for shards where all entries weigh one: an
+//! entry takes the place of another, or a free one. Everything else goes through `end_insert`.
 
 use core::fmt;
 use core::mem::needs_drop;
@@ -28,12 +28,12 @@ pub enum Insertion<K, V> {
     Replaced,
     /// It was not to be kept, so it was handed back, as was an older value.
     Rejected,
-    /// It doesn't fit, even if all else were evicted. Nothing was, and an older value is still
+    /// It doesn't fit, even if everything else were evicted. Nothing was evicted, and an older value is still
     /// there.
     Short {
-        /// The key, back.
+        /// The key, handed back.
         key: K,
-        /// The value, back.
+        /// The value, handed back.
         value: V,
         /// How much more budget would let it in.
         missing: Room,
@@ -52,7 +52,7 @@ pub(super) struct New<K, V> {
 /// An insertion that [`Shard::try_insert`] did not do.
 #[must_use = "an entry that is not stored is lost"]
 pub struct Unstored<K, V> {
-    /// Where an entry of the key is, dead or alive.
+    /// The slot of an entry with the key, live or expired.
     found: Option<Slot>,
     new: New<K, V>,
 }
@@ -67,20 +67,20 @@ impl<K, V> fmt::Debug for Unstored<K, V> {
 impl<K, V> Shard<K, V> {
     /// Stores `value` under `key`, as the most recently used entry.
     ///
-    /// If the shard is full, `pool` is asked for the room that is missing; then the least recently
-    /// used entries are evicted ([`RemovalCause::Size`]) until it fits; then it is stored. An older
-    /// value of the key is handed back as [`RemovalCause::Replaced`] with the key passed in, while
-    /// the older, equal key stays; it is never evicted for its own replacement. An older value that
-    /// was dead is handed back as [`RemovalCause::Expired`], and the new one counts as new.
+    /// If the shard is full, it asks `pool` for the room that is missing. Then it evicts the least recently
+    /// used entries ([`RemovalCause::Size`]) until the new one fits, and stores that. An older value of the
+    /// key is handed back as [`RemovalCause::Replaced`] with the key passed in, while the older, equal key
+    /// stays; it is never evicted for its own replacement. An older value that had expired is handed back as
+    /// [`RemovalCause::Expired`], and the new one counts as new.
     ///
     /// With a lifetime of zero nothing is stored: an older value is handed back as
     /// [`RemovalCause::Replaced`], then the new one as [`RemovalCause::Rejected`].
     ///
-    /// O(1), plus what is evicted, O(1) each in the long run, plus growing from time to time.
+    /// O(1), plus the evictions, O(1) each in the long run, plus growing from time to time.
     ///
     /// # Panics
     ///
-    /// If `Eq`, `pool` or `removed` does; the shard is valid then. The entry may have been dropped.
+    /// If `Eq`, `pool` or `removed` panics. The shard is then valid, but the entry may have been dropped.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -115,16 +115,20 @@ impl<K, V> Shard<K, V> {
         self.store(found, New { hash, key, value, weight, lifetime }, now, pool, removed)
     }
 
-    /// The quick way of [`insert`](Self::insert), as far as it goes: where all entries weigh one (and did since the shard was made
-    /// or [cleared](Self::clear)), it stores a new entry where there is room or in the place of the least recently used one, or a value
-    /// in place of an older one that certainly lives. What leaves for it comes back, with its cause. What it can't do,
-    /// [`end_insert`](Self::end_insert) does, which may ask `pool` a second time. O(1), in the long run.
+    /// The fast path of [`insert`](Self::insert), as far as it goes.
     ///
-    /// For callers who want to have little around what a shard does all the time: `insert` is these two.
+    /// It works where all entries weigh one, and did since the shard was made or [cleared](Self::clear). It
+    /// stores a new entry where there is room or in the place of the least recently used one, or a value in
+    /// place of an older one that certainly lives. It returns what leaves for that, with its cause. What it
+    /// can't do, [`end_insert`](Self::end_insert) does, which may ask `pool` a second time. O(1) in the long
+    /// run.
+    ///
+    /// This is for callers that want little code around what a shard does all the time: `insert` is these
+    /// two.
     ///
     /// # Errors
     ///
-    /// [`Unstored`] is to be passed on to `end_insert`, on the same shard, with nothing in between.
+    /// Returns [`Unstored`], to be passed on to `end_insert` on the same shard, with nothing in between.
     ///
     /// # Panics
     ///
@@ -161,7 +165,7 @@ impl<K, V> Shard<K, V> {
         self.try_store(found, New { hash, key, value, weight, lifetime }, now, pool)
     }
 
-    /// Where an entry of the key is that is to be stored.
+    /// Returns the slot of an entry with the key that is to be stored.
     #[inline]
     fn seek(&self, hash: u64, key: &K) -> (Option<Slot>, ShortHash)
     where
@@ -172,9 +176,12 @@ impl<K, V> Shard<K, V> {
         (self.locate(hash, key), hash)
     }
 
-    /// Starts loading what it takes to evict the least recently used entry and to drop it, if the bound on entries is reached: so
-    /// that this happens while the index is asked for that. What says where to look was loaded by
-    /// [`foresee_next_eviction`](Self::foresee_next_eviction), and the entry itself some evictions ago.
+    /// If the bound on entries is reached, starts loading what it takes to evict the least recently used
+    /// entry and to drop it.
+    ///
+    /// So the loading overlaps the search of the index for the new key.
+    /// [`foresee_next_eviction`](Self::foresee_next_eviction) has already loaded what says where to look, and
+    /// the entry itself was loaded some evictions ago.
     #[inline]
     fn foresee_eviction(&self) {
         if self.slab.len() as u64 >= self.budget.entries
@@ -190,7 +197,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// After an eviction: starts loading what says where the next one will look.
+    /// After an eviction, starts loading what says where the next one will look.
     #[inline]
     fn foresee_next_eviction(&self) {
         if let Some(slot) = self.eldest.peek() {
@@ -199,9 +206,10 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Refuses a new entry: an older value of its key is forgotten ([`RemovalCause::Replaced`], or
-    /// `Expired` if it was dead), and the new one handed back as [`RemovalCause::Rejected`]. For
-    /// entries that are too heavy for the whole cache. O(1).
+    /// Refuses a new entry, for entries that are too heavy for the whole cache.
+    ///
+    /// An older value of its key is forgotten ([`RemovalCause::Replaced`], or `Expired` if it had expired),
+    /// and the new one is handed back as [`RemovalCause::Rejected`]. O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -224,7 +232,8 @@ impl<K, V> Shard<K, V> {
         self.hand_back_new(key, value, weight, removed);
     }
 
-    /// Hands a new entry back as [`RemovalCause::Rejected`], and counts it. An older value of its key stays. O(1).
+    /// Hands a new entry back as [`RemovalCause::Rejected`], and counts it. An older value of its key stays.
+    /// O(1).
     pub fn turn_away(&mut self, key: K, value: V, weight: u32, removed: &mut impl Removals<K, V>) {
         self.hand_back_new(key, value, weight, removed);
     }
@@ -249,7 +258,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// What a shard does nearly always, with little around it: [`try_insert`](Self::try_insert) where it is known what is there.
+    /// Does what a shard does nearly always, with little around it: [`try_insert`](Self::try_insert) once it
+    /// is known what is there.
     #[inline]
     fn try_store(
         &mut self,
@@ -258,7 +268,7 @@ impl<K, V> Shard<K, V> {
         now: Nanos,
         pool: &mut impl Pool,
     ) -> Result<Option<Removed<K, V>>, Unstored<K, V>> {
-        // Weights change nothing.
+        // Every entry weighs one, so weights change nothing.
         let plain = new.weight == 1 && self.weights.is_usual();
         let fixed = if plain { self.deadlines.fixed(new.lifetime, now) } else { None };
         if let Some(fixed) = fixed {
@@ -283,8 +293,10 @@ impl<K, V> Shard<K, V> {
         Err(Unstored { found, new })
     }
 
-    /// The slot of the least recently used entry, if this one leaves for the next to come, both weighing one. It is for the caller
-    /// to use: it is not found a second time. None where there is room, or was in the pool, and where it takes more than that.
+    /// Returns the slot of the least recently used entry if that entry leaves for the new one, both weighing
+    /// one. The slot is for the caller to use: it is not found a second time.
+    ///
+    /// `None` if there is room, or was in the pool, and if it takes more than that one eviction.
     #[inline]
     fn place_of_eldest(&mut self, pool: &mut impl Pool) -> Option<Slot> {
         let limit = self.limit();
@@ -299,21 +311,23 @@ impl<K, V> Shard<K, V> {
         self.take_eldest()
     }
 
-    /// Whether there is room for an entry that weighs one as do all others.
+    /// Whether there is room for an entry that weighs one, as all others do.
     #[inline]
     fn has_room_for_one(&self) -> bool {
         let limit = self.limit();
         (self.slab.len() as u64) < limit.entries && self.weight < limit.weight
     }
 
-    /// Stores an entry that weighs one and has room, under a key that is not there. Not in line with what a full shard does.
+    /// Stores an entry that weighs one and has room, under a key that is not there. Kept out of line, apart
+    /// from what a full shard does.
     #[inline(never)]
     fn put_light(&mut self, hash: ShortHash, Entry { key, value }: Entry<K, V>, fixed: Nanos, now: Nanos) {
         self.put(hash, key, value, 1, fixed, now);
         self.counters.inserted += 1;
     }
 
-    /// Puts a new entry in the place of one that leaves for it, which comes back. Runs none of the caller's code.
+    /// Puts a new entry in the place of one that leaves for it, and returns the latter. Runs none of the
+    /// caller's code.
     #[inline]
     fn take_over(&mut self, slot: Slot, hash: ShortHash, new: Entry<K, V>, fixed: Nanos, now: Nanos) -> Entry<K, V> {
         let uses = self.other_use();
@@ -329,7 +343,7 @@ impl<K, V> Shard<K, V> {
         older
     }
 
-    /// Ends what [`try_insert`](Self::try_insert) began. O(1), plus what is evicted.
+    /// Ends what [`try_insert`](Self::try_insert) began. O(1), plus the evictions.
     ///
     /// # Panics
     ///
@@ -343,7 +357,8 @@ impl<K, V> Shard<K, V> {
         removed: &mut impl Removals<K, V>,
     ) -> Insertion<K, V> {
         let Unstored { found, new } = unstored;
-        // Whoever does something in between gets what he asks for, perhaps an entry twice, but a shard that is valid.
+        // A caller that did something in between may end up with two entries of one key, but the shard stays
+        // valid.
         let found = found.filter(|&slot| self.slab.is_live(slot));
         let found = self.unless_dead(found, now, removed);
         let Some(fixed) = self.deadlines.fixed(new.lifetime, now) else {
@@ -372,7 +387,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Puts a value in the place of another, which comes back with its weight. Runs none of the
+    /// Puts a value in the place of another, and returns the latter with its weight. Runs none of the
     /// caller's code.
     #[inline]
     pub(super) fn exchange(&mut self, slot: Slot, value: V, weight: u32, fixed: Nanos, now: Nanos) -> (V, u32) {
@@ -390,8 +405,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Sees to it that an entry of this weight fits, in the place of `replaced` if there is one; or
-    /// says what is missing.
+    /// Makes sure that an entry of this weight fits, in the place of `replaced` if there is one. Otherwise
+    /// returns what is missing.
     #[inline]
     fn make_room(
         &mut self,
@@ -411,8 +426,8 @@ impl<K, V> Shard<K, V> {
         self.make_room_for(replaced, new, old, pool, removed)
     }
 
-    /// What everything else and the new entry would use. No sum overflows: there are less than 2^31 entries, of weights below
-    /// 2^32.
+    /// Returns what everything else and the new entry would use. No sum overflows: there are fewer than 2^31
+    /// entries, of weights below 2^32.
     #[inline]
     fn used_with(&self, new: Room, old: Room) -> Room {
         let used = self.used();
@@ -428,8 +443,8 @@ impl<K, V> Shard<K, V> {
         pool: &mut impl Pool,
         removed: &mut impl Removals<K, V>,
     ) -> Result<(), Room> {
-        // A budget that was lowered below what is used is not won back here: only what this entry
-        // adds is asked for.
+        // A budget that was lowered below what is used is not won back here: only what this entry adds is
+        // asked for.
         let excess = self.used_with(new, old).saturating_sub(self.limit());
         let wanted = excess.min(new.saturating_sub(old));
         if !wanted.is_none() {
@@ -440,8 +455,8 @@ impl<K, V> Shard<K, V> {
         if !new.fits_in(limit) {
             return Err(new.saturating_sub(limit));
         }
-        // The entry to be replaced is about to be the most recently used; so it is the last to be
-        // evicted, and never is, since without all others there is room enough.
+        // The entry to be replaced is about to be the most recently used. So it would be evicted last, and
+        // never is, since there is room enough without all the others.
         if let Some(slot) = replaced {
             let uses = self.other_use();
             self.slab.touch(slot, uses);
@@ -456,7 +471,7 @@ impl<K, V> Shard<K, V> {
         Ok(())
     }
 
-    /// `found`, unless that is dead: then it is handed back and there is nothing.
+    /// Returns `found`, unless that entry has expired: then it is handed back, and there is nothing.
     #[inline]
     fn unless_dead(&mut self, found: Option<Slot>, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<Slot> {
         let slot = found?;

@@ -1,4 +1,6 @@
-//! Seeing entries without using them.
+//! Iteration: seeing entries without using them.
+//!
+//! Nothing in this file changes the shard: not the order, not the counts, not the deadlines.
 
 use alloc::vec;
 use core::iter::FusedIterator;
@@ -10,13 +12,13 @@ use crate::time::Nanos;
 /// An entry, seen in its place.
 #[derive(Debug)]
 pub struct EntryRef<'a, K, V> {
-    /// Its key.
+    /// The key.
     pub key: &'a K,
-    /// Its value.
+    /// The value.
     pub value: &'a V,
-    /// The weight it was inserted with.
+    /// The weight that it was inserted with.
     pub weight: u32,
-    /// When it dies if nobody touches it; `None` for never.
+    /// When it expires unless it is used before; `None` for never.
     pub deadline: Option<Nanos>,
 }
 
@@ -46,9 +48,8 @@ pub struct Iter<'a, K, V> {
 impl<K, V> Shard<K, V> {
     /// The entries, least recently used first, without leaving a trace.
     ///
-    /// Those whose deadline has come are among them until somebody reclaims them: ask
-    /// [`EntryRef::is_dead`]. O(n log n) for n entries: they are put in order for this.
-    /// [`entries`](Self::entries) does without.
+    /// Expired entries are among them until they are reclaimed; [`EntryRef::is_dead`] tells. O(n log n) for n
+    /// entries, since they are put in order for this. [`entries`](Self::entries) does without the order.
     ///
     /// ```
     /// # use sark_shard::*;

@@ -1,8 +1,8 @@
-//! Looking up: `get`, many at a time, without a trace, and in place.
+//! Look-ups: one at a time, many at a time, without a trace, and updates in place.
 //!
-//! A hit writes the count of uses and, beside the entry, the number of this one (see `eldest`). It allocates nothing, and only an
-//! entry found dead changes what is in the shard; but once in 2^37 uses of a shard, by whatever operation, the numbers of its
-//! entries are given anew, which sorts them.
+//! A hit writes the count of uses, and the number of this use alongside the entry (see `eldest`). It
+//! allocates nothing. Only an entry found expired changes what is in the shard. The exception comes once in
+//! 2^37 uses of a shard, by whatever operation: then its entries are renumbered, which sorts them.
 
 use equivalent::Equivalent;
 
@@ -14,13 +14,14 @@ use crate::slab::Entry;
 use crate::slot::Slot;
 use crate::time::Nanos;
 
-/// How many look-ups of a batch are in flight at once: enough to keep a core's outstanding loads
-/// busy, few enough that what was prefetched is still there when its turn comes.
+/// How many look-ups of a batch are in flight at once: enough to keep a core's outstanding loads busy, and
+/// few enough that what was prefetched is still there when its turn comes.
 const WINDOW: usize = 32;
 
 /// What the index said of a look-up; see [`Shard::expect`].
 ///
-/// A slot, or one of two that never are live, so that who asks whether that slot has what he wants asks about those, too.
+/// It is a slot, or one of two that are never live. So code that asks whether that slot has the key may ask
+/// about those as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected(Slot);
 
@@ -50,10 +51,10 @@ impl From<First> for Expected {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Looks `key` up and lets `f` read its value. `None` if it is not there, or dead: then it is
-    /// handed back as [`RemovalCause::Expired`].
+    /// Looks `key` up and lets `f` read its value. Returns `None` if it is not there, or has expired: then it
+    /// is handed back as [`RemovalCause::Expired`].
     ///
-    /// A hit is recorded after `f` returned, so a look-up whose `f` panics is none. O(1).
+    /// A hit is recorded after `f` returned, so a look-up whose `f` panics does not count as one. O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -82,10 +83,13 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The quick way of [`get`](Self::get), as far as it goes: serves a hit on an entry that is where it is sought first and certainly
-    /// lives, without a closer look at its deadline, and nearly all misses. What it can't serve, [`end_get`](Self::end_get) does. O(1).
+    /// The fast path of [`get`](Self::get), as far as it goes.
     ///
-    /// For callers who want to have little around a hit: `get` is these two.
+    /// It serves a hit on an entry that is where it is looked for first and certainly lives, without a look
+    /// at its exact deadline, and it serves nearly all misses. What it can't serve,
+    /// [`end_get`](Self::end_get) does. O(1).
+    ///
+    /// This is for callers that want little code around a hit: `get` is these two.
     ///
     /// # Errors
     ///
@@ -111,7 +115,7 @@ impl<K, V> Shard<K, V> {
         self.try_use(hash, key, now, f, |f, value| f(value))
     }
 
-    /// What [`try_get`](Self::try_get) can't serve: does what [`get`](Self::get) does, the thorough way. O(1).
+    /// The slow path of [`get`](Self::get), for what [`try_get`](Self::try_get) can't serve. O(1).
     #[inline]
     pub fn end_get<Q, R>(
         &mut self,
@@ -127,12 +131,12 @@ impl<K, V> Shard<K, V> {
         self.update_found(self.sought(hash, key), now, removed, |value| f(value))
     }
 
-    /// Looks up as many keys as there are hashes, in order, and lets `each` see the number and the
-    /// value of each.
+    /// Looks up as many keys as there are hashes, in order, and passes the number and the value of each to
+    /// `each`.
     ///
-    /// The same as calling [`get`](Self::get) for each of them, but the memory of some thirty entries
-    /// is fetched at once. Where entries don't fit in the processor's caches, that takes some 40 %
-    /// off the time per key; where they do, it costs a few nanoseconds more than it saves.
+    /// This is the same as calling [`get`](Self::get) for each of them, but the memory of about thirty
+    /// entries is fetched at once. Where entries don't fit in the processor's caches, that takes about 40 %
+    /// off the time per key. Where they do, it costs a few nanoseconds more than it saves.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -173,8 +177,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Where look-ups begin, as of the last insertion, for who wants to [`prefetch`](ProbeHint::prefetch) that before the
-    /// shard is his.
+    /// Returns where look-ups begin, as of the last insertion, for callers that want to
+    /// [`prefetch`](ProbeHint::prefetch) that place before they hold the shard.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -191,11 +195,11 @@ impl<K, V> Shard<K, V> {
         self.hint
     }
 
-    /// Asks the index about a look-up that is to follow, and starts loading the entry that is probably meant. Leaves no
-    /// trace.
+    /// Asks the index about a look-up that is to follow, and starts loading the entry that is probably meant.
+    /// Leaves no trace.
     ///
-    /// With [`get_expected`](Self::get_expected) this is what [`get_batch`](Self::get_batch) is made of, for callers whose
-    /// batch is spread over several shards.
+    /// With [`get_expected`](Self::get_expected) this is what [`get_batch`](Self::get_batch) is made of, for
+    /// callers whose batch is spread over several shards.
     #[must_use]
     #[inline]
     pub fn expect(&self, hash: u64) -> Expected {
@@ -206,8 +210,8 @@ impl<K, V> Shard<K, V> {
         first.into()
     }
 
-    /// [`get`](Self::get), with what [`expect`](Self::expect) said of the same hash. The shard may have changed since, but
-    /// not by an insertion: an entry that came after it may be overlooked.
+    /// Does what [`get`](Self::get) does, with what [`expect`](Self::expect) said of the same hash. The shard
+    /// may have changed since, but not by an insertion: an entry that came after it may be overlooked.
     #[inline]
     pub fn get_expected<Q, R>(
         &mut self,
@@ -227,8 +231,11 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The quick way of [`get_expected`](Self::get_expected), as far as it goes, as [`try_get`](Self::try_get) is of `get`:
-    /// serves a hit if the expected entry has the key and certainly lives, and a miss if none was expected. O(1).
+    /// The fast path of [`get_expected`](Self::get_expected), as far as it goes, as
+    /// [`try_get`](Self::try_get) is of `get`.
+    ///
+    /// It serves a hit if the expected entry has the key and certainly lives, and a miss if none was
+    /// expected. O(1).
     ///
     /// # Errors
     ///
@@ -249,7 +256,7 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
         F: FnOnce(&V) -> R,
     {
-        // Keys are there once, so the guess is right if its key is. Its slot may have been freed since.
+        // A key is there only once, so the guess is right if its key is. Its slot may have been freed since.
         if self.slab.holds_living(expected.0, now, |entry| key.equivalent(&entry.key)) {
             self.serve(expected.0, f, |f, value| f(value)).map(Some)
         } else if expected == Expected::NOTHING {
@@ -261,8 +268,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The value of `key`, without leaving a trace: the order, the counts and the time of access
-    /// stay as they are. `None` if it is not there, or dead. O(1).
+    /// The value of `key`, without leaving a trace: the order, the counts and the time of access stay as they
+    /// are. `None` if it is not there, or has expired. O(1).
     #[inline]
     pub fn peek<Q>(&self, hash: u64, key: &Q, now: Nanos) -> Option<&V>
     where
@@ -290,10 +297,10 @@ impl<K, V> Shard<K, V> {
         self.entry_at(slot, now)
     }
 
-    /// Looks `key` up and lets `f` change its value in place. Counts as a hit; the weight and the
-    /// deadline stay, the time of access moves.
+    /// Looks `key` up and lets `f` change its value in place. Counts as a hit. The weight and the deadline
+    /// stay, and the time of access moves.
     ///
-    /// If `f` panics the value is as `f` left it, and no hit is recorded. O(1).
+    /// If `f` panics, the value is as `f` left it, and no hit is recorded. O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -320,7 +327,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The quick way of [`update`](Self::update), as far as it goes, as [`try_get`](Self::try_get) is of `get`. O(1).
+    /// The fast path of [`update`](Self::update), as far as it goes, as [`try_get`](Self::try_get) is of
+    /// `get`. O(1).
     ///
     /// # Errors
     ///
@@ -343,7 +351,8 @@ impl<K, V> Shard<K, V> {
         self.try_use(hash, key, now, f, |f, value| f(value))
     }
 
-    /// What [`try_update`](Self::try_update) can't serve: does what [`update`](Self::update) does, the thorough way. O(1).
+    /// The slow path of [`update`](Self::update), for what [`try_update`](Self::try_update) can't serve.
+    /// O(1).
     #[inline]
     pub fn end_update<Q, R>(
         &mut self,
@@ -359,7 +368,8 @@ impl<K, V> Shard<K, V> {
         self.update_found(self.sought(hash, key), now, removed, f)
     }
 
-    /// [`try_get`](Self::try_get) and [`try_update`](Self::try_update), which call `f` in different ways.
+    /// Does what [`try_get`](Self::try_get) and [`try_update`](Self::try_update) share. They call `f` in
+    /// different ways.
     #[inline]
     fn try_use<Q, R, F>(
         &mut self,
@@ -387,7 +397,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The slot of `key`, dead or alive, which is the one that was found last but could not be served quickly, if it has that key.
+    /// The slot of `key`, live or expired: the one that was found last but could not be served on the fast
+    /// path, if it has that key.
     #[inline]
     fn sought<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
     where
@@ -397,7 +408,8 @@ impl<K, V> Shard<K, V> {
         if is_it { Some(self.sought) } else { self.slot(hash, key) }
     }
 
-    /// Serves a hit on a live entry that certainly lives, or gives `f` back if there is no number left for this use.
+    /// Serves a hit on an entry that certainly lives, or gives `f` back if there is no number left for this
+    /// use.
     #[inline]
     fn serve<R, F>(&mut self, slot: Slot, f: F, call: impl FnOnce(F, &mut V) -> R) -> Result<R, F> {
         match (self.uses.next(), self.slab.get_mut(slot)) {
@@ -410,7 +422,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Ends an update of which the slot is known.
+    /// Ends a look-up or an update once the slot is known.
     #[inline]
     pub(super) fn update_found<R>(
         &mut self,
@@ -433,7 +445,7 @@ impl<K, V> Shard<K, V> {
         Some(result)
     }
 
-    /// Takes out an entry that a look-up found dead: a miss.
+    /// Takes out an entry that a look-up found expired, which makes it a miss.
     #[cold]
     #[inline(never)]
     fn expire_on_get(&mut self, slot: Slot, removed: &mut impl Removals<K, V>) {

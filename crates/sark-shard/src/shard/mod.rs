@@ -1,9 +1,9 @@
 //! The shard: what it is made of, and the steps that all operations share.
 //!
-//! The operations are in the files beside this one, by theme. They all keep one rule, which is what
-//! makes a panic in the caller's code harmless: *find first, then change*. The caller's code (`Eq`,
-//! closures, `Pool`, `Removals`) runs while the shard is whole; between the first and the last step
-//! of a change there is none.
+//! The cache's crates call the operations, which are in the files next to this one, by theme. They all keep
+//! one rule, which makes a panic in the caller's code harmless: *find first, then change*. The caller's code
+//! (`Eq`, closures, `Pool`, `Removals`) runs only while the shard is whole. None of it runs between the first
+//! and the last step of a change.
 
 mod budget;
 mod contents;
@@ -49,17 +49,20 @@ pub use lookup::Expected;
 /// How a shard is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What it may hold. It can be changed later: [`Shard::set_budget`]. A shard holds at most some
-    /// two thousand million entries whatever its budget.
+    /// What it may hold. [`Shard::set_budget`] changes it later. Whatever its budget, a shard holds at most
+    /// about two billion (2^31) entries.
     pub budget: Room,
-    /// Nanoseconds that an entry with [`Lifetime::Default`](crate::Lifetime::Default) is kept.
-    /// Zero: not at all.
+    /// Nanoseconds that an entry with [`Lifetime::Default`](crate::Lifetime::Default) is kept. With zero it
+    /// is not kept at all.
     pub time_to_live: Option<u64>,
-    /// Nanoseconds that any entry is kept after it was last read or written. Zero: not at all.
+    /// Nanoseconds that any entry is kept after it was last read or written. With zero it is not kept at all.
     pub time_to_idle: Option<u64>,
-    /// How many entries to expect, zero if unknown. Memory doubles as it grows up to there (that of the index grows by half), and
-    /// grows gently a little beyond; the index, from when a sixteenth of them is there, takes all that it will need if that is at most
-    /// half a megabyte, and otherwise four times of what it had, so that no insertion is held up for long.
+    /// How many entries to expect, or zero if unknown.
+    ///
+    /// Up to there, memory doubles as it grows (that of the index grows by half); a little beyond, it grows
+    /// gently. Once a sixteenth of the entries is there, the index grows to all that it will need if that is
+    /// at most half a megabyte. Otherwise it grows to at most four times its size at once, so that no
+    /// insertion is held up for long.
     pub capacity_hint: usize,
 }
 
@@ -73,7 +76,7 @@ impl Default for Config {
 /// Bytes that a shard has allocated; see [`Shard::memory`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// For keys and values themselves (not what they point to), spare room included.
+    /// For keys and values themselves (not what they point to), including spare room.
     pub entries: usize,
     /// For the order of use.
     pub order: usize,
@@ -86,18 +89,18 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it.
+    /// Returns the sum of all parts.
     #[must_use]
     pub const fn total(&self) -> usize {
         self.entries + self.order + self.index + self.deadlines + self.other
     }
 }
 
-/// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the
-/// [crate] for an overview.
+/// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the [crate] for an
+/// overview.
 ///
-/// The fields that a hit touches come first, starting with the count of uses, which it writes. Besides that it writes the word
-/// beside the entry that it found (and, under time-to-idle, the time of access).
+/// The fields that a hit touches come first, starting with the count of uses, which it writes. It also writes
+/// the word alongside the entry that it found and, under time to idle, the time of access.
 #[repr(C)]
 pub struct Shard<K, V> {
     /// All uses of any entry so far: hit, stored or replaced.
@@ -105,7 +108,7 @@ pub struct Shard<K, V> {
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
-    // From here on, what hits don't touch.
+    // From here on come the fields that hits don't touch.
     eldest: Eldest,
     /// `uses` less the hits, modulo 2^64.
     other_uses: u64,
@@ -116,24 +119,25 @@ pub struct Shard<K, V> {
     /// Where the index was at the last insertion.
     hint: ProbeHint,
     decide: decide::Decide,
-    /// What the last look-up found that could not be served quickly, so that it is not sought twice. A hint: whoever follows it asks
-    /// for the key. (Under time-to-idle all hits come this way.)
+    /// The slot that the last look-up found but could not serve on the fast path, so that it is not searched
+    /// for twice. This is only a hint: code that follows it compares the key. (Under time to idle, all hits
+    /// come this way.)
     sought: Slot,
-    /// All but the hits, which `uses` counts.
+    /// All counts but the hits, which `uses` counts.
     counters: Counters,
 }
 
 const _: () = {
-    // With 16 bytes of the caller's before it, a hit writes the first cache line of the shard itself, finds the rest of what it
-    // reads in the second ...
+    // If 16 bytes of the caller's precede the shard in its cache line, a hit writes the first cache line of
+    // the shard itself, and finds the rest of what it reads in the second ...
     assert!(offset_of!(Shard<u64, u64>, uses) == 0);
     assert!(offset_of!(Shard<u64, u64>, index) + Index::HOT_BYTES <= 48 + 64);
-    // ... and what deadlines take, there and in the third.
+    // ... and what deadlines take is in the second and the third.
     assert!(offset_of!(Shard<u64, u64>, deadlines) + Deadlines::HOT_BYTES <= 48 + 2 * 64);
 };
 
 impl<K, V> Shard<K, V> {
-    /// An empty shard. Allocates nothing.
+    /// Returns an empty shard. Allocates nothing.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -154,8 +158,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Number of entries, those included whose deadline has come but which nobody has reclaimed
-    /// yet.
+    /// The number of entries, including expired ones that have not been reclaimed yet.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
@@ -179,7 +182,7 @@ impl<K, V> Shard<K, V> {
         self.uses.last().wrapping_sub(self.other_uses)
     }
 
-    /// Bytes allocated at this moment.
+    /// The number of bytes allocated at this moment, by purpose.
     ///
     /// ```
     /// # use sark_shard::*;
@@ -204,18 +207,19 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The slot and the entry of `key`, dead or alive. Runs the caller's comparison.
+    /// The slot and the entry of `key`, live or expired. Runs the caller's comparison.
     #[inline]
     fn find<Q>(&self, hash: ShortHash, key: &Q) -> Option<(Slot, &Entry<K, V>)>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let slot = self.index.find(hash, |slot| self.slab.holds(slot, |entry| key.equivalent(&entry.key)))?;
-        // Where keys are compared in place, what is compiled looks once.
+        // Where the comparison of keys is inlined, the compiled code looks at the slot only once.
         Some((slot, self.slab.get(slot)?))
     }
 
-    /// The slot of `key`, dead or alive, as [`find`](Self::find) finds it: in line only where it is sought first.
+    /// The slot of `key`, live or expired, as [`find`](Self::find) finds it. Inlined only for the place where
+    /// it is looked for first.
     #[inline]
     fn locate<Q>(&self, hash: ShortHash, key: &Q) -> Option<Slot>
     where
@@ -236,13 +240,13 @@ impl<K, V> Shard<K, V> {
         self.find(hash, key).map(|(slot, _)| slot)
     }
 
-    /// The least recently used entry, for the caller to take out: it is not found a second time.
+    /// Returns the least recently used entry, for the caller to take out: it is not found a second time.
     #[inline]
     fn take_eldest(&mut self) -> Option<Slot> {
         self.eldest.take(&self.slab, self.uses.last())
     }
 
-    /// Counts a hit on a live entry and notes its use.
+    /// Counts a hit on a live entry and records its use.
     #[inline]
     fn record_hit(&mut self, slot: Slot, now: Nanos) {
         let uses = self.next_use();
@@ -250,14 +254,14 @@ impl<K, V> Shard<K, V> {
         self.deadlines.touch(slot, now);
     }
 
-    /// Notes a use of a live slot, which counts as a hit: with it there are so many.
+    /// Records a use of a live slot that counts as a hit. `uses` is the count of uses including this one.
     #[inline]
     fn note_use(&mut self, slot: Slot, uses: Uses) {
         self.uses = uses;
         self.slab.touch(slot, uses);
     }
 
-    /// Counts a use that is no hit.
+    /// Counts a use that is not a hit.
     #[inline]
     fn other_use(&mut self) -> Uses {
         self.uses = self.next_use();
@@ -265,7 +269,7 @@ impl<K, V> Shard<K, V> {
         self.uses
     }
 
-    /// How many uses there are with the next one.
+    /// Returns how many uses there are with the next one.
     #[inline]
     fn next_use(&mut self) -> Uses {
         match self.uses.next() {
@@ -274,7 +278,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Numbers the last uses of the entries anew, and counts the next one.
+    /// Renumbers the last uses of the entries, and returns the count with the next use.
     #[cold]
     #[inline(never)]
     fn renumber(&mut self) -> Uses {
@@ -292,8 +296,7 @@ impl<K, V> Shard<K, V> {
         !self.slab.outlives(slot, now) && self.deadlines.is_dead(slot, now)
     }
 
-    /// Stores an entry that has room, under a key that is not there. Runs none of the caller's
-    /// code.
+    /// Stores an entry that has room, under a key that is not there. Runs none of the caller's code.
     #[inline]
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
         self.index.reserve_one(self.capacity_hint);
@@ -320,7 +323,8 @@ impl<K, V> Shard<K, V> {
         Some((entry, weight))
     }
 
-    /// Takes a live entry out, counts it under `cause` and hands it back: to be dropped soon, as a rule.
+    /// Takes a live entry out, counts it under `cause` and hands it back. The caller usually drops it soon,
+    /// so what that needs is prefetched.
     fn hand_back(&mut self, slot: Slot, cause: RemovalCause, removed: &mut impl Removals<K, V>) {
         if let Some((Entry { key, value }, weight)) = self.take_out(slot) {
             prefetch_for_drop(&key);

@@ -1,4 +1,6 @@
-//! Removing: by key, by age, and everything at once.
+//! Removal: by key, by age, and everything at once.
+//!
+//! Entries asked for are returned, and expired ones that are met are handed back. None is dropped in here.
 
 use core::mem;
 
@@ -13,8 +15,8 @@ use crate::slot::Slot;
 use crate::time::Nanos;
 
 impl<K, V> Shard<K, V> {
-    /// Removes `key` and returns what was under it. `None` if it was not there, or dead: then it is
-    /// handed back as [`RemovalCause::Expired`]. O(1).
+    /// Removes `key` and returns its entry. `None` if it is not there, or has expired: then it is handed back
+    /// as [`RemovalCause::Expired`]. O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -32,8 +34,8 @@ impl<K, V> Shard<K, V> {
         self.remove_found(slot, now, removed)
     }
 
-    /// Removes the least recently used live entry and returns it. Dead ones met on the way are
-    /// handed back as [`RemovalCause::Expired`]. O(1) in the long run, plus those.
+    /// Removes the least recently used live entry and returns it. Expired entries met on the way are handed
+    /// back as [`RemovalCause::Expired`]. O(1) in the long run, plus those.
     pub fn remove_lru(&mut self, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
         loop {
             let slot = self.take_eldest()?;
@@ -43,7 +45,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Removes the entry of a live slot, and returns it unless it is dead.
+    /// Removes the entry of a live slot, and returns it unless it has expired.
     pub(super) fn remove_found(&mut self, slot: Slot, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
         if self.is_dead(slot, now) {
             self.hand_back(slot, RemovalCause::Expired, removed);
@@ -54,8 +56,8 @@ impl<K, V> Shard<K, V> {
         Some((entry.key, entry.value))
     }
 
-    /// Takes everything out at once, dead or alive, and hands it over. Budget, rules and counters
-    /// stay; memory goes with the contents.
+    /// Takes everything out at once, live or expired, and returns it. Budget, rules and counters stay; the
+    /// memory goes with the contents.
     ///
     /// O(1): the entries are not touched, only counted ([`RemovalCause::Explicit`]).
     ///

@@ -1,8 +1,8 @@
-//! The operations by slot, for callers that find first and decide then what to do: with
-//! [`Shard::slot`], or with [`Shard::find_by`] where equality is decided outside.
+//! The operations by slot, for callers that find an entry first and then decide what to do with it.
 //!
-//! They do what the keyed forms do once those have found their entry. A slot without an entry is
-//! like a key that is not there.
+//! They find it with [`Shard::slot`], or with [`Shard::find_by`] where equality is decided outside. These
+//! operations do what the keyed forms do once those have found their entry. They never compare keys, apart
+//! from `slot`. A slot without an entry is like a key that is not there.
 
 use equivalent::Equivalent;
 
@@ -15,7 +15,7 @@ use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
 
 impl<K, V> Shard<K, V> {
-    /// The slot of `key`, dead or alive, without leaving a trace. O(1).
+    /// The slot of `key`, live or expired, without leaving a trace. O(1).
     #[must_use]
     #[inline]
     pub fn slot<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
@@ -25,13 +25,13 @@ impl<K, V> Shard<K, V> {
         self.find(ShortHash::of(hash), key).map(|(slot, _)| slot)
     }
 
-    /// Counts a look-up that found no slot, as [`get`](Self::get) does by itself.
+    /// Counts a look-up that found no slot, which [`get`](Self::get) does on its own.
     #[inline]
     pub fn count_miss(&mut self) {
         self.counters.misses += 1;
     }
 
-    /// [`get`](Self::get), by slot. `f` runs once, on a live entry. O(1).
+    /// Does what [`get`](Self::get) does, by slot. `f` runs once, on a live entry. O(1).
     #[inline]
     pub fn hit_slot<R>(
         &mut self,
@@ -43,7 +43,7 @@ impl<K, V> Shard<K, V> {
         self.update_found(Some(slot), now, removed, |value| f(value))
     }
 
-    /// [`update`](Self::update), by slot. O(1).
+    /// Does what [`update`](Self::update) does, by slot. O(1).
     pub fn update_slot<R>(
         &mut self,
         slot: Slot,
@@ -54,24 +54,24 @@ impl<K, V> Shard<K, V> {
         self.update_found(Some(slot), now, removed, f)
     }
 
-    /// The key at a slot, dead or alive. O(1).
+    /// The key at a slot, live or expired. O(1).
     #[must_use]
     pub fn key_at(&self, slot: Slot) -> Option<&K> {
         self.slab.get(slot).map(|entry| &entry.key)
     }
 
-    /// [`entry`](Self::entry), by slot. O(1).
+    /// Returns what [`entry`](Self::entry) does, by slot. O(1).
     #[must_use]
     pub fn entry_at(&self, slot: Slot, now: Nanos) -> Option<EntryRef<'_, K, V>> {
         self.entry_ref(slot).filter(|entry| !entry.is_dead(now))
     }
 
-    /// [`remove`](Self::remove), by slot. O(1).
+    /// Does what [`remove`](Self::remove) does, by slot. O(1).
     pub fn remove_slot(&mut self, slot: Slot, now: Nanos, removed: &mut impl Removals<K, V>) -> Option<(K, V)> {
         if self.slab.is_live(slot) { self.remove_found(slot, now, removed) } else { None }
     }
 
-    /// [`set_lifetime`](Self::set_lifetime), by slot. O(1).
+    /// Does what [`set_lifetime`](Self::set_lifetime) does, by slot. O(1).
     pub fn set_lifetime_slot(
         &mut self,
         slot: Slot,
@@ -82,8 +82,8 @@ impl<K, V> Shard<K, V> {
         self.slab.is_live(slot) && self.set_lifetime_found(slot, lifetime, now, removed)
     }
 
-    /// [`insert`](Self::insert) in place of the entry at a slot, whose key must be equal to `key`.
-    /// O(1).
+    /// Stores as [`insert`](Self::insert) does, in place of the entry at a slot, whose key must be equal to
+    /// `key`. O(1).
     ///
     /// # Errors
     ///
@@ -106,9 +106,10 @@ impl<K, V> Shard<K, V> {
         let hash = self.index.hash_of(slot);
         Ok(self.store(Some(slot), New { hash, key, value, weight, lifetime }, now, pool, removed))
     }
-    /// [`insert`](Self::insert) under a key that the caller knows to be absent: it has just looked, with
-    /// [`slot`](Self::slot) or [`find_by`](Self::find_by). Under a key that is there, there would be two entries, of
-    /// which look-ups find one. O(1).
+    /// Stores as [`insert`](Self::insert) does, under a key that the caller knows to be absent: it has just
+    /// looked, with [`slot`](Self::slot) or [`find_by`](Self::find_by).
+    ///
+    /// If the key is there after all, there are then two entries, of which look-ups find one. O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -134,12 +135,14 @@ impl<K, V> Shard<K, V> {
     ) -> Insertion<K, V> {
         self.store(None, New { hash: ShortHash::of(hash), key, value, weight, lifetime }, now, pool, removed)
     }
-    /// Puts `value` in the place of a live one, for its weight, and returns that: [`replace_slot`](Self::replace_slot) for
-    /// who has no use for the key. Counts as [`RemovalCause::Replaced`](crate::RemovalCause::Replaced). O(1).
+    /// Puts `value` in the place of that of a live entry, whose weight stays, and returns the older one. This
+    /// is [`replace_slot`](Self::replace_slot) for callers that have no use for the key. Counts as
+    /// [`RemovalCause::Replaced`](crate::RemovalCause::Replaced). O(1).
     ///
     /// # Errors
     ///
-    /// Gives `value` back, having done nothing, if the slot has no live entry, or if `lifetime` keeps nothing.
+    /// Gives `value` back, having done nothing, if the slot has no live entry, or if `lifetime` keeps
+    /// nothing.
     #[inline]
     pub fn swap_slot(&mut self, slot: Slot, value: V, lifetime: Lifetime, now: Nanos) -> Result<V, V> {
         match self.deadlines.fixed(lifetime, now) {

@@ -114,12 +114,12 @@ fn who_does_something_between_the_parts_of_a_look_up_gets_what_is_there() {
     put_for(&mut shard, 1, Lifetime::For(20), 5);
     let read = shard.try_get(hash(1), &1, now, |value| *value).unwrap_err();
     assert_eq!(shard.end_get(hash(1), &1, now, &mut Out::new(), read), Some(1), "its deadline is near");
-    // Another one is where it was found.
+    // Another entry is where that one was found.
     let read = shard.try_get(hash(1), &1, now, |value| *value).unwrap_err();
     put_for(&mut shard, 2, Lifetime::For(20), 5);
     assert_eq!(shard.end_get(hash(1), &1, now, &mut Out::new(), read), None);
     assert_eq!(shard.end_get(hash(2), &2, now, &mut Out::new(), |value| *value), Some(2));
-    // Nobody is, and no slot.
+    // No entry is there, and no slot either.
     let read = shard.try_get(hash(2), &2, now, |value| *value).unwrap_err();
     drop(shard.clear());
     assert_eq!(shard.end_get(hash(2), &2, now, &mut Out::new(), read), None);
@@ -286,8 +286,8 @@ fn the_pool_is_asked_for_what_is_missing_before_anything_is_evicted() {
         assert!(shard.used().fits_in(shard.budget()));
     }
     let asked = [
-        Room { entries: 1, weight: 6 }, // for 2: an entry, and 16 of 10
-        Room { entries: 0, weight: 1 }, // for the heavier 1; the pool gives its last
+        Room { entries: 1, weight: 6 }, // for 2: one entry, and weight 16 in a budget of 10
+        Room { entries: 0, weight: 1 }, // for the heavier 1: the pool gives the last it has
         Room { entries: 1, weight: 1 }, // for 3
     ];
     assert_eq!(purse.1, asked);
@@ -316,7 +316,7 @@ fn a_batch_is_the_same_as_one_look_up_after_the_other() {
         put_for(&mut one, key, lifetime, 0);
         put_for(&mut many, key, lifetime, 0);
     }
-    // Misses, dead ones, the same key twice in a window.
+    // Misses, expired entries, and the same key twice in a window.
     let asked: Vec<u64> = (0..150).map(|i| i * i % 120).collect();
     let hashes: Vec<u64> = asked.iter().map(|&key| hash(key)).collect();
     let mut out = Out::new();
@@ -337,7 +337,8 @@ fn an_evicted_slot_is_used_again() {
     (100..2000).for_each(|key| drop(put(&mut shard, key)));
     let after = shard.memory();
     assert_eq!(before.entries, after.entries);
-    // Candidates for eviction take memory now: those at hand and those found for later, about a quarter of all each.
+    // Candidates for eviction take memory now. Those at hand and those found for later are about a quarter of
+    // all entries each.
     assert!(after.order <= before.order + 100 * 2 * 8, "{before:?} {after:?}");
 }
 
@@ -414,7 +415,7 @@ fn an_absent_key_is_absent_for_a_caller_whose_time_is_behind() {
     let mut shard = shard(Config::default());
     put_for(&mut shard, 1, Lifetime::For(90), 0);
     let by_key = |key: &u64| if *key == 1 { Match::Equal } else { Match::Different };
-    // It is dead at 90; one caller's time is past that, the other's is not.
+    // It expires at 90. One caller's time is past that, the other's is not.
     let Finding::Found(slot) = shard.find_by(hash(1), by_key) else { panic!() };
     assert!(shard.entry_at(slot, Nanos(100)).is_none() && shard.entry_at(slot, Nanos(80)).is_some());
     let mut out = Out::new();

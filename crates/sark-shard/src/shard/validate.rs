@@ -1,19 +1,21 @@
-//! Asserts what must always be so. For tests, fuzzing, and the tests of other crates (feature
+//! Validation: asserts what must always be true, for tests, fuzzing, and the tests of other crates (feature
 //! `validate`).
+//!
+//! No other build has it, and no operation calls it.
 
 use super::Shard;
 use crate::slot::Slot;
 use crate::time::Nanos;
 
 impl<K, V> Shard<K, V> {
-    /// Asserts every invariant: slots, free slots, uses, who leaves next, index, deadlines, weights,
+    /// Asserts every invariant: slots, free slots, uses, the order of eviction, index, deadlines, weights,
     /// counts.
     ///
-    /// O(entries). Runs none of the caller's code.
+    /// O(n log n) for n slots. Runs none of the caller's code.
     ///
     /// # Panics
     ///
-    /// If one doesn't hold, saying which.
+    /// If one of them doesn't hold, saying which.
     pub fn validate(&self) {
         self.slab.validate();
         self.deadlines.validate();
@@ -21,7 +23,7 @@ impl<K, V> Shard<K, V> {
         for slot in (0..self.slab.slots() as u32).map(Slot) {
             self.deadlines.validate_slot(slot, self.slab.is_live(slot));
             let deadline = Nanos(self.deadlines.deadline(slot));
-            // A look-up that needs no closer look serves the entry.
+            // A look-up on the fast path serves the entry without a look at its exact deadline.
             assert!(
                 deadline == Nanos::MAX || !self.slab.outlives(slot, deadline),
                 "deadlines: {slot:?} is said to live after {deadline:?}"
@@ -34,7 +36,7 @@ impl<K, V> Shard<K, V> {
         self.validate_counters();
     }
 
-    /// What came in and has not gone out is there.
+    /// Asserts that the counters account for the entries that are there.
     fn validate_counters(&self) {
         let counters = self.counters();
         let in_place = counters.evicted + counters.expired + counters.explicit;

@@ -1,17 +1,17 @@
-//! The naive reference: a map, a vector in order of use, and a sorted set of deadlines. Obvious,
-//! and slow.
+//! The naive reference: a map, a vector in order of use, and a sorted set of deadlines. It is obvious, and
+//! slow.
 
 use std::collections::{BTreeSet, HashMap};
 
 use sark_shard::{Counters, Lifetime, Pool, RemovalCause, Room};
 
-/// As bad as can be for an index: up to three keys share each hash, and all searches begin in the same line and go on from line to line.
-/// (`large.rs` has well-mixed ones.)
+/// A hash as bad as can be for an index. Up to three keys share each hash, and all searches begin in the same
+/// line and go on from line to line. (`large.rs` has well-mixed hashes.)
 pub fn hash(id: u8) -> u64 {
     u64::from(id % 37)
 }
 
-/// One thing handed back.
+/// An entry that was handed back.
 #[derive(Debug, PartialEq)]
 pub struct Line {
     pub id: u8,
@@ -29,7 +29,7 @@ pub enum Outcome {
     Short(u32, u32, Room),
 }
 
-/// A pool that gives what it has, though it be less than was wanted.
+/// A pool that gives what it has, even if that is less than was wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Purse(pub Room);
 
@@ -63,7 +63,7 @@ pub struct Model {
     pub purse: Purse,
     pub counters: Counters,
     pub out: Vec<Line>,
-    /// Least recently used first.
+    /// The keys, least recently used first.
     pub order: Vec<u8>,
     entries: HashMap<u8, Entry>,
     deadlines: BTreeSet<(u64, u8)>,

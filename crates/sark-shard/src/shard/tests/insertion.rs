@@ -1,4 +1,4 @@
-//! The two ways of an insertion, and what is between them.
+//! The fast and the slow path of an insertion, and what happens between them.
 
 use alloc::vec;
 

@@ -1,9 +1,9 @@
-//! The numbers of uses: when they run out, and when many lie between two entries.
+//! The numbers of uses: what happens when they run out, and when many lie between two entries.
 
 use super::*;
 use crate::word::LAST_USE;
 
-/// As if other entries had been hit so often.
+/// Counts as many uses as if other entries had been hit so often.
 fn skip_uses(shard: &mut Shard<u64, u64>, uses: u64) {
     shard.uses = Uses::counted(shard.uses.last() + uses);
 }
@@ -17,7 +17,7 @@ fn order_and_counts_outlast_the_numbers_of_uses() {
         get(&mut shard, n % 3, 0);
     }
     for left in 0..3 {
-        // They are counted as others, which the counters don't show.
+        // They are counted as uses that are no hits, which the counters don't show.
         let jump = LAST_USE - left - shard.uses.last();
         skip_uses(&mut shard, jump);
         shard.other_uses = shard.other_uses.wrapping_add(jump);
