@@ -102,8 +102,8 @@ impl Stretches {
 /// The candidates, and the search for the next ones.
 pub(crate) struct Eldest {
     /// All live entries last used before `from` are in here with that use; others in here are out of date.
-    /// They are ordered by stretches, the oldest stretch last, and not within a stretch. But the oldest
-    /// entries of all, at the end, are sorted, the oldest last.
+    /// They are ordered by stretches, the oldest stretch last, and in no order within a stretch. But the
+    /// oldest entries of all, at the end, are sorted, the oldest last.
     leaving: Vec<Seen>,
     /// The number of candidates at the end of `leaving` that are sorted.
     sorted: usize,
@@ -309,7 +309,7 @@ impl Eldest {
         if uses - self.from.min(uses) >= WIDEST && sample.iter().min().is_none_or(|eldest| eldest - self.from >= WIDEST)
         {
             // All entries may have been used later than a search from here would look, so it must begin at
-            // the first use.
+            // the earliest of these uses.
             self.from =
                 slab.used_from(self.from, uses + 1, 0..slots).map(|(number, _)| number).min().unwrap_or(uses + 1);
         }

@@ -165,7 +165,7 @@ impl Index {
     }
 
     /// Does the beginning of a search, which is usually all of it. A slot that is there is usually in its
-    /// home line; to find that one is absent, the line after that is looked at as well.
+    /// home line; to find out that none is there, the line after that is looked at as well.
     #[inline]
     pub(crate) fn first(&self, hash: ShortHash) -> First {
         let home = hash.home(self.lines.len());

@@ -63,7 +63,7 @@
 //! * `eldest`: which entry leaves next.
 //! * `deadlines`: the lifetimes, on top of the timers in `wheel`.
 //! * `prefetch`: asks for memory ahead.
-//! * `column`: one value per slot, for what few shards need.
+//! * `column`: one value per slot, free of cost while all are the usual one.
 //! * `room`, `removed`, `time`, `slot` and `counters`: the types that callers and modules share.
 
 #![no_std]

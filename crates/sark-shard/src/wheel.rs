@@ -50,8 +50,8 @@ const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
 /// If a bucket holds at most this many deadlines, the wheel waits for the earliest of them.
 const FEW: usize = 8;
 
-/// The bucket of deadlines that have passed and of those being moved. The others are numbered `level *
-/// BUCKETS + digit`.
+/// The bucket of deadlines that have passed and of those being moved. The others are numbered
+/// `level * BUCKETS + digit`.
 const DUE: u32 = LEVELS * BUCKETS;
 /// Set in `Node::prev` of the first node of a bucket; the other bits are the number of the bucket.
 const FIRST: u32 = 1 << 31;

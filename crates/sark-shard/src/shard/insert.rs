@@ -296,7 +296,7 @@ impl<K, V> Shard<K, V> {
     /// Returns the slot of the least recently used entry if that entry leaves for the new one, both weighing
     /// one. The slot is for the caller to use: it is not found a second time.
     ///
-    /// `None` if there is room, or was in the pool, and if it takes more than that one eviction.
+    /// `None` if there is room, or was in the pool, or if it takes more than that one eviction.
     #[inline]
     fn place_of_eldest(&mut self, pool: &mut impl Pool) -> Option<Slot> {
         let limit = self.limit();

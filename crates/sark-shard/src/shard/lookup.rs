@@ -268,8 +268,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The value of `key`, without leaving a trace: the order, the counts and the time of access stay as they
-    /// are. `None` if it is not there, or has expired. O(1).
+    /// Returns the value of `key`, without leaving a trace: the order, the counts and the time of access stay
+    /// as they are. `None` if it is not there, or has expired. O(1).
     #[inline]
     pub fn peek<Q>(&self, hash: u64, key: &Q, now: Nanos) -> Option<&V>
     where
@@ -279,7 +279,7 @@ impl<K, V> Shard<K, V> {
         if self.is_dead(slot, now) { None } else { Some(&entry.value) }
     }
 
-    /// All that is known of `key`, without leaving a trace, as with [`peek`](Self::peek). O(1).
+    /// Returns all that is known of `key`, without leaving a trace, as with [`peek`](Self::peek). O(1).
     ///
     /// ```
     /// # use sark_shard::*;
@@ -397,8 +397,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The slot of `key`, live or expired: the one that was found last but could not be served on the fast
-    /// path, if it has that key.
+    /// Returns the slot of `key`, live or expired: the one that was found last but could not be served on the
+    /// fast path, if it has that key.
     #[inline]
     fn sought<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
     where

@@ -1,9 +1,9 @@
 //! The shard: what it is made of, and the steps that all operations share.
 //!
-//! The cache's crates call the operations, which are in the files next to this one, by theme. They all keep
-//! one rule, which makes a panic in the caller's code harmless: *find first, then change*. The caller's code
-//! (`Eq`, closures, `Pool`, `Removals`) runs only while the shard is whole. None of it runs between the first
-//! and the last step of a change.
+//! `sark-cache` and the Python binding call the operations, which are in the files next to this one, by
+//! theme. They all keep one rule, which makes a panic in the caller's code harmless: *find first, then
+//! change*. The caller's code (`Eq`, closures, `Pool`, `Removals`) runs only while the shard is whole. None
+//! of it runs between the first and the last step of a change.
 
 mod budget;
 mod contents;

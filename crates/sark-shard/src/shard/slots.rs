@@ -15,7 +15,7 @@ use crate::slot::Slot;
 use crate::time::{Lifetime, Nanos};
 
 impl<K, V> Shard<K, V> {
-    /// The slot of `key`, live or expired, without leaving a trace. O(1).
+    /// Returns the slot of `key`, live or expired, without leaving a trace. O(1).
     #[must_use]
     #[inline]
     pub fn slot<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
@@ -54,7 +54,7 @@ impl<K, V> Shard<K, V> {
         self.update_found(Some(slot), now, removed, f)
     }
 
-    /// The key at a slot, live or expired. O(1).
+    /// Returns the key at a slot, live or expired. O(1).
     #[must_use]
     pub fn key_at(&self, slot: Slot) -> Option<&K> {
         self.slab.get(slot).map(|entry| &entry.key)
@@ -137,7 +137,7 @@ impl<K, V> Shard<K, V> {
     }
     /// Puts `value` in the place of that of a live entry, whose weight stays, and returns the older one. This
     /// is [`replace_slot`](Self::replace_slot) for callers that have no use for the key. Counts as
-    /// [`RemovalCause::Replaced`](crate::RemovalCause::Replaced). O(1).
+    /// [`RemovalCause::Replaced`]. O(1).
     ///
     /// # Errors
     ///
