@@ -214,7 +214,7 @@ impl<S: Resident> Delegate<S> {
         self.seldom().slots.exist()
     }
 
-    /// Returns a slot for a request whose caller waits, if one is to be had.
+    /// Returns a slot for a request whose caller waits, if one is free.
     #[inline]
     pub(crate) fn seat(&self) -> Option<Seat<'_, S>> {
         self.seldom().slots.seat()

@@ -66,12 +66,12 @@ pub(crate) const MOST_HELD: usize = 64;
 /// Giving them back, on a panic too, looks for messages that came meanwhile and sees to their being served.
 pub struct EnteredSeveral<'g, S: Resident> {
     group: &'g Group<S>,
-    /// What each request asked for, if it is to be had: held, and free of messages when it was taken.
+    /// What each request asked for, if it is available: held, and free of messages when it was taken.
     had: [Cell<Option<&'g Delegate<S>>>; MOST_HELD],
     /// For which requests delegates were taken, a bit for each number. Other requests that have a delegate
     /// share one of these.
     takers: Cell<u64>,
-    /// Delegates that were taken and not to be had: messages were before us.
+    /// Delegates that were taken but are not available: messages were before us.
     aside: RefCell<Vec<&'g Delegate<S>>>,
     /// This thread has noted that delegates are held.
     _stays_on_this_thread: PhantomData<*const ()>,
@@ -133,7 +133,7 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
         several
     }
 
-    /// Takes a delegate for a request, if it is to be had. Returns whether it was.
+    /// Takes a delegate for a request, if it is available. Returns whether it was.
     #[inline]
     fn take(&self, number: usize, delegate: &'g Delegate<S>) -> bool {
         let Some(owned) = delegate.try_take() else { return false };
@@ -182,7 +182,7 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
     }
 
     /// Runs a request, or a part of one, on the state that the request with this number asked for, if that
-    /// was to be had.
+    /// was available.
     #[inline]
     pub fn run<R>(&mut self, number: usize, request: impl FnOnce(&mut S) -> R) -> Option<R> {
         let delegate = self.had.get(number)?.get()?;
@@ -193,7 +193,7 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
     }
 
     /// Runs something for each of as many items as there were requests: on the state that the request with
-    /// the item's number asked for, or on none if that was not to be had. It does the same as
+    /// the item's number asked for, or on none if that was not available. It does the same as
     /// [`run`](Self::run) for one after the other, with less to look up.
     ///
     /// ```

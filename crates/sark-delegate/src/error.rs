@@ -1,7 +1,7 @@
 //! Errors: what can be refused, and why.
 //!
-//! `handle` and `group` return these, and panic with the same text where a call can't return an error. A
-//! refusal changes nothing.
+//! `handle` and `group` return these; calls that can't return an error panic with the same text. A refusal
+//! changes nothing.
 
 use thiserror::Error;
 

@@ -1,7 +1,7 @@
 //! The future of a submitted request.
 //!
 //! Made by `handle`. The request runs in place or travels as an errand (`task`), and the answer comes back by
-//! `reply`. Polling never blocks the thread.
+//! `reply`. Polling never waits for an answer or for room.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
