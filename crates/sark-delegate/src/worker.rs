@@ -9,8 +9,9 @@
 //! messages. `SeqCst` fences are in between on both sides.
 //!
 //! Some of what workers do for others is other callers' code (dropping what posts left over, waking). It may
-//! wait for anything, even for a caller that waits for the worker. So the bell says `ELSEWHERE` meanwhile,
-//! and no sender relies on the worker.
+//! wait for anything, even for a caller that waits for the worker. So the bell says `ELSEWHERE` meanwhile.
+//! Under `Adaptive` no sender relies on the worker then; under `PerCore` a caller that has waited for long
+//! helps itself (`waiting`).
 //!
 //! Called by `group` (ring, shut down), `handle` (make, wake) and `fork`. A worker only ever tries a
 //! delegate; one that is busy is left alone for a moment.
