@@ -1,7 +1,7 @@
-//! What it costs to have a request served, by who serves it.
+//! What it costs to have a request served, by which thread serves it.
 //!
-//! `cargo bench -p sark-delegate`. Nanoseconds depend on the machine's mood: compare within one run, or with a saved
-//! baseline (`-- --save-baseline before`, then `-- --baseline before`).
+//! Run it with `cargo bench -p sark-delegate`. Nanoseconds depend on the machine's state: compare within one
+//! run, or with a saved baseline (`-- --save-baseline before`, then `-- --baseline before`).
 
 use std::hint::black_box;
 

@@ -1,30 +1,34 @@
 //! The StoreLoad barrier between "release" and "look for messages", in two forms.
 //!
-//! A runner releases ownership and then looks for messages; a sender counts its message and then tries ownership. One of
-//! them must see the other's write, or a message is left behind. That takes a barrier on both sides:
+//! A runner releases ownership and then looks for messages; a sender counts its message and then tries
+//! ownership. One of them must see the other's write, or a message is left behind. That takes a barrier on
+//! both sides:
 //!
-//! * [`Barrier::Fences`]: a `SeqCst` fence on each side. Works everywhere; the runner pays some 20 cycles per request.
-//! * [`Barrier::Membarrier`]: the runner's side is free (a compiler fence: a plain store, a plain load), and the side
-//!   that is about to go away without an answer asks the kernel to run a full barrier on every thread of the process
-//!   (`membarrier(2)`, private expedited). Dearer there, microseconds, and rare.
+//! * [`Barrier::Fences`]: a `SeqCst` fence on each side. It works everywhere, and costs the runner some 20
+//!   cycles per request.
+//! * [`Barrier::Membarrier`]: the runner's side is free (a compiler fence: a plain store, a plain load). The
+//!   side that is about to go away without an answer asks the kernel to run a full barrier on every thread of
+//!   the process (`membarrier(2)`, private expedited). It costs that side more, microseconds, but that is
+//!   rare.
 //!
-//! The form is chosen when delegates are built and never changes. Called by `delegate` (runner's side), `group`
-//! and `waiting` (the other side). Under the model checker both halves are `SeqCst` fences: loom can't model the
-//! process-wide barrier, so `tests/litmus.rs` stresses the shipped form.
+//! The form is chosen when delegates are built and never changes. Called by `delegate`, `entered` and `fork`
+//! (the runner's side), and by `group` and `waiting` (the other side). Under the model checker both halves
+//! are `SeqCst` fences: loom can't model the process-wide barrier, so `tests/litmus.rs` stresses the shipped
+//! form.
 
 use crate::sync::{Ordering, fence};
 
-/// How the two sides of the hand-over are kept from passing each other.
+/// What keeps the two sides of the hand-over from passing each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Barrier {
     /// A `SeqCst` fence on both sides.
     Fences,
-    /// Nothing but a compiler fence in the runner; the waiting side issues a process-wide barrier. Linux only.
+    /// Only a compiler fence in the runner; the waiting side issues a process-wide barrier. Linux only.
     Membarrier,
 }
 
 impl Barrier {
-    /// The cheapest form that this system offers.
+    /// Returns the cheapest form that this system offers.
     #[must_use]
     pub fn detect() -> Self {
         if process_wide::register() { Self::Membarrier } else { Self::Fences }
@@ -42,8 +46,8 @@ impl Barrier {
 
     /// The other side: after it published, before it looks at the ownership word for the last time.
     ///
-    /// Returns false when the process-wide barrier was refused (a sandbox entered later, say): the caller must then
-    /// not rely on being seen, and looks again after a while.
+    /// Returns false if the process-wide barrier was refused (in a sandbox that was entered later, for
+    /// example). The caller must then not rely on being seen, and must look again after a while.
     #[cold]
     pub(crate) fn heavy(self) -> bool {
         fence(Ordering::SeqCst);
@@ -57,12 +61,13 @@ impl Barrier {
 #[cfg(all(target_os = "linux", not(loom), not(miri)))]
 mod process_wide {
     fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: membarrier takes two integers (and a CPU number that these commands ignore), touches no memory of
-        // ours, and reports what it doesn't know or allow as an error.
+        // SAFETY: membarrier takes two integers (and a CPU number that these commands ignore), touches no
+        // memory of ours, and reports commands that it doesn't know or allow as an error.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0 as libc::c_uint, 0 as libc::c_int) == 0 }
     }
 
-    /// Announces the process as a user of the expedited barrier; false where the kernel has none.
+    /// Registers the process as a user of the expedited barrier. Returns false if the kernel doesn't offer
+    /// it.
     pub(super) fn register() -> bool {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && issue()
     }
@@ -80,7 +85,8 @@ mod process_wide {
     }
 
     pub(super) fn issue() -> bool {
-        // Never reached with a real barrier: `detect` answers `Fences` here. Under loom the fence before is the barrier.
+        // Never reached with a real barrier: `detect` returns `Fences` here. Under loom the fence before this
+        // is the barrier.
         cfg!(loom)
     }
 }

@@ -3,26 +3,31 @@
 //!
 //! # The hand-over
 //!
-//! A sender *announces* its message, puts it into the mailbox, and then counts it as *pending*. Two counters, because
-//! they answer different questions:
+//! A sender *announces* its message, puts it into the mailbox, and then counts it as *pending*. There are two
+//! counters because they answer different questions:
 //!
-//! * `announced` (added to before the send, where callers run delegates) keeps the order: zero means that no message of a call that returned is in
-//!   the mailbox, so a runner may go ahead with its own request. A count made after the send can't say that: a runner
-//!   takes messages oldest first, one of them may be sent but not yet counted, and would use up the count of a later
-//!   one, which then sits in the mailbox with a counter of zero. The models found this with three threads.
-//! * `pending` (added to after the send) decides who serves: a runner releases ownership and *then* reads it, with the
-//!   runner's side of the [barrier](crate::Barrier) in between; a sender adds to it and *then*, after its own side of the
-//!   barrier, tries ownership. So either the runner sees the message, or the sender finds the delegate free: no message
-//!   is left behind. Who counts one when there was none sees to all of them until it knows that an owner will.
+//! * `announced` (added to before the send, where callers run delegates) keeps the order. Zero means that the
+//!   mailbox holds no message of a call that returned, so a runner may go ahead with its own request. A count
+//!   made after the send can't say that. A runner takes messages oldest first; one of them may be sent but
+//!   not yet counted, and would use up the count of a later one. The later one would then sit in the mailbox
+//!   with a counter of zero. The models found this with three threads.
+//! * `pending` (added to after the send) decides who serves. A runner releases ownership and *then* reads it,
+//!   with the runner's side of the [barrier](crate::Barrier) in between. A sender adds to it and *then*,
+//!   after its own side of the barrier, tries ownership. So either the runner sees the message, or the sender
+//!   finds the delegate free: no message is left behind. A sender that counts a message when none was pending
+//!   sees to all of them until it knows that an owner will.
 //!
-//! A runner that took ownership first serves what is in the mailbox, so requests are served in the order of the calls.
+//! A runner that took ownership first serves what is in the mailbox, so requests are served in the order of
+//! the calls.
 //!
-//! Under `PerCore` requests whose callers wait may be in `slots` instead; those are served after what is in the mailbox by then.
+//! Under `PerCore`, requests whose callers wait may be in `slots` instead. Those are served after what is in
+//! the mailbox by then.
 //!
-//! What a runner does on behalf of others that is their code (dropping what is left over, waking) it
-//! does when it holds nothing, and not before it looked for messages: see [`Aftermath`].
+//! Some of what a runner does on behalf of others is their code: dropping what is left over, and waking. It
+//! does that when it holds nothing, and not before it has looked for messages: see [`Aftermath`].
 //!
-//! Called by `group` (callers) and `worker`.
+//! Called by `group` and `entered` (callers), by `worker`, and by `fork`. It never starts a thread or waits
+//! for an answer.
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,40 +45,45 @@ use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, 
 use crate::task::{Errand, Message, Panic, discard};
 use crate::worker::on_worker_thread;
 
-/// A runner serves at most so many messages before it lets others have the delegate ...
+/// A runner serves at most this many messages before it lets others have the delegate ...
 const BUDGET_MESSAGES: u32 = if cfg!(loom) { 1 } else { 64 };
-/// ... and for about so long.
+/// ... and for about this long.
 const BUDGET_TIME: Duration = Duration::from_micros(20);
-/// How long a worker that was sent several messages that no caller waits for leaves their senders alone, in pauses of the processor: half a
-/// microsecond or one. The count of messages goes to and fro with each look at it: they send faster so, and the next look finds more. Wakers of
-/// futures wait for it, too; their answers are there already.
+/// How long a worker leaves the senders alone after it served several messages that no caller waits for, in
+/// pauses of the processor: half a microsecond or one. Each look at the count of messages makes its line go
+/// to and fro. Without looks they send faster, and the next look finds more. Wakers of futures wait for the
+/// pause too; their answers are there already.
 const PAUSES_FOR_SENDERS: u32 = if cfg!(loom) { 0 } else { 16 };
-/// The clock is looked at once in so many messages.
+/// The clock is read once per this many messages.
 const MESSAGES_PER_CLOCK_READ: u32 = 8;
 
-/// Added to `announced` when a delegate is sealed, so that whoever still holds it comes off the fast path.
+/// Added to `announced` when a delegate is sealed, so that a thread that still holds it comes off the fast
+/// path.
 #[cfg(all(unix, not(loom), not(miri)))]
 const SEALED_ANNOUNCEMENT: u32 = 1 << 31;
 
 /// No alarm is set.
 pub(crate) const NO_ALARM: u64 = u64::MAX;
 
-/// State and the way to it. 128 bytes: x86 fetches lines of 64 in pairs, some Arm cores have lines of 128.
+/// A state and the way to it. 128 bytes: x86 fetches lines of 64 in pairs, and some Arm cores have lines of
+/// 128.
 #[repr(C, align(128))]
 pub(crate) struct Delegate<S: Resident> {
     pub(crate) owner: OwnershipWord,
-    /// Messages announced and not yet taken out: added to before the send, subtracted from by runners.
+    /// Messages announced and not yet taken out: senders add before the send, runners subtract.
     announced: AtomicU32,
     /// Requests run by their callers. Written by the owner.
     in_place: Count,
     state: UnsafeCell<S>,
 
-    // Cold from here on: not touched by a request that is served in place. By who writes it: the owner ...
+    // Cold from here on: not touched by a request that is served in place. Grouped by who writes it: the
+    // owner ...
     counts: MessageCounts,
-    /// ... senders, once a message. Messages sent and not yet taken out: added to after the send, subtracted from by runners.
-    /// Below zero for a moment when a message was taken out before its sender counted it.
+    /// ... senders, once per message. Messages sent and not yet taken out: senders add after the send,
+    /// runners subtract. It is below zero for a moment if a message was taken out before its sender counted
+    /// it.
     pending: OwnLine<AtomicI32>,
-    /// ... and hardly anybody.
+    /// ... and hardly any thread.
     seldom: OwnLine<Seldom<S>>,
 }
 
@@ -81,24 +91,26 @@ pub(crate) struct Delegate<S: Resident> {
 #[repr(align(64))]
 struct OwnLine<T>(T);
 
-/// What is read with each message and written now and then: all that is read on one line.
+/// What is read with each message and written now and then. Everything that is read with each message is on
+/// one line.
 #[repr(C)]
 struct Seldom<S: Resident> {
-    /// Whether `announced` is kept: callers run this delegate, and must know whether messages are before them. Where they never do,
-    /// the mailbox alone keeps the order, and it would cost two messages' worth of lines for each.
+    /// Whether `announced` is kept: callers run this delegate, and must know whether messages are before
+    /// them. Where callers never run it, the mailbox alone keeps the order, and announcing would cost the
+    /// lines of two messages for each.
     announces: bool,
-    /// Whether `waiting_for_room` may hold somebody.
+    /// Whether `waiting_for_room` may hold a waker.
     starved: AtomicBool,
     mailbox: Mailbox<Message<S>>,
     slots: Slots<S>,
     /// When a worker should tend this delegate, in nanoseconds since the group was made, or `NO_ALARM`.
     alarm: AtomicU64,
-    /// Futures that found the mailbox full.
+    /// Wakers of the futures that found the mailbox full.
     waiting_for_room: Mutex<Vec<Waker>>,
 }
 
-// SAFETY: `state` is touched only through `Owned`, which exists once at a time (the ownership
-// word) and passes what it wrote on with Release/Acquire; messages are `Send`; everything else is `Sync` by itself.
+// SAFETY: `state` is touched only through `Owned`, which exists once at a time (the ownership word) and
+// passes on what it wrote with Release/Acquire; messages are `Send`; everything else is `Sync` already.
 unsafe impl<S: Resident> Sync for Delegate<S> {}
 // SAFETY: `S: Send` (a supertrait of `Resident`), and so is everything a message holds.
 unsafe impl<S: Resident> Send for Delegate<S> {}
@@ -107,7 +119,8 @@ impl<S: Resident> Delegate<S> {
     pub(crate) fn new(state: S, mailbox: usize, callers_run: bool, slots: Slots<S>) -> Self {
         #[cfg(not(loom))]
         const {
-            // The state begins right behind the word, the counter and the count: its first fields share their line.
+            // The state begins right behind the word, the counter and the count: its first fields share their
+            // line.
             assert!(std::mem::offset_of!(Self, state) == 16 || align_of::<S>() > 16);
             assert!(align_of::<Self>() >= 128);
             assert!(std::mem::offset_of!(Seldom<S>, waiting_for_room) <= 64);
@@ -143,7 +156,7 @@ impl<S: Resident> Delegate<S> {
         &self.seldom().alarm
     }
 
-    /// Takes the right to run this delegate, if nobody has it.
+    /// Takes the right to run this delegate, if no thread has it.
     #[inline(always)]
     pub(crate) fn try_take(&self) -> Option<Owned<'_, S>> {
         if self.owner.try_take() {
@@ -154,40 +167,44 @@ impl<S: Resident> Delegate<S> {
         }
     }
 
-    /// The right to run this delegate, of who holds it already: see [`Owned::keep_held`]. Not to be given back or dropped.
+    /// Returns the right to run this delegate to a thread that holds it already: see [`Owned::keep_held`]. It
+    /// must not be given back or dropped.
     ///
     /// # Safety
-    /// The caller holds it, and no other `Owned` of it is in use as long as this one.
+    /// The caller holds the delegate, and no other `Owned` of it is in use for as long as this one.
     #[inline(always)]
     pub(crate) unsafe fn held(&self) -> ManuallyDrop<Owned<'_, S>> {
         ManuallyDrop::new(Owned { delegate: self })
     }
 
-    /// Gives back what was [kept](Owned::keep_held), and nothing else: looking for messages comes after the last of several.
+    /// Gives back a right that was [kept](Owned::keep_held), and does nothing else: the look for messages
+    /// comes after the last of several.
     #[inline]
     pub(crate) fn let_go(&self) {
         self.owner.release();
     }
 
-    /// How many messages were announced and not taken out yet. Relaxed: the order comes from the barrier before it.
+    /// How many messages were announced and not taken out yet. Relaxed: the order comes from the barrier
+    /// before it.
     #[inline(always)]
     fn announced(&self) -> u32 {
         self.announced.load(Ordering::Relaxed)
     }
 
-    /// Whether there are any; as above.
+    /// Whether any message is announced. Relaxed, as above.
     #[inline(always)]
     pub(crate) fn is_announced(&self) -> bool {
         self.announced() != 0
     }
 
-    /// Whether messages, or requests in slots, wait to be served by somebody. Relaxed: as above.
+    /// Whether messages, or requests in slots, wait to be served by some thread. Relaxed, as above.
     #[inline]
     pub(crate) fn has_messages(&self) -> bool {
         self.pending().load(Ordering::Relaxed) > 0 || self.seldom().slots.any()
     }
 
-    /// Whether anything is announced, where that is kept, or waits to be served. For who is about to fork.
+    /// Whether anything is announced, where that is kept, or waits to be served. For a thread that is about
+    /// to fork.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn holds_messages(&self) -> bool {
         self.is_announced() || self.has_messages()
@@ -197,19 +214,19 @@ impl<S: Resident> Delegate<S> {
         self.seldom().slots.exist()
     }
 
-    /// A slot for a request whose caller waits, if there is one to be had.
+    /// Returns a slot for a request whose caller waits, if one is free.
     #[inline]
     pub(crate) fn seat(&self) -> Option<Seat<'_, S>> {
         self.seldom().slots.seat()
     }
 
-    /// Sends, or gives the message back if there is no room. `Ok(true)`: no other message was pending, so this sender
-    /// sees to what is.
+    /// Sends a message, or gives it back if there is no room. `Ok(true)`: no other message was pending, so
+    /// this sender sees to those that are.
     pub(crate) fn try_send(&self, message: Message<S>) -> Result<bool, Message<S>> {
         self.announce_and(|mailbox| mailbox.try_send(message))
     }
 
-    /// As `try_send`, waiting for room for a while.
+    /// As `try_send`, but waits for room for a while.
     pub(crate) fn send_within(&self, message: Message<S>, patience: Duration) -> Result<bool, Message<S>> {
         self.announce_and(|mailbox| mailbox.send_within(message, patience))
     }
@@ -244,9 +261,10 @@ impl<S: Resident> Delegate<S> {
         }
     }
 
-    /// A future found the mailbox full: it is woken when there is room. It must try once more after this.
+    /// Registers a future that found the mailbox full: it is woken when there is room. It must try once more
+    /// after this.
     pub(crate) fn wake_when_room(&self, waker: &Waker) {
-        // Cloning and dropping wakers is other people's code: not under the lock, for which a runner may be waiting.
+        // Cloning and dropping wakers is user code: not under the lock, for which a runner may be waiting.
         let mut waker = Some(waker.clone());
         {
             let mut waiting = lock(&self.seldom().waiting_for_room);
@@ -254,16 +272,17 @@ impl<S: Resident> Delegate<S> {
                 waiting.extend(waker.take());
             }
         }
-        // The second try announces (or, where nobody does, this changes what is pending by nothing) and the runner subtracts what
-        // it served, both AcqRel on one counter: who comes second sees what the first did before. So either the runner sees
-        // this, or the second try sees the room.
+        // The second try announces (or, where nothing is announced, this function changes `pending` by
+        // nothing), and the runner subtracts what it served. Both are AcqRel on one counter, so whichever
+        // comes second sees what the other did before. So either the runner sees `starved`, or the second try
+        // sees the room.
         self.seldom().starved.store(true, Ordering::Relaxed);
         if !self.seldom().announces {
             self.pending().fetch_add(0, Ordering::AcqRel);
         }
     }
 
-    /// Forgets all messages and gives ownership back, in a forked child: who sent them doesn't exist here.
+    /// Forgets all messages and gives ownership back, in a forked child: their senders don't exist here.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn restart_in_child(&self) {
         self.seldom().mailbox.abandon();
@@ -274,14 +293,16 @@ impl<S: Resident> Delegate<S> {
         self.owner.release();
     }
 
-    /// Whether a thread that doesn't exist in this forked child had locked the list of those who wait for room.
+    /// Whether a thread that doesn't exist in this forked child had locked the list of those that wait for
+    /// room.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn is_locked_for_ever(&self) -> bool {
         matches!(self.seldom().waiting_for_room.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }
 
-    /// Closes the delegate for good, in a forked child that could not hold it still. If the forking thread itself holds
-    /// it, it finds something announced when it releases, and seals it again (`Group::look_after`).
+    /// Closes the delegate for good, in a forked child that could not hold it still. If the forking thread
+    /// itself holds it, that thread finds something announced when it releases, and seals it again
+    /// (`Group::serve_what_is_left`).
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn seal(&self) {
         self.owner.seal();
@@ -289,14 +310,15 @@ impl<S: Resident> Delegate<S> {
     }
 }
 
-/// Which messages are served, where none are announced. Where they are, it makes no difference: as many are there at most.
+/// Which messages are served, where none are announced. Where they are announced, it makes no difference: at
+/// most as many are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
     /// All that are in the mailbox.
     All,
-    /// As many as are counted. For workers that come again: the count of one that is left behind may have gone to an earlier
-    /// one, whose sender tells them when it has counted, too. (A worker that other people's code holds up by then is not waited
-    /// for: see `waiting`.)
+    /// As many as are counted. For workers, which come again: the count of a message that is left behind may
+    /// have gone to an earlier one, whose sender tells them once it has counted too. (If other callers' code
+    /// holds a worker up by then, it is not waited for: see `waiting`.)
     Counted,
 }
 
@@ -308,9 +330,9 @@ pub(crate) struct Owned<'d, S: Resident> {
 /// What the release of a delegate leaves to do.
 #[derive(Clone, Copy)]
 pub(crate) struct Released {
-    /// So many messages are announced.
+    /// How many messages are announced.
     announced: u32,
-    /// Something was put off until nothing is held: `inside::run_deferred`.
+    /// Whether something was put off until nothing is held: `inside::run_deferred`.
     deferred: bool,
 }
 
@@ -321,8 +343,8 @@ impl Released {
         self.announced | u32::from(self.deferred) != 0
     }
 
-    /// Messages are announced: serve those that are pending, or make sure that somebody does. Where nothing is announced, only
-    /// what is pending tells.
+    /// Whether messages are announced: then those that are pending must be served, or some other thread must
+    /// see to them. Where nothing is announced, only `pending` tells.
     #[inline(always)]
     pub(crate) fn messages(self) -> bool {
         self.announced != 0
@@ -347,14 +369,15 @@ impl<'d, S: Resident> Owned<'d, S> {
         std::mem::forget(self);
     }
 
-    /// Whether the mailbox is empty, as far as order matters to us: a call that starts after a post returned finds it
-    /// announced, or served by an owner before us.
+    /// Whether the mailbox is empty, as far as order matters to us. A call that starts after a post returned
+    /// finds the post announced, or an owner before us has served it.
     #[inline(always)]
     pub(crate) fn nothing_before_us(&self) -> bool {
         !self.delegate.is_announced()
     }
 
-    /// Runs the maintenance of the state. A panic of it is counted, and it is not run again until it is asked for.
+    /// Runs the maintenance of the state. If it panics, the panic is counted, and maintenance doesn't run
+    /// again until it is asked for.
     pub(crate) fn tend(&mut self, aftermath: &mut Aftermath<S>) -> Option<Duration> {
         aftermath.has_leftovers = true;
         let leftovers = &mut aftermath.leftovers;
@@ -372,26 +395,29 @@ impl<'d, S: Resident> Owned<'d, S> {
     #[inline(always)]
     pub(crate) fn run<R>(&mut self, request: impl FnOnce(&mut S) -> R) -> R {
         self.delegate.state.with_mut(|state| {
-            // SAFETY: one `Owned` is in use per delegate at a time, and `&mut self` is there once per `Owned`.
+            // SAFETY: one `Owned` is in use per delegate at a time, and `&mut self` is there once per
+            // `Owned`.
             request(unsafe { &mut *state })
         })
     }
 
-    /// Serves what is in the mailbox, within the budget, and then what is in slots. True if it came to the end of the mailbox.
+    /// Serves what is in the mailbox, within the budget, and then what is in slots. Returns true if it came
+    /// to the end of the mailbox.
     #[inline(never)]
     pub(crate) fn drain(&mut self, whose: Whose, aftermath: &mut Aftermath<S>) -> bool {
-        // Nothing in here unwinds: the user's code is caught message by message. If we are wrong about that, messages
-        // would be lost and waiters with them, so it is better to stop.
+        // Nothing in here unwinds: user code is caught message by message. If we are wrong about that,
+        // messages would be lost and waiters with them, so it is better to stop.
         let guard = AbortOnUnwind;
         let by_worker = on_worker_thread();
         let Seldom { mailbox, slots, .. } = self.delegate.seldom();
-        // What these come after is in the mailbox by now, and goes first, whatever the budget.
+        // The messages that these requests come after are in the mailbox by now, and go first, whatever the
+        // budget.
         let mut filled = slots.filled();
         let before_slots = if filled.any() { mailbox.len().try_into().unwrap_or(u32::MAX) } else { 0 };
         let came_to_the_end = self.drain_mailbox(whose, before_slots, by_worker, aftermath);
-        // If a request forked and this is the child, what else there is isn't ours.
+        // If a request forked and this is the child, what is left isn't ours.
         while !self.delegate.owner.is_sealed()
-            // SAFETY: `self` is ownership, and `filled` was asked of it above.
+            // SAFETY: `self` is ownership, and has been since `filled` was asked for above.
             && let Some(task) = unsafe { slots.take_next(&mut filled) }
         {
             self.serve(Message::Task(task), by_worker, aftermath);
@@ -400,13 +426,15 @@ impl<'d, S: Resident> Owned<'d, S> {
         came_to_the_end
     }
 
-    /// Serves what is in the mailbox, within the budget, but no less than `at_least` messages of it. True if it came to the end of it.
+    /// Serves what is in the mailbox, within the budget, but at least `at_least` messages of it. Returns true
+    /// if it came to the end of the mailbox.
     #[inline]
     fn drain_mailbox(&mut self, whose: Whose, at_least: u32, by_worker: bool, aftermath: &mut Aftermath<S>) -> bool {
         let delegate = self.delegate;
         let Seldom { announces, mailbox, slots, starved, waiting_for_room, .. } = delegate.seldom();
-        // How many there may be. Not found out by looking into an empty mailbox, which takes a line away from senders. Acquire:
-        // what they did before they announced, or counted, is seen, whatever the channel lends.
+        // How many there may be. This isn't found out by looking into an empty mailbox, which would take a
+        // line away from senders. Acquire: what senders did before they announced, or counted, is seen,
+        // whatever the channel lends.
         let known = || match (*announces, whose) {
             (true, _) => delegate.announced.load(Ordering::Acquire),
             (false, Whose::Counted) => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned(),
@@ -459,7 +487,7 @@ impl<'d, S: Resident> Owned<'d, S> {
                 delegate.announced.fetch_sub(served, Ordering::AcqRel);
             }
             delegate.pending().fetch_sub(served.cast_signed(), Ordering::AcqRel);
-            // After what was served is subtracted; see `wake_when_room`.
+            // After the subtraction of what was served; see `wake_when_room`.
             if starved.load(Ordering::Relaxed) {
                 starved.store(false, Ordering::Relaxed);
                 aftermath.wakers.append(&mut lock(waiting_for_room));
@@ -488,7 +516,7 @@ impl<'d, S: Resident> Owned<'d, S> {
             }
             Message::Errand(errand) => {
                 counts.posted.add(1);
-                // Answered at once, so that who waits goes on while others are served.
+                // Answered at once, so that the awaiting task goes on while others are served.
                 let (waker, rest) = self.run(|state| errand.perform(state));
                 aftermath.wakers.extend(waker);
                 aftermath.errands.extend(rest);
@@ -502,7 +530,8 @@ impl<'d, S: Resident> Owned<'d, S> {
         ManuallyDrop::new(self).give_back(barrier)
     }
 
-    /// As `release`, for one who holds this in a `ManuallyDrop`: it must not be used or dropped any more.
+    /// As `release`, for a caller that holds this in a `ManuallyDrop`. It must not be used or dropped
+    /// afterwards.
     #[inline(always)]
     pub(crate) fn give_back(&mut self, barrier: Barrier) -> Released {
         self.delegate.owner.release();
@@ -511,7 +540,7 @@ impl<'d, S: Resident> Owned<'d, S> {
         Released { announced: self.delegate.announced(), deferred }
     }
 
-    /// Keeps the right past the end of `self`; somebody releases the word by other means.
+    /// Keeps the right past the end of `self`; the word is released by other means.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn keep(self) {
         inside::leave();
@@ -520,7 +549,8 @@ impl<'d, S: Resident> Owned<'d, S> {
 }
 
 impl<S: Resident> Drop for Owned<'_, S> {
-    /// Reached only when something of ours panicked: the delegate isn't lost, and the next one to run it serves what came.
+    /// Reached only if something of ours panicked: the delegate isn't lost, and its next runner serves what
+    /// came.
     #[cold]
     fn drop(&mut self) {
         self.delegate.owner.release();
@@ -528,15 +558,15 @@ impl<S: Resident> Drop for Owned<'_, S> {
     }
 }
 
-/// What serving other people's messages leaves to do once the delegate is released: their code runs there.
+/// What serving other callers' messages leaves to do once the delegate is released: their code runs there.
 pub(crate) struct Aftermath<S: Resident> {
     leftovers: S::Leftovers,
     /// Whether anything had the chance to leave something over.
     has_leftovers: bool,
-    /// Performed ones, whose results may have nobody but us to drop them.
+    /// Performed errands, whose results may be left to us to drop.
     errands: Vec<Errand<S>>,
     wakers: Vec<Waker>,
-    /// Of posts and maintenance, already counted: what they carry is dropped outside too.
+    /// Of posts and maintenance, already counted: what they carry is dropped outside, too.
     panics: Vec<Panic>,
 }
 
@@ -551,14 +581,15 @@ impl<S: Resident> Aftermath<S> {
         }
     }
 
-    /// Whether settling it runs nobody's code.
+    /// Whether settling it runs no user code.
     pub(crate) fn is_empty(&self) -> bool {
         let leftovers = self.has_leftovers && std::mem::needs_drop::<S::Leftovers>();
         !leftovers && self.errands.is_empty() && self.wakers.is_empty() && self.panics.is_empty()
     }
 
-    /// Wakes futures and who waited for room, drops what errands and posts left over. Panics stay here: whose code it is
-    /// isn't waiting, and whoever runs this has nothing to do with it. Returns how many there were.
+    /// Wakes futures and those that waited for room, and drops what errands and posts left over. Panics stay
+    /// here: no caller waits for that code, and the thread that runs this has nothing to do with it. Returns
+    /// how many there were.
     pub(crate) fn settle(self) -> u64 {
         let Self { leftovers, errands, wakers, panics: caught, .. } = self;
         let mut panics = 0;
@@ -568,7 +599,7 @@ impl<S: Resident> Aftermath<S> {
                 discard(panic);
             }
         };
-        // Who waits first: what is dropped may be waiting for them.
+        // Those that wait come first: what is dropped may be waiting for them.
         for waker in wakers {
             let mut waker = Some(waker);
             guarded(&mut || {
@@ -588,8 +619,8 @@ impl<S: Resident> Aftermath<S> {
     }
 }
 
-/// Ends the process when it is dropped, which happens only while unwinding: something that others rely on would be
-/// half done. Forgotten on the way that everything takes.
+/// Ends the process if it is dropped, which happens only while unwinding: something that others rely on would
+/// be half done. The normal path forgets it.
 pub(crate) struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {

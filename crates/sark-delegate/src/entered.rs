@@ -1,7 +1,8 @@
-//! Delegates that the caller runs itself: the fast path, from taking an idle one (or a number of them) to looking for messages
-//! afterwards.
+//! Delegates that the caller runs itself: the fast path, from taking an idle one (or several of them) to
+//! looking for messages afterwards.
 //!
-//! Made by `group`; `delegate` has the steps. Nothing here waits, and while one is held nothing else of this thread may.
+//! Made by `group`; `delegate` has the steps. Nothing here waits, and while a delegate is held, nothing else
+//! in this thread may wait.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -19,7 +20,7 @@ pub struct Entered<'g, S: Resident> {
     group: &'g Group<S>,
     /// Given back by our own `Drop`.
     owned: ManuallyDrop<Owned<'g, S>>,
-    /// That a delegate is held is noted in this thread.
+    /// This thread has noted that a delegate is held.
     _stays_on_this_thread: PhantomData<*const ()>,
 }
 
@@ -31,7 +32,8 @@ impl<'g, S: Resident> Entered<'g, S> {
 
     /// Runs a request, or a part of one, on the state.
     ///
-    /// What [`Delegates::run`](crate::Delegates::run) says of requests goes for this one, but that it need not be `Send`.
+    /// What [`Delegates::run`](crate::Delegates::run) says of requests goes for this one, except that it need
+    /// not be `Send`.
     #[inline(always)]
     pub fn run<R>(&mut self, request: impl FnOnce(&mut S) -> R) -> R {
         self.owned.run(request)
@@ -54,21 +56,24 @@ impl<S: Resident> std::fmt::Debug for Entered<'_, S> {
     }
 }
 
-/// For how many requests one thread may hold delegates at once: what a batch of some size needs, and few enough that it doesn't hold them long.
+/// For how many requests one thread may hold delegates at once: what a batch of some size needs, and few
+/// enough that it doesn't hold them long.
 pub(crate) const MOST_HELD: usize = 64;
 
-/// The right to run several idle delegates right here; see [`Delegates::enter_several`](crate::Delegates::enter_several).
+/// The right to run several idle delegates right here; see
+/// [`Delegates::enter_several`](crate::Delegates::enter_several).
 ///
 /// Giving them back, on a panic too, looks for messages that came meanwhile and sees to their being served.
 pub struct EnteredSeveral<'g, S: Resident> {
     group: &'g Group<S>,
-    /// What each request asked for, if it is to be had: held, and free of messages when it was taken.
+    /// What each request asked for, if it is available: held, and free of messages when it was taken.
     had: [Cell<Option<&'g Delegate<S>>>; MOST_HELD],
-    /// For which requests they were taken, a bit for each number. The others that have one have it from one of these.
+    /// For which requests delegates were taken, a bit for each number. Other requests that have a delegate
+    /// share one of these.
     takers: Cell<u64>,
-    /// Those that were taken and not to be had: messages were before us.
+    /// Delegates that were taken but are not available: messages were before us.
     aside: RefCell<Vec<&'g Delegate<S>>>,
-    /// That delegates are held is noted in this thread.
+    /// This thread has noted that delegates are held.
     _stays_on_this_thread: PhantomData<*const ()>,
 }
 
@@ -79,15 +84,16 @@ fn is_same<S: Resident>(had: Option<&Delegate<S>>, delegate: &Delegate<S>) -> bo
     std::ptr::eq(had.map_or(std::ptr::null(), std::ptr::from_ref), delegate)
 }
 
-/// Who asked first for each of the delegates, by the lowest bits of their indexes: so that each is tried for once, where there are no more of
-/// them than places. Where there are, two may share a place: whether the second was tried for is then found out, or it is tried for again.
+/// Which request asked first for each of the delegates, by the lowest bits of their indexes. So each delegate
+/// is tried for once, if there are no more of them than places. If there are more, two may share a place:
+/// whether the second was tried for is then searched for, or it is tried for again.
 struct FirstAsked([u8; Self::PLACES]);
 
 impl FirstAsked {
     /// More delegates than most groups have, and few enough to be cleared for each batch.
     const PLACES: usize = 256;
     const NOBODY: u8 = u8::MAX;
-    /// Somebody who didn't get it.
+    /// A request that didn't get it.
     const IN_VAIN: u8 = u8::MAX - 1;
 
     #[inline]
@@ -99,7 +105,7 @@ impl FirstAsked {
 const _: () = assert!(MOST_HELD <= FirstAsked::IN_VAIN as usize);
 
 impl<'g, S: Resident> EnteredSeveral<'g, S> {
-    /// Takes nothing if not `may_run`.
+    /// Takes delegates for the requests; takes nothing if not `may_run`.
     pub(crate) fn new(group: &'g Group<S>, indexes: impl Iterator<Item = usize>, may_run: bool) -> Self {
         let several = Self {
             group,
@@ -127,7 +133,7 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
         several
     }
 
-    /// Takes a delegate for a request, if it is to be had.
+    /// Takes a delegate for a request, if it is available. Returns whether it was.
     #[inline]
     fn take(&self, number: usize, delegate: &'g Delegate<S>) -> bool {
         let Some(owned) = delegate.try_take() else { return false };
@@ -144,7 +150,7 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
         is_to_be_had
     }
 
-    /// The same for one whose place among those asked for is another's.
+    /// Finds or takes a delegate for a request whose place among those asked for is another's.
     #[cold]
     #[inline(never)]
     fn share_or_take(&self, number: usize, delegate: &'g Delegate<S>) {
@@ -175,18 +181,20 @@ impl<'g, S: Resident> EnteredSeveral<'g, S> {
         self.had.get(number).is_some_and(|had| had.get().is_some())
     }
 
-    /// Runs a request, or a part of one, on the state that the one with this number asked for, if that was to be had.
+    /// Runs a request, or a part of one, on the state that the request with this number asked for, if that
+    /// was available.
     #[inline]
     pub fn run<R>(&mut self, number: usize, request: impl FnOnce(&mut S) -> R) -> Option<R> {
         let delegate = self.had.get(number)?.get()?;
-        // SAFETY: it was taken and kept, and `Drop` gives it back; until then there is no other `Owned` of it but these, one at a
-        // time since `self` is borrowed for it.
+        // SAFETY: it was taken and kept, and `Drop` gives it back; until then these are its only `Owned`, one
+        // at a time since `self` is borrowed for it.
         let mut owned = unsafe { delegate.held() };
         Some(owned.run(request))
     }
 
-    /// Runs something for each of as many items as there were requests: on the state that the request with the item's number asked for, or
-    /// on none if that was not to be had. The same as [`run`](Self::run) for one after the other, with less to look up.
+    /// Runs something for each of as many items as there were requests: on the state that the request with
+    /// the item's number asked for, or on none if that was not available. It does the same as
+    /// [`run`](Self::run) for one after the other, with less to look up.
     ///
     /// ```
     /// # use sark_delegate::{Config, Delegates, Resident};
@@ -230,7 +238,7 @@ impl<S: Resident> Drop for EnteredSeveral<'_, S> {
             return;
         }
         self.for_each_held(Delegate::let_go);
-        // One barrier and one word to this thread for all of them; only then anything is served.
+        // One barrier and one note to this thread for all of them; only then is anything served.
         let group = self.group;
         group.barrier.light();
         let deferred = inside::leave();
@@ -281,7 +289,7 @@ mod tests {
         Delegates::new(config, (0..count).map(|_| Said(Vec::new()))).expect("the configuration is valid")
     }
 
-    /// As a sender does who has not come to look after it.
+    /// Leaves a message like a sender that has not come to look after it yet.
     fn leave(delegates: &Delegates<Said>, index: usize) {
         assert!(delegates.group.delegates[index].try_send(Message::Post(7)).is_ok());
     }

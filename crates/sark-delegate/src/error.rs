@@ -1,12 +1,16 @@
-//! What can be refused, and why.
+//! Errors: what can be refused, and why.
+//!
+//! `handle` and `group` return these; calls that can't return an error panic with the same text. A refusal
+//! changes nothing.
 
 use thiserror::Error;
 
-/// Why a request was not accepted. Nothing was done; the request is handed back beside it.
+/// Why a request was not accepted. Nothing was done; the request is handed back along with the reason.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryError {
-    /// The calling thread is running a delegate right now: waiting for one from inside could wait for itself.
+    /// The calling thread is running a delegate right now: if it waited for one from inside, it could wait
+    /// for itself.
     #[error(
         "called from code that is run with a state, or a shard of a cache, held (a closure, `Clone` or `Eq`): waiting there could never end"
     )]
@@ -14,7 +18,8 @@ pub enum TryError {
     /// The mailbox has no room.
     #[error("the mailbox is full")]
     Full,
-    /// The process is a fork of one that had other threads at work on these delegates: their state may be torn.
+    /// The process is a fork of one that had other threads at work on these delegates: their state may be
+    /// torn.
     #[error(
         "used in a forked child: its parent had threads at work here; make a new one in the child, or fork with no worker threads"
     )]
@@ -49,10 +54,10 @@ pub enum ConfigError {
     /// `PerCore` without threads could not serve anything.
     #[error("workers: 0 with PerCore dispatch, at least 1 is needed")]
     NoWorkers,
-    /// Threads can't be called that.
+    /// Threads can't have such a name.
     #[error("name: it contains a NUL character, which the name of a thread can't")]
     Name,
-    /// A mailbox must have room.
+    /// A mailbox's capacity must be within bounds.
     #[error("mailbox: a capacity of {0} was given, 1 to 65536 is allowed")]
     Mailbox(usize),
 }

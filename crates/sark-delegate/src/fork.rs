@@ -1,13 +1,17 @@
 //! `fork` without `exec`: held still where that is possible, an error in the child where it isn't.
 //!
-//! A fork while another thread is inside a delegate copies torn memory, and nothing can repair that in the child. So
-//! before a fork (`pthread_atfork`) every group that has no worker thread is held still: its messages are served, then
-//! every delegate is owned by the forking thread. Parent and child give ownership back, and the child starts with
-//! empty mailboxes. Other people's code runs only while the registry is unlocked: it may make groups and end them. Groups that can't be held, because they have threads, because the fork happens inside one of
-//! their requests, or because somebody doesn't let go for a second, are sealed in the child: calls fail with
+//! A fork while another thread is inside a delegate copies torn memory, and nothing can repair that in the
+//! child. So before a fork (`pthread_atfork`) every group that has no worker thread is held still: its
+//! messages are served, then the forking thread takes every delegate. Parent and child give ownership back,
+//! and the child starts with empty mailboxes. Other callers' code runs only while the registry is unlocked,
+//! because it may make groups and end them.
+//!
+//! A group can't be held if it has threads, if the fork happens inside one of its requests, or if some thread
+//! doesn't let go for a second. Such a group is sealed in the child: calls fail with
 //! [`TryError::Forked`](crate::TryError::Forked) instead of hanging.
 //!
-//! Each `Delegates` registers itself here. Unix only; other systems have no fork.
+//! Each `Delegates` registers itself here; the C library calls the hooks. Unix only; other systems have no
+//! fork.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -21,19 +25,19 @@ use crate::group::Group;
 use crate::inside;
 use crate::waiting::nobody_spins;
 
-/// How long a fork waits for somebody who doesn't let go of a delegate.
+/// How long a fork waits for a thread that doesn't let go of a delegate.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A group, as far as a fork is concerned.
 trait Forkable: Send + Sync {
     /// Whether it can be held still at all.
     fn can_be_held(&self) -> bool;
-    /// Sees to it that what was posted before is served. Runs other people's code.
+    /// Sees to it that what was posted before is served. Runs other callers' code.
     fn catch_up(&self);
-    /// Takes every delegate. False if somebody doesn't let go: then none is held.
+    /// Takes every delegate. Returns false if some thread doesn't let go of one: then none is held.
     fn hold(&self) -> bool;
     fn release_in_parent(&self);
-    /// Serves what came while it was held. Runs other people's code.
+    /// Serves what came while it was held. Runs other callers' code.
     fn look_after(&self);
     fn release_in_child(&self);
     fn seal_in_child(&self);
@@ -53,7 +57,7 @@ fn groups() -> Groups {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hold {
     Held,
-    /// It was held in part for a while, so messages may have come that nobody saw to.
+    /// It was held in part for a while, so messages may have come that no thread saw to.
     GivenUp,
     NotTried,
 }
@@ -64,8 +68,8 @@ struct Forking {
     holds: Vec<Hold>,
 }
 
-// `ManuallyDrop`, so that it has no destructor and is there when a thread forks while its other thread-locals are being
-// destroyed. It is empty but between the hooks of one fork.
+// `ManuallyDrop`, so that it has no destructor and is there if a thread forks while its other thread-locals
+// are being destroyed. It is empty except between the hooks of one fork.
 thread_local! {
     static FORKING: ManuallyDrop<RefCell<Option<Forking>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
@@ -77,8 +81,9 @@ pub(crate) struct Registration(u64);
 impl Registration {
     pub(crate) fn new<S: Resident>(group: Group<S>) -> Self {
         HOOKS.call_once(|| {
-            // SAFETY: the three hooks are `extern "C"` functions without arguments that don't unwind. If there is no
-            // memory for them, forked children aren't looked after, which is all that can be done about it.
+            // SAFETY: the three hooks are `extern "C"` functions without arguments that don't unwind. If
+            // there is no memory for them, forked children aren't looked after, which is all that can be done
+            // about it.
             unsafe {
                 libc::pthread_atfork(Some(prepare), Some(parent), Some(child));
             }
@@ -92,7 +97,7 @@ impl Registration {
         let mut groups = groups();
         let place = groups.iter().position(|(number, _)| *number == self.0);
         let entry = place.map(|place| groups.swap_remove(place));
-        // The states may go with it, and with them user's code: not under the lock.
+        // The states may go with it, and their destructors are user code: not under the lock.
         drop(groups);
         drop(entry);
     }
@@ -149,8 +154,9 @@ impl<S: Resident> Forkable for Group<S> {
     fn catch_up(&self) {
         let began = Instant::now();
         for (index, delegate) in self.delegates.iter().enumerate() {
-            // Announced, and not only pending: a message of a call that returned is at least that. (Where nothing is announced its
-            // count may have gone to an earlier one, so the mailbox is looked into.)
+            // `holds_messages` asks what is announced, and not only what is pending: a message of a call that
+            // returned is announced at least. (Where nothing is announced, its count may have gone to an
+            // earlier message, so the mailbox is looked into first.)
             self.serve_if_free(index);
             while delegate.holds_messages() && began.elapsed() < PATIENCE {
                 self.serve_if_free(index);

@@ -1,7 +1,12 @@
-//! What callers, futures and workers share: the delegates, the crew, and the rules by which a request gets served.
+//! What callers, futures and workers share: the delegates, the crew, and the rules by which a request gets
+//! served.
 //!
-//! A request is run in place if the group allows it and the delegate is idle, and goes through the mailbox, or a slot, otherwise.
-//! This file is the sender's side of that; `delegate` is the runner's side, `waiting` the patience in between.
+//! A request is run in place if the group allows it and the delegate is idle, and goes through the mailbox,
+//! or a slot, otherwise. This file is the sender's side of that; `delegate` is the runner's side, and
+//! `waiting` the patience in between.
+//!
+//! Called by `handle`, `submission`, `entered`, `putting_off`, `waiting`, `worker` and `fork`. It never waits
+//! while it holds a delegate.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -19,15 +24,16 @@ use crate::turn;
 use crate::waiting::{self, Pending};
 use crate::worker::{Crew, Rung, on_worker_thread};
 
-/// A busy delegate is looked at so often before it gets a message: most are held for less time than a message takes. Each
-/// pause is four times as long as the one before, since every look takes the line away from who is working on it; some 20
-/// microseconds in all where a pause takes 140 cycles, as on Intel's servers. On a delegate that all use all the time,
-/// callers so take turns of that length by themselves.
+/// A busy delegate is looked at this many times before it gets a message: most are held for less time than a
+/// message takes. Each pause is four times as long as the one before, since every look takes the line away
+/// from the runner that is working on it. Together they take some 20 microseconds where a pause takes 140
+/// cycles, as on Intel's servers. On a delegate that all use all the time, callers thereby take turns of that
+/// length.
 const LOOKS_BEFORE_MESSAGE: u32 = if cfg!(loom) { 0 } else { 5 };
-/// After so many rounds of serving others, a caller leaves the rest to a worker if there may be one.
+/// After this many rounds of serving others, a caller leaves the rest to a worker if there may be one.
 const ROUNDS_FOR_OTHERS: u32 = 4;
-/// After so many rounds of serving others with no end in sight, a caller runs what is left to do outside in between: the
-/// futures are woken only then, and what is to be dropped takes memory.
+/// After this many rounds of serving others with no end in sight, a caller runs in between what is left to do
+/// outside: futures are woken only then, and what is to be dropped takes memory.
 const ROUNDS_PER_SETTLING: u32 = 16;
 /// How long a sender waits for room before it sees whether it can make some.
 const PATIENCE_FOR_ROOM: Duration = Duration::from_millis(1);
@@ -37,8 +43,8 @@ const LOOKS_WITHOUT_BARRIER: u32 = 1000;
 /// Shared by the handle, the workers, and work that was put off.
 pub(crate) struct Group<S: Resident> {
     pub(crate) delegates: Arc<[Delegate<S>]>,
-    /// Those that callers run themselves when they are idle: all of them (`Adaptive`), or none. So one comparison of an index says
-    /// that there is such a delegate and that it may be entered.
+    /// The delegates that callers run themselves when they are idle: all of them (`Adaptive`), or none. So
+    /// one comparison of an index says that there is such a delegate and that it may be entered.
     for_callers: Arc<[Delegate<S>]>,
     pub(crate) barrier: Barrier,
     pub(crate) shared: Arc<Shared>,
@@ -47,11 +53,11 @@ pub(crate) struct Group<S: Resident> {
 /// What doesn't depend on the state.
 pub(crate) struct Shared {
     pub(crate) crew: Crew,
-    /// Panics of code that nobody waits for.
+    /// Panics of code that no caller waits for.
     pub(crate) panics: AtomicU64,
-    /// Whether waiting may begin with spinning: there is more than one processor for this process.
+    /// How many processors this process may use. Waiting begins with spinning only if there is more than one.
     pub(crate) processors: usize,
-    /// Set in a forked child when the delegates could not be held still: every call is an error from then on.
+    /// Set in a forked child if the delegates could not be held still: every call is an error from then on.
     pub(crate) forked: AtomicBool,
 }
 
@@ -71,7 +77,8 @@ impl<S: Resident> Clone for Group<S> {
 pub(crate) enum Sent {
     /// Senders and runners among themselves: the sender helps while it waits.
     AmongCallers {
-        /// This message was counted when no other was: its sender sees to all that are counted until an owner does.
+        /// This message was counted when no other was: its sender sees to all that are counted until an owner
+        /// does.
         first: bool,
     },
     /// A worker thread that was told.
@@ -90,7 +97,7 @@ impl<S: Resident> Group<S> {
         !self.for_callers.is_empty()
     }
 
-    /// Takes delegate `index` if callers may run it, nobody does, and no message is before us.
+    /// Takes delegate `index` if callers may run it, no thread does, and no message is before us.
     #[inline(always)]
     pub(crate) fn enter(&self, index: usize) -> Option<Entered<'_, S>> {
         if inside::is_inside() {
@@ -106,13 +113,13 @@ impl<S: Resident> Group<S> {
         None
     }
 
-    /// Takes those that callers may run, that nobody runs, and that have no message before us.
+    /// Takes those that callers may run, that no thread runs, and that have no message before us.
     pub(crate) fn enter_several(&self, indexes: impl Iterator<Item = usize>) -> EnteredSeveral<'_, S> {
         EnteredSeveral::new(self, indexes, self.callers_run() && !inside::is_inside())
     }
 
-    /// Runs `request` on delegate `index` and returns its result, whoever runs it. Waits for that, and for room in a
-    /// full mailbox if `wait_for_room`.
+    /// Runs `request` on delegate `index` and returns its result, whichever thread runs it. Waits for that,
+    /// and for room in a full mailbox if `wait_for_room`.
     #[inline]
     pub(crate) fn run<F, R>(&self, index: usize, request: F, wait_for_room: bool) -> Result<R, Refused<F>>
     where
@@ -125,7 +132,8 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Runs `request` if callers may, nobody is running the delegate, and what waits in its mailbox can be served first.
+    /// Runs `request` if callers may, no thread is running the delegate, and what waits in its mailbox can be
+    /// served first.
     #[inline]
     pub(crate) fn run_if_idle<F, R>(&self, index: usize, request: F) -> Result<R, F>
     where
@@ -152,7 +160,8 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// The delegate is ours, and messages are before us: they first. Gives the request back if they are too many.
+    /// Runs `request` on a delegate that is ours but has messages before us: serves them first. Gives the
+    /// request back if they are too many.
     #[cold]
     fn run_behind_messages<F, R>(&self, index: usize, mut owned: Owned<'_, S>, request: F) -> Result<R, F>
     where
@@ -192,7 +201,7 @@ impl<S: Resident> Group<S> {
         let mut request = request;
         let looks = match self.callers_run() {
             false => 0,
-            // On a single processor whoever holds it isn't running.
+            // On a single processor the thread that holds it isn't running.
             true if self.shared.processors == 1 => 1,
             true => 1 + LOOKS_BEFORE_MESSAGE,
         };
@@ -208,10 +217,11 @@ impl<S: Resident> Group<S> {
             }
         }
         let task = StackTask::new(request);
-        // From here to the answer, leaving this frame would leave a dangling pointer in the mailbox or a slot.
+        // From here to the answer, leaving this frame would leave a dangling pointer in the mailbox or a
+        // slot.
         let guard = AbortOnUnwind;
-        // SAFETY: `task` isn't moved before it is done: either `publish` gives the message back, or `wait` returns
-        // once it is done, and the guard sees to it that nothing unwinds out of here in between.
+        // SAFETY: `task` isn't moved before it is done: either `publish` gives the message back, or `wait`
+        // returns once it is done, and the guard sees to it that nothing unwinds out of here in between.
         let pointer = unsafe { task.pointer() };
         // In use until the request is answered.
         let seat = self.delegates[index].seat();
@@ -238,9 +248,9 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Runs each request on its delegate: idle ones at once, one after the other, then all busy ones by one message
-    /// each, waiting for them together. Never waits while holding one. Results in the order of the requests; the first
-    /// panic is passed on after all are through.
+    /// Runs each request on its delegate: idle ones at once, one after the other, then all busy ones by one
+    /// message each, waiting for them together. Never waits while holding one. Returns the results in the
+    /// order of the requests; the first panic is passed on after all are through.
     pub(crate) fn run_each<F, R>(&self, requests: Vec<(usize, F)>) -> Result<Vec<R>, TryError>
     where
         F: FnOnce(&mut S) -> R + Send,
@@ -254,7 +264,7 @@ impl<S: Resident> Group<S> {
         for (position, (index, request)) in requests.into_iter().enumerate() {
             results.push(None);
             self.check_fork()?;
-            // What has to wait for its turn isn't overtaken by a later request on the same delegate.
+            // A request that has to wait for its turn isn't overtaken by a later one on the same delegate.
             let overtakes = tasks.iter().any(|(_, before, _)| *before == index);
             let request = if overtakes {
                 request
@@ -274,10 +284,11 @@ impl<S: Resident> Group<S> {
         // In use until all are answered.
         let mut seats = Vec::new();
         for (_, index, task) in &tasks {
-            // SAFETY: `tasks` is neither moved nor grown before all its tasks are done, and the guard sees to it that
-            // nothing unwinds out of here in between.
+            // SAFETY: `tasks` is neither moved nor grown before all its tasks are done, and the guard sees to
+            // it that nothing unwinds out of here in between.
             let pointer = unsafe { task.pointer() };
-            // One that goes through a slot could be overtaken by a later one, or overtake one before it.
+            // A request that goes through a slot could be overtaken by a later one, or overtake one before
+            // it.
             let alone = || tasks.iter().filter(|(_, other, _)| other == index).take(2).count() == 1;
             let seat = if self.delegates[*index].has_slots() && alone() { self.delegates[*index].seat() } else { None };
             let published = self.publish(*index, pointer, seat.as_ref(), true);
@@ -307,9 +318,9 @@ impl<S: Resident> Group<S> {
         Ok(results.into_iter().flatten().collect())
     }
 
-    /// Sends a request that its caller waits for. Gives it back if there is no room and waiting for it isn't wanted, and
-    /// in a forked child that can't use the delegate. Through `seat`, if there is one, which is of this delegate: that
-    /// always has room.
+    /// Sends a request that its caller waits for: through `seat`, if there is one, which must be of this
+    /// delegate and always has room. Gives the request back if there is no room and waiting for it isn't
+    /// wanted, and in a forked child that can't use the delegate.
     fn publish(
         &self,
         index: usize,
@@ -332,9 +343,10 @@ impl<S: Resident> Group<S> {
         Ok(if !self.callers_run() && self.ring(index) { Sent::ToWorker } else { Sent::AmongCallers { first } })
     }
 
-    /// Sends when there is room. Whoever counted the messages that take it sees to their being served, but may be waiting
-    /// for room elsewhere first, or be the worker that this very thread is: so it helps, again and again. Gives the
-    /// message back only in a forked child that can't use the delegate.
+    /// Sends when there is room. The sender that counted the messages which take up the room sees to their
+    /// being served. But that sender may be waiting for room elsewhere first, or be this very thread, a
+    /// worker. So this thread helps, again and again. Gives the message back only in a forked child that
+    /// can't use the delegate.
     fn send_when_room(&self, index: usize, mut message: Message<S>) -> Result<bool, Message<S>> {
         loop {
             if self.may_help(index) {
@@ -348,10 +360,10 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Sends a request that nobody waits for, or gives it back if there is no room.
+    /// Sends a request that no caller waits for, or gives it back if there is no room.
     pub(crate) fn try_leave(&self, index: usize, message: Message<S>) -> Result<(), Message<S>> {
         if inside::is_inside() && inside::is_deferred(self.order_key(index)) {
-            // It would overtake what this thread was told was accepted.
+            // It would overtake a post that this thread was told was accepted.
             return Err(message);
         }
         let first = self.delegates[index].try_send(message)?;
@@ -359,7 +371,8 @@ impl<S: Resident> Group<S> {
         Ok(())
     }
 
-    /// Sends a request that nobody waits for, waiting for room; from inside a delegate, once that is released.
+    /// Sends a request that no caller waits for, waiting for room; from inside a delegate, once that is
+    /// released.
     pub(crate) fn leave(&self, index: usize, message: Message<S>) {
         if let Err(message) = self.try_leave(index, message) {
             if inside::is_inside() {
@@ -367,14 +380,14 @@ impl<S: Resident> Group<S> {
                 inside::defer(self.order_key(index), move || group.leave(index, message));
                 return;
             }
-            // Refused only in a forked child, where the one who posted is told by its next call.
+            // Refused only in a forked child, where the poster's next call reports it.
             if let Ok(first) = self.send_when_room(index, message) {
                 self.see_to(index, first);
             }
         }
     }
 
-    /// What tells this mailbox from all others of the process.
+    /// Returns what distinguishes this mailbox from all others of the process.
     fn order_key(&self, index: usize) -> usize {
         std::ptr::from_ref(&self.delegates[index]).addr()
     }
@@ -385,7 +398,7 @@ impl<S: Resident> Group<S> {
             return;
         }
         if !first && self.callers_run() {
-            // Whoever sent the first one sees to all of them.
+            // The sender of the first one sees to all of them.
             return;
         }
         if inside::is_inside() {
@@ -396,7 +409,7 @@ impl<S: Resident> Group<S> {
         self.serve_after_barrier(index);
     }
 
-    /// Either finds the delegate free and serves it, or knows that whoever runs it sees the message.
+    /// Either finds the delegate free and serves it, or knows that its runner sees the message.
     pub(crate) fn serve_after_barrier(&self, index: usize) {
         if self.barrier.heavy() {
             self.serve_if_free(index);
@@ -412,7 +425,7 @@ impl<S: Resident> Group<S> {
         self.ring(index);
     }
 
-    /// Serves the messages of a delegate that nobody runs.
+    /// Serves the messages of a delegate that no thread runs.
     pub(crate) fn serve_if_free(&self, index: usize) {
         if let Some(owned) = self.delegates[index].try_take() {
             let mut aftermath = Aftermath::new();
@@ -421,7 +434,8 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Serves what waits and releases. Says whether there are messages again, and whether all that waited was served.
+    /// Serves what waits and releases. Returns whether there are messages again, and whether all that waited
+    /// was served.
     pub(crate) fn serve(&self, mut owned: Owned<'_, S>, whose: Whose, aftermath: &mut Aftermath<S>) -> (bool, bool) {
         let caught_up = owned.drain(whose, aftermath);
         let delegate = owned.delegate();
@@ -449,7 +463,8 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Messages were seen after a release, or something was put off: neither is left behind.
+    /// Sees to what a release left: messages that were seen after it, and work that was put off. Neither is
+    /// left behind.
     #[cold]
     pub(crate) fn after_release(&self, delegate: &Delegate<S>, released: Released) {
         let index = self.index_of(delegate);
@@ -459,33 +474,36 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Of one of this group's.
+    /// Returns the index of one of this group's delegates.
     pub(crate) fn index_of(&self, delegate: &Delegate<S>) -> usize {
         (std::ptr::from_ref(delegate).addr() - self.delegates.as_ptr().addr()) / size_of::<Delegate<S>>()
     }
 
-    /// After a release: first the messages that are left to us, then other people's code. The other way round a caller
-    /// that waits for us could be what their code waits for (its `Drop` takes a lock that the caller holds, say).
+    /// Sees to what is left after a release: first the messages that are left to us, then other callers'
+    /// code. The other way round, that code could wait for a caller that waits for us (its `Drop` takes a
+    /// lock that the caller holds, for example).
     pub(crate) fn look_after(&self, index: usize, messages: bool, mut aftermath: Aftermath<S>) {
         self.serve_what_is_left(index, messages, &mut aftermath);
         self.finish(aftermath);
     }
 
-    /// The first half of that. With several delegates, both halves of it for one after the other would be wrong in the same way.
+    /// The first half of `look_after`. With several delegates, doing both halves for one after the other
+    /// would be wrong in the same way.
     pub(crate) fn serve_what_is_left(&self, index: usize, mut messages: bool, aftermath: &mut Aftermath<S>) {
         let delegate = &self.delegates[index];
         for round in 1_u32.. {
             #[cfg(all(unix, not(loom), not(miri)))]
             if self.shared.forked.load(Ordering::Relaxed) {
-                // A request that we ran forked, and this is the child: our release has opened what had been sealed.
+                // A request that we ran forked, and this is the child: our release has opened what had been
+                // sealed.
                 delegate.seal();
                 break;
             }
-            // What is announced and not pending yet is seen to by its sender, after the send.
+            // A message that is announced and not pending yet is seen to by its sender, after the send.
             if !messages || !delegate.has_messages() {
                 break;
             }
-            // Who has it by now looks for messages after its own release.
+            // The thread that has it by now looks for messages after its own release.
             let Some(owned) = delegate.try_take() else { break };
             let (more, caught_up) = self.serve(owned, Whose::All, aftermath);
             messages = more && !((!caught_up || round >= ROUNDS_FOR_OTHERS) && self.ring(index));
@@ -495,32 +513,33 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// The second half: other people's code.
+    /// The second half: other callers' code.
     pub(crate) fn finish(&self, aftermath: Aftermath<S>) {
         self.settle(aftermath);
         self.run_deferred();
     }
 
-    /// This thread wanted a delegate that others want, and holds nothing now.
+    /// Notes that this thread wanted a delegate that others want, and holds nothing now.
     fn met_others_on(&self, index: usize) {
         if self.callers_run() {
             turn::met_others_on(self.order_key(index));
         }
     }
 
-    /// Tells the delegate's worker that messages wait, starting it if need be. False if there is none to rely on.
+    /// Tells the delegate's worker that messages wait, starting it if need be. Returns false if there is none
+    /// to rely on.
     pub(crate) fn ring(&self, index: usize) -> bool {
         match self.shared.crew.ring(self, index) {
             Rung::Told => true,
-            // It comes back to them, but when is up to other people's code. With `PerCore` that is the deal, unless the
-            // code that is kept waiting is that very code.
+            // It comes back to them, but when is up to other callers' code. With `PerCore` that is the deal,
+            // unless the code that is kept waiting is that very code.
             Rung::Elsewhere => !self.callers_run() && !on_worker_thread(),
             Rung::Nobody => false,
         }
     }
 
-    /// Whether this thread may serve the delegate although its request is sent: always where callers run delegates, and
-    /// under `PerCore` when waiting for the worker might never end.
+    /// Whether this thread may serve the delegate although its request is sent: always where callers run
+    /// delegates, and under `PerCore` when waiting for the worker might never end.
     pub(crate) fn may_help(&self, index: usize) -> bool {
         self.callers_run() || on_worker_thread() || !self.shared.crew.attends(index)
     }
@@ -538,15 +557,15 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Whether this is a forked child that can't use the delegates: then all of them are sealed. (Asked of the group: a
-    /// delegate's own word is where its runner writes.)
+    /// Returns an error if this is a forked child that can't use the delegates: then all of them are sealed.
+    /// (The group is asked because a delegate's own word is where its runner writes.)
     #[inline]
     pub(crate) fn check_fork(&self) -> Result<(), TryError> {
         if self.shared.forked.load(Ordering::Relaxed) { Err(TryError::Forked) } else { Ok(()) }
     }
 }
 
-/// The request of a task that was not delivered.
+/// Returns the request of a task that was not delivered.
 fn never_served<S, F, R>(task: StackTask<S, F, R>) -> F
 where
     F: FnOnce(&mut S) -> R + Send,

@@ -1,4 +1,7 @@
 //! The public handle: makes the delegates, takes requests, ends the threads.
+//!
+//! This is what users of the crate call. It checks settings and turns refusals into panics or errors; how a
+//! request gets served is `group`'s business.
 
 use std::time::Duration;
 
@@ -20,33 +23,39 @@ use crate::{Dispatch, Resident};
 /// How requests whose callers wait reach a worker, under `PerCore`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// Through the mailbox, as everything else.
+    /// Through the mailbox, like everything else.
     #[default]
     Channel,
-    /// Through slots that the workers look at, one for each caller (a state has as many as there are processors, 4 to 32; who finds
-    /// somebody else's request there uses the mailbox). Fewer journeys of cache lines for a request, for some more work of a worker that has
-    /// nothing to do, and 256 bytes for each slot. Everything that nobody waits for still goes through the mailbox, and the order of requests is the same.
+    /// Through slots that the workers look at, one for each caller.
+    ///
+    /// A state has as many slots as there are processors, rounded up to a power of two, 4 to 32. A caller
+    /// that finds another one's request in its slot uses the mailbox. A request takes fewer journeys of cache
+    /// lines; in return a worker that has nothing to do works somewhat more, and each slot takes 256 bytes.
+    /// Everything that no caller waits for still goes through the mailbox, and the order of requests is the
+    /// same.
     Slots,
 }
 
 /// How delegates are run. `Config::default()` is `Adaptive` with one worker.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who runs the states.
+    /// Which threads run the states.
     pub dispatch: Dispatch,
-    /// At most so many worker threads, each started when it is first needed. `None`: one under `Adaptive`, one a
-    /// delegate under `PerCore`. 0 is allowed under `Adaptive`: then there is never a thread.
+    /// The most worker threads there may be; each is started when it is first needed. `None`: one under
+    /// `Adaptive`, one per delegate under `PerCore`. 0 is allowed under `Adaptive`: then there is never a
+    /// thread.
     pub workers: Option<usize>,
-    /// Whether the workers of `PerCore` are tied to cores (in turn, within the cores that the process may use).
+    /// Whether the workers of `PerCore` are tied to cores (in turn, within the cores that the process may
+    /// use).
     pub pin: bool,
     /// How requests whose callers wait reach the workers of `PerCore`.
     pub transport: Transport,
-    /// Messages that a mailbox holds, 1 to 65536.
+    /// How many messages a mailbox holds, 1 to 65536.
     pub mailbox: usize,
-    /// Worker threads are called this, a hyphen and a number.
+    /// What worker threads are called; a hyphen and a number follow.
     pub name: String,
-    /// How the hand-over is kept safe; `None`: the cheapest form that the system offers, as is `Membarrier` where the
-    /// system has none.
+    /// What keeps the hand-over safe. `None` means the cheapest form that the system offers, and so does
+    /// `Membarrier` on a system that doesn't offer it.
     pub barrier: Option<Barrier>,
 }
 
@@ -64,7 +73,7 @@ impl Default for Config {
     }
 }
 
-/// A set of single-threaded states, each reached by message, or directly while nobody else is running it.
+/// A set of single-threaded states, each reached by message, or directly while no other thread is running it.
 ///
 /// Dropping it does what [`shutdown`](Self::shutdown) does.
 ///
@@ -140,21 +149,23 @@ impl<S: Resident> Delegates<S> {
         })
     }
 
-    /// How many states there are.
+    /// The number of states.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> usize {
         self.group.delegates.len()
     }
 
-    /// Runs `request` on state `index`, on this thread or another, and returns its result. Waits until it ran.
+    /// Runs `request` on state `index`, on this thread or another, and returns its result. Waits until it has
+    /// run.
     ///
-    /// `request` may borrow from the caller, must not block, and must not wait for any delegate: see [`TryError::Reentrant`].
-    /// Requests on one state run in the order of their calls. No allocation.
+    /// `request` may borrow from the caller. It must not block, and must not wait for any delegate: see
+    /// [`TryError::Reentrant`]. Requests on one state run in the order of their calls. Nothing is allocated,
+    /// except for the mailbox when the first message comes.
     ///
     /// # Panics
-    /// With the panic of `request`; when called from inside a delegate; in a forked child that can't use it
-    /// ([`TryError::Forked`]); when `index` is out of range.
+    /// With the panic of `request`; when called from inside a delegate; in a forked child that can't use the
+    /// delegates ([`TryError::Forked`]); when `index` is out of range.
     #[inline]
     pub fn run<R: Send>(&self, index: usize, request: impl FnOnce(&mut S) -> R + Send) -> R {
         match self.group.run(index, request, true) {
@@ -163,13 +174,16 @@ impl<S: Resident> Delegates<S> {
         }
     }
 
-    /// Puts off, to the end of what this returns, what serving others leaves this thread to do: dropping what their posts displaced,
-    /// waking their futures, ending groups of which the last handle was dropped inside a state.
+    /// Puts off what serving others leaves this thread to do, until the returned value is dropped: dropping
+    /// what their posts displaced, waking their futures, ending groups whose last handle was dropped inside a
+    /// state.
     ///
-    /// What this thread itself posted from inside a state is not put off. If what this returns is leaked, the rest is for ever.
+    /// What this thread itself posted from inside a state is not put off. If the returned value is leaked,
+    /// the rest is put off for ever.
     ///
-    /// For who waits for states while others wait for him by other means, a lock or a registry of what is under way: their code, which
-    /// might wait for that in turn, must not run in between.
+    /// This is for a caller that waits for states while others wait for it by other means, such as a lock or
+    /// a registry of what is under way. Their code might wait for that in turn, so it must not run in
+    /// between.
     ///
     /// ```
     /// # use std::sync::Mutex;
@@ -197,12 +211,15 @@ impl<S: Resident> Delegates<S> {
         OthersPutOff::new(&self.group)
     }
 
-    /// Takes state `index` to run it right here, if that can be done at once: callers run states (`Adaptive`), nobody is
-    /// running this one, no message is before us, and this thread isn't inside a state already. `None` otherwise, and then
-    /// [`run`](Self::run) is the way; so it is if `index` is out of range, of which `run` makes a panic.
+    /// Takes state `index` to run it right here, if that can be done at once.
     ///
-    /// `run` does this by itself. Doing it apart keeps what a request captures in registers, some ten instructions less, for
-    /// those who have only that many. It is counted as one request, whatever is run. While the result exists, every waiting call of this thread fails as reentrant.
+    /// It can if callers run states (`Adaptive`), no thread is running this one, no message is before us, and
+    /// this thread isn't inside a state already. Otherwise the result is `None`, and then [`run`](Self::run)
+    /// is the way. It is `None`, too, if `index` is out of range, where `run` panics.
+    ///
+    /// `run` tries this anyway. Doing it separately keeps what a request captures in registers. That saves
+    /// some ten instructions, for requests that have hardly more than that. It is counted as one request,
+    /// whatever is run. While the result exists, every waiting call of this thread fails as reentrant.
     ///
     /// ```
     /// # use sark_delegate::{Config, Delegates, Resident};
@@ -222,18 +239,21 @@ impl<S: Resident> Delegates<S> {
     /// assert_eq!(answer, 42);
     /// # Ok::<(), sark_delegate::ConfigError>(())
     /// ```
-    ///
     #[inline(always)]
     pub fn enter(&self, index: usize) -> Option<Entered<'_, S>> {
         self.group.enter(index)
     }
 
-    /// As [`enter`](Self::enter), for several states at once, one for each of up to [`MOST_ENTERED`](Self::MOST_ENTERED) requests:
-    /// tries each state once (or, of more than 256, a busy one perhaps again). Never waits for one while it holds another. The result has the states by the requests' numbers, from zero on in the
-    /// order of `indexes` (not by the indexes themselves), and none for those beyond the first `MOST_ENTERED`.
+    /// As [`enter`](Self::enter), for several states at once, one for each of up to
+    /// [`MOST_ENTERED`](Self::MOST_ENTERED) requests.
     ///
-    /// It is for batches that want to begin work on several states (have memory loaded, say) before they end it on the
-    /// first. Hold them briefly: whoever wants one of them meanwhile has to leave a message.
+    /// Tries each state once (or, of more than 256, a busy one perhaps again), and never waits for one while
+    /// it holds another. The result has the states by the requests' numbers, from zero on in the order of
+    /// `indexes` (not by the indexes themselves). It has none for requests beyond the first `MOST_ENTERED`.
+    ///
+    /// It is for batches that want to begin work on several states (have memory loaded, for example) before
+    /// they finish it on the first. Hold them briefly: a caller that wants one of them meanwhile has to leave
+    /// a message.
     ///
     /// # Panics
     /// When an index is out of range, where states are taken at all: those taken before are given back.
@@ -241,11 +261,11 @@ impl<S: Resident> Delegates<S> {
         self.group.enter_several(indexes.into_iter())
     }
 
-    /// For how many requests [`enter_several`](Self::enter_several) takes states at most.
+    /// The most requests that [`enter_several`](Self::enter_several) takes states for.
     pub const MOST_ENTERED: usize = MOST_HELD;
 
-    /// As [`run`](Self::run), but what `run` panics for is an error, and so is a full mailbox. (A request that goes through a slot
-    /// needs no room there: see [`Transport::Slots`].)
+    /// As [`run`](Self::run), but what `run` panics for is an error, and so is a full mailbox. (A request
+    /// that goes through a slot needs no room there: see [`Transport::Slots`].)
     ///
     /// # Errors
     /// [`Refused`] gives the request back with the reason.
@@ -261,15 +281,15 @@ impl<S: Resident> Delegates<S> {
         self.group.run(index, request, false)
     }
 
-    /// Runs each request on its state and returns the results in the order of the requests. Each state gets one
-    /// message at most per request, busy ones are waited for together, and none is held while waiting.
+    /// Runs each request on its state and returns the results in the order of the requests. Each request
+    /// takes one message at most. Busy states are waited for together, and none is held while waiting.
     ///
     /// # Errors
     /// [`TryError::Reentrant`] and [`TryError::Forked`]; some requests may have run in the latter case.
     ///
     /// # Panics
-    /// With the first panic among the requests, after all of them are through (a request that runs on this thread before
-    /// any message was sent panics at once); when an index is out of range.
+    /// With the first panic among the requests, after all of them are through (a request that runs on this
+    /// thread before any message was sent panics at once); when an index is out of range.
     pub fn run_each<F, R>(&self, requests: Vec<(usize, F)>) -> Result<Vec<R>, TryError>
     where
         F: FnOnce(&mut S) -> R + Send,
@@ -278,13 +298,15 @@ impl<S: Resident> Delegates<S> {
         self.group.run_each(requests)
     }
 
-    /// Leaves `post` for state `index` and goes on. Every call that starts after this returned sees its effect. Waits
-    /// only for room in a full mailbox, and from inside a delegate not even for that: there it is kept and sent, in
-    /// order, once this thread has released, and calls that start after that see it.
+    /// Leaves `post` for state `index` and goes on. Every call that starts after this returned sees its
+    /// effect.
+    ///
+    /// Waits only for room in a full mailbox, and from inside a delegate not even for that. There the post is
+    /// kept and sent, in order, once this thread has released; calls that start after that see it.
     ///
     /// # Panics
-    /// In a forked child that can't use it; when `index` is out of range. A panic of [`Resident::accept`] reaches the
-    /// caller only if the post ran in place; elsewhere it is counted.
+    /// In a forked child that can't use the delegates; when `index` is out of range. A panic of
+    /// [`Resident::accept`] reaches the caller only if the post ran in place; elsewhere it is counted.
     pub fn post(&self, index: usize, post: S::Post) {
         if let Err(reason) = self.group.check_fork() {
             refuse(reason);
@@ -294,7 +316,8 @@ impl<S: Resident> Delegates<S> {
         }
     }
 
-    /// As [`post`](Self::post), but a full mailbox is an error.
+    /// As [`post`](Self::post), but a full mailbox is an error, and so is what `post` panics for in a forked
+    /// child.
     ///
     /// # Errors
     /// [`Refused`] gives the post back with the reason.
@@ -313,7 +336,8 @@ impl<S: Resident> Delegates<S> {
     fn accept_if_idle(&self, index: usize, post: S::Post) -> Result<(), S::Post> {
         let mut leftovers = S::Leftovers::default();
         let mut post = Some(post);
-        // Whether it ran can be read off `post`. What is left over is dropped on return, with the delegate released.
+        // Whether it ran can be seen from `post`. What is left over is dropped on return, with the delegate
+        // released.
         let _ran = self.group.run_if_idle(index, |state| {
             if let Some(post) = post.take() {
                 state.accept(post, &mut leftovers);
@@ -322,11 +346,13 @@ impl<S: Resident> Delegates<S> {
         post.map_or(Ok(()), Err)
     }
 
-    /// Gives `request` to state `index` and returns a future of its result. Tried at once; if the mailbox is full, it
-    /// is accepted when the future is polled and there is room. Its panic is passed on to whoever awaits, wherever it ran.
+    /// Gives `request` to state `index` and returns a future of its result.
+    ///
+    /// The request is tried at once. If the mailbox is full, it is accepted when the future is polled and
+    /// there is room. Its panic is passed on to the task that awaits it, wherever it ran.
     ///
     /// # Panics
-    /// In a forked child that can't use it; when `index` is out of range.
+    /// In a forked child that can't use the delegates; when `index` is out of range.
     pub fn submit<F, R>(&self, index: usize, request: F) -> Submission<'_, S, R>
     where
         F: FnOnce(&mut S) -> R + Send + 'static,
@@ -338,13 +364,13 @@ impl<S: Resident> Delegates<S> {
         Submission::new(&self.group, index, request)
     }
 
-    /// Asks that [`Resident::tend`] be run on state `index` in about `delay`, by a worker. Does nothing if there may
+    /// Asks that a worker run [`Resident::tend`] on state `index` in about `delay`. Does nothing if there may
     /// be no workers. The earliest of several wishes counts.
     pub fn wake_in(&self, index: usize, delay: Duration) {
         self.group.shared.crew.wake_in(&self.group, index, delay);
     }
 
-    /// How requests were served so far, over all states. Approximate while requests run.
+    /// Returns how requests were served so far, over all states. Approximate while requests run.
     #[must_use]
     pub fn counts(&self) -> DispatchCounts {
         let mut sum =
@@ -355,20 +381,20 @@ impl<S: Resident> Delegates<S> {
         sum
     }
 
-    /// Worker threads that run now.
+    /// The number of worker threads that run now.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.group.shared.crew.running()
     }
 
-    /// Serves what was accepted, ends the worker threads and waits for them. One of these threads that calls this, or
-    /// drops the last handle, waits for none of them: they end by themselves.
+    /// Serves what was accepted, ends the worker threads and waits for them. If one of these threads calls
+    /// this, or drops the last handle, it waits for none of them: they end on their own.
     ///
     /// The states stay: requests that come later are run by their callers.
     ///
     /// # Panics
-    /// When called from inside a delegate. (Dropping the handle there is fine: it is shut down once the thread has
-    /// released.)
+    /// When called from inside a delegate. (Dropping the handle there is fine: it is shut down once the
+    /// thread has released.)
     pub fn shutdown(&self) {
         if inside::is_inside() {
             refuse(TryError::Reentrant);
@@ -388,7 +414,8 @@ impl<S: Resident> Drop for Delegates<S> {
             registration.end();
         };
         if inside::is_inside() {
-            // Joining threads would be waiting, and the states, which go with the last of us, are other people's code.
+            // Joining threads would be waiting, and the states, which go with the last of us, have
+            // destructors that are user code.
             inside::defer_others(end);
         } else {
             end();
@@ -402,7 +429,7 @@ impl<S: Resident> std::fmt::Debug for Delegates<S> {
     }
 }
 
-/// Ends a call that can't say no.
+/// Ends a call that can't return a refusal.
 #[cold]
 #[track_caller]
 fn refuse(reason: TryError) -> ! {

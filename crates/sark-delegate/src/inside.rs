@@ -1,11 +1,15 @@
 //! Whether this thread is running a delegate right now, and what it put off until it isn't.
 //!
-//! Code that runs with a delegate held must not wait for any delegate: it would wait for itself, or two threads for
-//! each other. So every waiting call asks [`is_inside`] first and fails at once if it is. Posts are allowed; what they
-//! can't do with a delegate held (serve another one, wait for room in a mailbox) is put off with [`defer`] until the
-//! thread has released, and so is ending a group whose last handle is dropped there. Of all that, callers may put off further what
-//! runs other people's code (`putting_off`).
-//! Called by `delegate` (enter, leave), `group` and `handle` (is_inside, defer, run_deferred).
+//! Code that runs with a delegate held must not wait for any delegate: it would wait for itself, or two
+//! threads would wait for each other. So every waiting call asks [`is_inside`] first and fails at once if it
+//! is. Posts are allowed. What they can't do with a delegate held (serve another one, wait for room in a
+//! mailbox) is put off with [`defer`] until the thread has released. So is the end of a group whose last
+//! handle is dropped there. Callers may put off further whatever part of all that runs other callers' code
+//! (`putting_off`).
+//!
+//! Called by `delegate` and `entered` (enter, leave), by `putting_off`, and by all that wait or serve
+//! (is_inside, defer, run_deferred). Everything in here belongs to the calling thread: there is no lock and
+//! no atomic.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -13,12 +17,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::task::discard;
 
-/// What this thread knows of itself. A word for each fact, so that entering and leaving are plain stores of a constant:
-/// read, changed and stored again, one flag would chain each request to the one before (measured: 4 ns of a hit).
+/// What this thread knows of itself. Each fact has its own word, so that entering and leaving are plain
+/// stores of a constant. One flag that is read, changed and stored again would chain each request to the one
+/// before (measured: 4 ns of a hit).
 struct Thread {
-    /// A delegate is held by this thread.
+    /// Whether this thread holds a delegate.
     inside: Cell<bool>,
-    /// Something waits in `DEFERRED_WORK`.
+    /// Whether something waits in `DEFERRED_WORK`.
     deferred: Cell<bool>,
     /// How many calls of `run_deferred` are on this thread's stack.
     depth: Cell<u8>,
@@ -42,15 +47,16 @@ crate::sync::thread_local! {
     static THREAD: Thread = Thread::new();
 }
 
-/// Work that was put off may serve messages, whose closures put off more, and so on: past this depth it is left to the
-/// calls further up, which find it when they come back.
+/// Work that was put off may serve messages, whose closures put off more, and so on. Past this depth it is
+/// left to the calls further up, which find it when they come back.
 const MAX_DEPTH: u8 = 8;
 
 /// Something put off, and what it is for.
 struct Work {
-    /// Distinguishes mailboxes: what is put off for one of them is done in order, and nothing may overtake it.
+    /// Distinguishes mailboxes: what is put off for one of them is done in order, and nothing may overtake
+    /// it.
     key: usize,
-    /// Whether it runs other people's code, which may be put off further.
+    /// Whether it runs other callers' code, which may be put off further.
     others: bool,
     work: Box<dyn FnOnce()>,
 }
@@ -58,8 +64,8 @@ struct Work {
 /// The key of work that has no order to keep.
 pub(crate) const NO_ORDER: usize = 0;
 
-// `ManuallyDrop`, so that it has no destructor and is there while other thread-locals are being destroyed. It owns
-// nothing when the thread ends: `run_deferred` takes the whole vector.
+// `ManuallyDrop`, so that it has no destructor and is there while other thread-locals are being destroyed. It
+// owns nothing when the thread ends: `run_deferred` takes the whole vector.
 #[cfg(not(loom))]
 thread_local! {
     static DEFERRED_WORK: ManuallyDrop<RefCell<Vec<Work>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
@@ -80,7 +86,8 @@ pub(crate) fn enter() {
     THREAD.with(|thread| thread.inside.set(true));
 }
 
-/// Returns whether something was put off meanwhile: the caller then calls [`run_deferred`].
+/// Marks the end of holding a delegate. Returns whether something was put off meanwhile: the caller then
+/// calls [`run_deferred`].
 #[inline(always)]
 pub(crate) fn leave() -> bool {
     THREAD.with(|thread| {
@@ -89,12 +96,14 @@ pub(crate) fn leave() -> bool {
     })
 }
 
-/// Keeps `work`, which runs nobody else's code but by way of [`defer_others`], until this thread holds no delegate.
+/// Keeps `work` until this thread holds no delegate. The work must not run other callers' code, except by way
+/// of [`defer_others`].
 pub(crate) fn defer(key: usize, work: impl FnOnce() + 'static) {
     keep(Work { key, others: false, work: Box::new(work) });
 }
 
-/// Keeps `work`, which runs other people's code, until this thread neither holds a delegate nor puts such code off.
+/// Keeps `work`, which runs other callers' code, until this thread neither holds a delegate nor puts such
+/// code off.
 pub(crate) fn defer_others(work: impl FnOnce() + 'static) {
     keep(Work { key: NO_ORDER, others: true, work: Box::new(work) });
 }
@@ -114,9 +123,9 @@ pub(crate) fn has_deferred() -> bool {
     THREAD.with(|thread| thread.deferred.get())
 }
 
-/// Does what was put off, which may put off more. Not other people's code, while that is put off further; what is ours is done nevertheless,
-/// or a later call of this thread would overtake what it was told was accepted. Panics stay here, since whose code it is isn't waiting:
-/// returns how many there were.
+/// Does what was put off, which may put off more. Other callers' code is left out while that is put off
+/// further. Our own work is done nevertheless, or a later call of this thread would overtake what it was told
+/// was accepted. Panics stay here, since no caller waits for that code. Returns how many there were.
 #[cold]
 pub(crate) fn run_deferred() -> u64 {
     let depth = THREAD.with(|thread| thread.depth.get());
@@ -144,7 +153,8 @@ pub(crate) fn run_deferred() -> u64 {
     panics
 }
 
-/// From here to as many [`take_up_again`], other people's code that is put off stays so, even when nothing is held.
+/// Starts putting off: until [`take_up_again`] was called as many times, other callers' code that is put off
+/// stays so, even when nothing is held.
 pub(crate) fn put_off() {
     THREAD.with(|thread| thread.putting_off.set(thread.putting_off.get() + 1));
 }
@@ -154,9 +164,10 @@ pub(crate) fn is_putting_off() -> bool {
     THREAD.with(|thread| thread.putting_off.get() != 0)
 }
 
-/// Returns whether something was put off meanwhile: the caller then calls [`run_deferred`].
+/// Ends one [`put_off`]. Returns whether something was put off meanwhile: the caller then calls
+/// [`run_deferred`].
 pub(crate) fn take_up_again() -> bool {
     THREAD.with(|thread| thread.putting_off.set(thread.putting_off.get() - 1));
-    // Inside, the release sees to it.
+    // Inside a delegate, its release sees to it.
     has_deferred() && !is_inside()
 }

@@ -1,8 +1,9 @@
 //! The mailbox of a delegate: a bounded `crossbeam_channel`, made when the first message comes.
 //!
-//! It carries messages in order and says when it is full. Whether there is anything to serve is never decided by its
-//! looking empty, but by the counters of the delegate. Its length only says how much goes before a request in a slot.
-//! Called by `delegate`. Under the model checker the channel is replaced by a queue that lends no ordering of its own.
+//! It carries messages in order and says when it is full. Whether there is anything to serve is never decided
+//! by its looking empty, but by the counters of the delegate. Its length only says how much goes before a
+//! request in a slot. Called by `delegate`. Under the model checker the channel is replaced by a queue that
+//! lends no ordering between different messages.
 
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ impl<T> Mailbox<T> {
     fn channel(&self) -> &Channel<T> {
         let channel = self.channel.load(Ordering::Acquire);
         let channel = if channel.is_null() { self.make() } else { channel };
-        // SAFETY: not null, made by `Box::into_raw` in `make`, published with Release, freed only by `drop(&mut self)`
-        // (and, in a forked child, given up without being freed).
+        // SAFETY: not null, made by `Box::into_raw` in `make`, published with Release, freed only by
+        // `drop(&mut self)` (and, in a forked child, given up without being freed).
         unsafe { &*channel }
     }
 
@@ -52,22 +53,24 @@ impl<T> Mailbox<T> {
         self.channel().send_within(message, patience)
     }
 
-    /// Takes the next message. Waits only for a sender that was preempted between reserving its place and filling it.
+    /// Takes the next message. Waits only for a sender that was preempted between reserving its place and
+    /// filling it.
     pub(crate) fn try_receive(&self) -> Option<T> {
         let channel = self.channel.load(Ordering::Acquire);
         // SAFETY: as in `channel`.
         if channel.is_null() { None } else { unsafe { &*channel }.try_receive() }
     }
 
-    /// How many messages are in it, those included whose senders are about to fill their place. What was put in before something that
-    /// this thread has seen is among them.
+    /// How many messages are in it, including those whose senders are about to fill their place. A message
+    /// that was put in before something that this thread has seen is among them.
     pub(crate) fn len(&self) -> usize {
         let channel = self.channel.load(Ordering::Acquire);
         // SAFETY: as in `channel`.
         if channel.is_null() { 0 } else { unsafe { &*channel }.len() }
     }
 
-    /// Forgets the channel and what is in it, without touching either: in a forked child it may be in mid-change.
+    /// Forgets the channel and what is in it, without touching either: in a forked child it may be in the
+    /// middle of a change.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn abandon(&self) {
         self.channel.store(std::ptr::null_mut(), Ordering::Release);
@@ -78,7 +81,7 @@ impl<T> Drop for Mailbox<T> {
     fn drop(&mut self) {
         let channel = self.channel.load(Ordering::Acquire);
         if !channel.is_null() {
-            // SAFETY: made by `Box::into_raw` in `make`; `&mut self` says that nobody uses it any more.
+            // SAFETY: made by `Box::into_raw` in `make`; `&mut self` says that no thread uses it any more.
             drop(unsafe { Box::from_raw(channel) });
         }
     }
@@ -115,9 +118,10 @@ impl<T> Channel<T> {
     }
 }
 
-/// The stand-in under loom: a queue in a standard mutex that loom doesn't see (only one loom thread runs at a time, so it
-/// is never contended). It lends what every channel must, that what was done before a send is seen by who receives
-/// *that* message, and nothing else: no fence, no order between different messages or with our counters.
+/// The stand-in under loom: a queue in a standard mutex that loom doesn't see (only one loom thread runs at a
+/// time, so it is never contended). It lends what every channel must: what was done before a send is seen by
+/// the receiver of *that* message. It lends nothing else: no fence, and no order between different messages
+/// or with our counters.
 #[cfg(loom)]
 struct Channel<T> {
     state: std::sync::Mutex<ModelQueue<T>>,
@@ -149,7 +153,8 @@ impl<T> Channel<T> {
         }
     }
 
-    // No loom operation while the mutex is held: loom would switch to a thread that waits for it for ever.
+    // No loom operation while the mutex is held: loom would switch to a thread that then waits for it for
+    // ever.
     fn state(&self) -> std::sync::MutexGuard<'_, ModelQueue<T>> {
         self.state.lock().expect("no panic while held")
     }
@@ -183,7 +188,7 @@ impl<T> Channel<T> {
 
     fn try_receive(&self) -> Option<T> {
         let (message, ticket) = self.state().messages.pop_front()?;
-        // Reads the newest value, as every read-modify-write: the sender's.
+        // Like every read-modify-write, this reads the newest value: the sender's.
         self.stamps[ticket].fetch_add(1, Ordering::Acquire);
         Some(message)
     }

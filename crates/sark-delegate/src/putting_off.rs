@@ -1,8 +1,12 @@
-//! Keeping other people's code away for a while, beyond the end of each request.
+//! Puts other callers' code off for a while, beyond the end of each request.
 //!
-//! Who serves others' messages on his way runs their code afterwards, with nothing held: what their posts displaced is dropped, their
-//! futures are woken. If he holds something of his own meanwhile that others wait for, which this crate knows nothing of, that code might
-//! wait for it in turn. So he says how long it is to be put off. Made by `handle`; `group` asks `inside` about it.
+//! A caller that serves others' messages on its way runs their code afterwards, with nothing held: it drops
+//! what their posts displaced and wakes their futures. The caller may meanwhile hold something else that
+//! others wait for, which this crate knows nothing about, and that code might wait for it in turn. So the
+//! caller says for how long such code is to be put off. Serving messages is never put off, and neither are
+//! the caller's own posts.
+//!
+//! Made by `handle`; `group` asks `inside` whether code is being put off.
 
 use std::marker::PhantomData;
 
@@ -10,12 +14,12 @@ use crate::Resident;
 use crate::group::Group;
 use crate::inside;
 
-/// While this exists, its thread runs no code of other people on their behalf; see
+/// While this exists, its thread runs no code on behalf of others; see
 /// [`Delegates::put_off_others`](crate::Delegates::put_off_others).
 #[must_use = "what is put off is done when this is dropped"]
 pub struct OthersPutOff<'g, S: Resident> {
     group: &'g Group<S>,
-    /// It is this thread that puts off.
+    /// Putting off is a state of this thread.
     _stays_on_this_thread: PhantomData<*const ()>,
 }
 

@@ -1,18 +1,19 @@
 //! The answer to a submission, between the runner that produces it and the future that waits for it.
 //!
-//! One writer, one reader, one byte of state; neither waits for the other. The waker cell belongs to the reader except
-//! in the moment after the writer found `LISTENING`. Used by `submission`; explored by the loom models.
+//! There is one writer, one reader and one word of state; neither side waits for the other. The waker cell
+//! belongs to the reader, except in the moment after the writer found `LISTENING`. Used by `submission`;
+//! explored by the loom models.
 
 use std::task::{Context, Poll, Waker};
 
 use crate::sync::{AtomicU32, Ordering, UnsafeCell};
 use crate::task::Panic;
 
-/// No answer yet, and nobody to wake; the reader may write the waker cell.
+/// No answer yet, and no task to wake; the reader may write the waker cell.
 const EMPTY: u32 = 0;
-/// No answer yet; the waker cell holds whom to wake.
+/// No answer yet; the waker cell holds the waker to wake.
 const LISTENING: u32 = 1;
-/// The answer is there (or never comes: the value cell is empty). Final.
+/// The answer is there (or never comes: the answer cell is empty). Final.
 const ANSWERED: u32 = 2;
 
 /// What a submission ends with: its result, its panic, or nothing, if its message was destroyed unserved.
@@ -21,12 +22,13 @@ pub(crate) type Answer<R> = Option<Result<R, Panic>>;
 pub(crate) struct Reply<R> {
     state: AtomicU32,
     waker: UnsafeCell<Option<Waker>>,
-    /// Written by the writer before `ANSWERED`, taken by the reader after.
+    /// Written by the writer before `ANSWERED`, taken by the reader after it.
     answer: UnsafeCell<Answer<R>>,
 }
 
-// SAFETY: both cells are handed from one thread to the other by `state` (Release on each change, Acquire on each look),
-// so they are never touched by two threads at once; the result itself crosses threads, hence `R: Send`.
+// SAFETY: both cells are handed from one thread to the other by `state` (Release on each change that hands
+// one over, Acquire on each look), so they are never touched by two threads at once; the result itself
+// crosses threads, hence `R: Send`.
 unsafe impl<R: Send> Sync for Reply<R> {}
 // SAFETY: a `Waker` and an answer may be dropped on any thread; `R: Send`.
 unsafe impl<R: Send> Send for Reply<R> {}
@@ -36,7 +38,8 @@ impl<R> Reply<R> {
         Self { state: AtomicU32::new(EMPTY), waker: UnsafeCell::new(None), answer: UnsafeCell::new(None) }
     }
 
-    /// Writer, once: leaves the answer. The reader, if it listens, is for the caller to wake.
+    /// Leaves the answer; for the writer, once. If the reader listens, returns its waker, which the caller
+    /// must wake.
     pub(crate) fn answer(&self, answer: Answer<R>) -> Option<Waker> {
         self.answer.with_mut(|cell| {
             // SAFETY: the reader looks at this cell only after ANSWERED, which is stored below, once.
@@ -51,9 +54,10 @@ impl<R> Reply<R> {
         })
     }
 
-    /// Reader: the answer, once, or `Pending` with the task's waker registered.
+    /// Returns the answer, once, or `Pending` with the task's waker registered; for the reader.
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Answer<R>> {
-        // Looked at first: a change would take the line away from who is about to write the answer.
+        // Looked at first: a change would take the line away from the runner that is about to write the
+        // answer.
         if self.state.load(Ordering::Acquire) == ANSWERED {
             return Poll::Ready(self.take());
         }
@@ -64,7 +68,7 @@ impl<R> Reply<R> {
         self.waker.with_mut(|cell| {
             // SAFETY: the state is EMPTY, in which only the reader touches this cell.
             let cell = unsafe { &mut *cell };
-            // Taken out first: should cloning panic, none is left behind in it.
+            // Taken out first: if cloning panics, no waker is left behind in the cell.
             *cell = match cell.take() {
                 Some(waker) if waker.will_wake(context.waker()) => Some(waker),
                 _ => Some(context.waker().clone()),
@@ -77,7 +81,7 @@ impl<R> Reply<R> {
                     // SAFETY: the writer found EMPTY, so it has left this cell to us.
                     unsafe { (*cell).take() }
                 });
-                // Here, and not wherever the last owner of this drops it.
+                // Dropped here, and not wherever the last owner of the reply drops it.
                 drop(waker);
                 Poll::Ready(self.take())
             }

@@ -1,14 +1,19 @@
-//! Signals are the application's business: worker threads are born with all of them blocked that are sent to the process.
+//! Signals belong to the application: worker threads start with all signals blocked that are sent to the
+//! process.
 //!
-//! Not those that a thread gets for what it does itself, such as overflowing its stack: blocked, they would end the process
-//! without a word, where a handler says what happened and where. Nor the profiler's, which then would never see a worker.
+//! Signals that a thread gets for what it does itself, such as overflowing its stack, are left alone. If they
+//! were blocked, they would end the process without a word, where a handler says what happened and where. The
+//! profiler's signal is left alone, too: if it were blocked, the profiler would never see a worker.
+//!
+//! Called by `worker`, around the start of a thread. Installs no handler.
 
-/// Blocks the signals in the calling thread, whose new threads inherit that, until the guard is dropped.
+/// Blocks the signals in the calling thread until the guard is dropped. Threads that it starts meanwhile
+/// inherit that.
 pub(crate) fn block_those_of_the_process() -> Blocked {
     Blocked::new()
 }
 
-/// What stays as it is.
+/// The signals that are left alone.
 #[cfg(all(unix, not(miri)))]
 const OF_A_THREAD: [libc::c_int; 8] = [
     libc::SIGSEGV,
@@ -28,8 +33,8 @@ pub(crate) struct Blocked(libc::sigset_t);
 #[cfg(all(unix, not(miri)))]
 impl Blocked {
     fn new() -> Self {
-        // SAFETY: `sigset_t` is plain data that `sigfillset` and `pthread_sigmask` write completely; all these calls only
-        // fail for arguments that these are not.
+        // SAFETY: `sigset_t` is plain data that `sigfillset` and `pthread_sigmask` write completely. All
+        // these calls fail only for invalid arguments, which these are not.
         unsafe {
             let mut blocked = std::mem::zeroed();
             let mut before = std::mem::zeroed();
@@ -37,7 +42,7 @@ impl Blocked {
             for signal in OF_A_THREAD {
                 libc::sigdelset(&raw mut blocked, signal);
             }
-            // Besides what the caller blocks already.
+            // In addition to what the caller blocks already.
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, &raw mut before);
             Self(before)
         }

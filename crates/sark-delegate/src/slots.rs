@@ -1,23 +1,26 @@
-//! Slots: a second way to a worker for requests whose callers wait, beside the mailbox ([`Transport::Slots`](crate::Transport)).
+//! Slots: a second way to a worker for requests whose callers wait, alongside the mailbox
+//! ([`Transport::Slots`](crate::Transport)).
 //!
-//! A request crosses a mailbox on three cache lines that both sides write in turn: the place in the channel, the count of what is
-//! pending, and the request itself on its caller's stack. A slot replaces two of them by one that only callers write: it holds where
-//! the request is and how many there were in this slot, and the worker, which looks there by itself, remembers how many it served.
-//! A caller that finds its slot in use, since there are more callers than slots, uses the mailbox.
+//! A request crosses a mailbox on three cache lines that both sides write in turn: the place in the channel,
+//! the count of what is pending, and the request itself on its caller's stack. A slot replaces two of them by
+//! one that only callers write: it holds where the request is and how many there were in this slot. The
+//! worker looks there unasked, and remembers how many it served. A caller that finds its slot in use, since
+//! there are more callers than slots, uses the mailbox.
 //!
-//! Slots keep the order that the mailbox promises: who runs the delegate looks at them first, and serves all that is in the mailbox before
-//! it serves them. What a request comes after was in there before the request was in its slot.
+//! Slots keep the order that the mailbox promises: the runner looks at them first, and serves all that is in
+//! the mailbox before it serves them. The messages that a request comes after were in the mailbox before the
+//! request was in its slot.
 //!
-//! Filled by `group`; emptied by `delegate`, with ownership.
+//! Filled by `group`; emptied by `delegate`, with ownership. Posts and submissions never go through a slot.
 
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crate::task::{Header, TaskPointer};
 
-/// A worker looks at no more than these.
+/// A worker looks at no more than this many.
 const MOST: usize = 32;
 const FEWEST: usize = 4;
 
-/// The slots of one delegate; none where requests go by mailbox only.
+/// The slots of one delegate; none where requests go through the mailbox only.
 pub(crate) struct Slots<S>(Option<Box<Row<S>>>);
 
 struct Row<S> {
@@ -29,7 +32,7 @@ struct Row<S> {
 #[repr(align(128))]
 struct Served([AtomicU32; MOST]);
 
-/// What a worker looks at all the time, with nothing beside it, and what callers alone look at.
+/// What a worker looks at all the time, with nothing else on its lines, and what only callers look at.
 #[repr(C, align(128))]
 struct Slot<S> {
     request: Request<S>,
@@ -42,7 +45,7 @@ struct Slot<S> {
 struct Request<S> {
     /// The newest one.
     task: AtomicPtr<Header<S>>,
-    /// How many there were, that one included. Wraps around.
+    /// How many there were, including that one. Wraps around.
     number: AtomicU32,
 }
 
@@ -64,19 +67,19 @@ impl<S> Slots<S> {
         self.0.is_some()
     }
 
-    /// The slot of this thread, if there is one and nobody uses it.
+    /// Returns the slot of this thread, if there is one and no other caller uses it.
     #[inline]
     pub(crate) fn seat(&self) -> Option<Seat<'_, S>> {
         let slots = &self.0.as_ref()?.slots;
         let slot = &slots[number_of_this_thread() & (slots.len() - 1)];
-        // Acquire, and Release where it ends: one caller's requests in it come after another's.
+        // Acquire, and Release where the seat ends: one caller's requests in the slot come after another's.
         let free = slot.in_use.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        // Made only if it is: what is made is dropped, and that frees the slot.
+        // Made only if the slot is free: a `Seat` that is made is dropped, and that frees the slot.
         free.then(|| Seat(slot))
     }
 
-    /// Whether a request is in any of them. Relaxed: the order comes from a barrier before it, as with the count of messages. (Who
-    /// isn't the owner may see one that was served.)
+    /// Whether a request is in any of them. Relaxed: the order comes from a barrier before it, as with the
+    /// count of messages. (A thread that isn't the owner may see one that was served.)
     #[inline]
     pub(crate) fn any(&self) -> bool {
         self.each().any(|(slot, served)| {
@@ -88,7 +91,8 @@ impl<S> Slots<S> {
         })
     }
 
-    /// Those that have a request in them, for the owner of the delegate. Acquire: what their callers did before is seen from here on.
+    /// Returns the slots that have a request in them, for the owner of the delegate. Acquire: what their
+    /// callers did before is seen from here on.
     #[inline]
     pub(crate) fn filled(&self) -> Filled {
         let filled = |(slot, served): (&Slot<S>, &AtomicU32)| {
@@ -112,8 +116,8 @@ impl<S> Slots<S> {
         let (Request { task, number }, served) = (&slots[index].request, &served.0[index]);
         // Neither changes before the request is answered.
         served.store(number.load(Ordering::Relaxed), Ordering::Relaxed);
-        // SAFETY: by contract this is the request that `filled` saw. It came from `into_raw` before its number was stored, and is taken
-        // once: it isn't counted as served before, and is from here on.
+        // SAFETY: by contract this is the request that `filled` saw. It came from `into_raw` before its
+        // number was stored, and is taken once: it isn't counted as served before, and is from here on.
         Some(unsafe { TaskPointer::from_raw(task.load(Ordering::Relaxed)) })
     }
 
@@ -124,8 +128,8 @@ impl<S> Slots<S> {
         slots.iter().zip(served)
     }
 
-    /// Forgets all requests, in a forked child: their callers don't exist here. Who has a slot keeps it: that may be the forking thread,
-    /// and for all others it only means that they use the mailbox.
+    /// Forgets all requests, in a forked child: their callers don't exist here. A slot that is in use stays
+    /// so. That may be the forking thread's; for all others it only means that they use the mailbox.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn abandon(&self) {
         for (slot, served) in self.each() {
@@ -162,7 +166,8 @@ impl<S> Seat<'_, S> {
     pub(crate) fn fill(&self, task: TaskPointer<S>) {
         let Request { task: place, number } = &self.0.request;
         place.store(task.into_raw(), Ordering::Relaxed);
-        // Read-modify-write, as the count of messages is: what comes next is the barrier before reading the worker's bell.
+        // A read-modify-write, like the addition to the count of messages: what comes next is the barrier
+        // before the worker's bell is read.
         number.fetch_add(1, Ordering::Release);
     }
 }
@@ -187,7 +192,7 @@ fn prefetch<T>(place: *const T) {
     let _ = place;
 }
 
-/// Those of threads that began one after the other differ, modulo any number of slots.
+/// Returns this thread's number. Threads that began one after the other differ, modulo any number of slots.
 #[cfg(not(loom))]
 #[inline]
 fn number_of_this_thread() -> usize {

@@ -1,4 +1,7 @@
 //! The future of a submitted request.
+//!
+//! Made by `handle`. The request runs in place or travels as an errand (`task`), and the answer comes back by
+//! `reply`. Polling never waits for an answer or for room.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,8 +18,8 @@ use crate::task::{Errand, Flight, Message, Panic};
 
 /// The result of a request given to [`Delegates::submit`](crate::Delegates::submit), to be awaited.
 ///
-/// Dropping it doesn't take an accepted request back; one that found the mailbox full and was not accepted yet is
-/// dropped with it. A panic of the request is passed on to whoever awaits.
+/// Dropping it doesn't take an accepted request back; one that found the mailbox full and was not accepted
+/// yet is dropped with it. A panic of the request is passed on to the task that awaits it.
 #[must_use = "a submission that found the mailbox full is accepted only when it is polled"]
 pub struct Submission<'g, S: Resident, R> {
     group: &'g Group<S>,
@@ -67,8 +70,8 @@ impl<S: Resident, R: Send + 'static> Future for Submission<'_, S, R> {
     type Output = R;
 
     /// # Panics
-    /// With the panic of the request, if it had one; when polled again after it was ready; when polled from inside a
-    /// delegate, since whoever waits there waits for ever; in a forked child that the delegates can't be used in.
+    /// With the panic of the request, if it had one; when polled again after it was ready; when polled from
+    /// inside a delegate, where waiting would never end; in a forked child that can't use the delegates.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<R> {
         let this = self.get_mut();
         assert!(!inside::is_inside(), "{}", TryError::Reentrant);
@@ -81,7 +84,8 @@ impl<S: Resident, R: Send + 'static> Future for Submission<'_, S, R> {
                     if let Err(reason) = sealed {
                         panic!("{reason}");
                     }
-                    // Registered first, tried then: room made in between is either seen or told.
+                    // Registered first, tried then: room that is made in between is either seen by the try or
+                    // reported to the waker.
                     this.group.delegates[this.index].wake_when_room(context.waker());
                     match this.group.try_leave(this.index, message) {
                         Ok(()) => this.stage = Stage::Accepted(reply),
@@ -111,23 +115,26 @@ impl<S: Resident, R: Send + 'static> Future for Submission<'_, S, R> {
     }
 }
 
-/// A closure on its way, and what becomes of it: one allocation, which as a rule ends where it was made, with the future.
+/// A closure on its way, and its answer: one allocation, which is usually freed where it was made, with the
+/// future.
 struct Job<F, R> {
-    /// Taken by the one who owns the errand.
+    /// Taken by the owner of the errand.
     request: UnsafeCell<Option<F>>,
     reply: Reply<R>,
 }
 
-// SAFETY: the request is touched by the owner of the errand alone (`Flight`'s contract), so it is handed from one thread to
-// another, hence `F: Send`; `Reply` is `Sync` for `R: Send`.
+// SAFETY: only the owner of the errand touches the request (`Flight`'s contract), so it is handed from one
+// thread to another, hence `F: Send`; `Reply` is `Sync` for `R: Send`.
 unsafe impl<F: Send, R: Send> Sync for Job<F, R> {}
 
 impl<F, R> Job<F, R> {
+    /// Takes the closure out.
+    ///
     /// # Safety
     /// The caller is the owner of the errand, once.
     unsafe fn take(&self) -> Option<F> {
         self.request.with_mut(|request| {
-            // SAFETY: by contract nobody else touches the cell.
+            // SAFETY: by contract no other thread touches the cell.
             unsafe { (*request).take() }
         })
     }

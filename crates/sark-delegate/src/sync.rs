@@ -1,7 +1,8 @@
-//! The one place that knows whether the crate runs on the real machine or under the model checker.
+//! The one place that decides whether the crate runs on the real machine or under the model checker.
 //!
-//! Everything that the hand-over protocol synchronizes with comes from here, so that under `--cfg loom` each atomic,
-//! fence, cell and thread is loom's and every interleaving is explored. Nothing else in the crate names `loom`.
+//! Everything that the hand-over protocol synchronizes with comes from here. Under `--cfg loom` each atomic,
+//! fence, cell and thread is loom's, and every interleaving is explored. Apart from `worker`, which spawns
+//! threads, no other module names `loom`.
 
 #[cfg(loom)]
 mod imp {
@@ -11,7 +12,7 @@ mod imp {
     pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
     pub(crate) use loom::thread_local;
 
-    /// One turn of a waiting loop: under the model checker, let somebody else run.
+    /// One turn of a waiting loop: under the model checker, lets another thread run.
     pub(crate) fn spin_loop() {
         loom::thread::yield_now();
     }
@@ -21,7 +22,8 @@ mod imp {
         loom::thread::yield_now();
     }
 
-    /// The limit guards against other people's code, which no model has: whoever sleeps here must be woken.
+    /// The limit guards against other callers' code, which no model contains: a thread that sleeps here must
+    /// be woken.
     pub(crate) fn park_watchfully(_limit: std::time::Duration) {
         loom::thread::park();
     }
@@ -58,8 +60,9 @@ pub(crate) use imp::*;
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;
 
-/// A `SeqCst` fence for one who has just changed or read what another thread changes, and is about to read: where a locked
-/// instruction is a full barrier and loads keep their order, as on x86-64, nothing but the compiler needs to be told.
+/// A `SeqCst` fence for a thread that has just changed or read what another thread changes, and is about to
+/// read. Where a locked instruction is a full barrier and loads keep their order, as on x86-64, only the
+/// compiler needs to be told.
 #[inline]
 pub(crate) fn fence_before_reading() {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
@@ -68,7 +71,7 @@ pub(crate) fn fence_before_reading() {
     fence(Ordering::SeqCst);
 }
 
-/// Locks, and goes on after a panic of another holder: what these locks guard is valid at every point.
+/// Locks, and goes on after another holder panicked: what these locks guard is valid at every point.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> + '_ {
     match mutex.lock() {
         Ok(guard) => guard,

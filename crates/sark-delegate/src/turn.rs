@@ -1,33 +1,39 @@
 //! Turns on a delegate that several threads want all the time.
 //!
-//! Who runs such a delegate answers the others' messages in between and goes on, until the system takes its processor away.
-//! As a rule that happens while it holds the delegate: then everybody else runs into it and goes to sleep, one after the
-//! other, until it comes back and wakes them all. So a thread that keeps meeting others gives way by itself, holding nothing, well
-//! before that. Turns are shorter then, which is fairer, and hardly anybody sleeps.
+//! The runner of such a delegate answers the others' messages in between and goes on, until the system takes
+//! its processor away. Usually that happens while it holds the delegate. Then all others run into it and go
+//! to sleep, one after the other, until it comes back and wakes them. So a thread that keeps meeting others
+//! gives way voluntarily, holding nothing, well before that. Turns are shorter then, which is fairer, and
+//! hardly any thread sleeps.
 //!
-//! Where threads meet by chance, giving way would be wrong: it makes one request of many wait for everybody else's turn. So it takes
-//! a number of meetings on one and the same delegate, with none on another in between. Called by `group`.
+//! Where threads meet by chance, giving way would be wrong: one request of many would then wait for every
+//! other thread's turn. So it takes a number of meetings on one and the same delegate, with none on another
+//! in between.
+//!
+//! Called by `group`, when the caller holds nothing. It never touches a delegate.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::sync::yield_now;
 
-/// How long a turn is. A scheduler's, which it is to end before, are some ten times as long.
+/// The length of a turn. A scheduler's time slices, which a turn should end before, are some ten times as
+/// long.
 const LENGTH: Duration = Duration::from_micros(300);
-/// The clock is read once in so many meetings.
+/// The clock is read once per this many meetings.
 const MEETINGS: u32 = 8;
-/// If those take longer than this, they are chance. Where threads want one delegate all the time they meet every 20 microseconds.
+/// If that many meetings take longer than this, they are chance. Threads that want one delegate all the time
+/// meet every 20 microseconds.
 const CHANCE: Duration = Duration::from_micros(600);
 
 /// What a thread knows of its turn.
 #[derive(Clone, Copy)]
 struct Turn {
-    /// Tells the delegate from all others of the process.
+    /// Identifies the delegate among all of the process.
     delegate: usize,
-    /// Since the clock was read last.
+    /// Meetings since the clock was last read.
     meetings: u32,
-    /// When the turn began, and when the clock was read last. `None` as long as it may be chance.
+    /// When the turn began, and when the clock was last read. `None` as long as the meetings may be chance.
     known: Option<(Instant, Instant)>,
 }
 
@@ -38,7 +44,7 @@ thread_local! {
 impl Turn {
     const NONE: Self = Self { delegate: 0, meetings: 0, known: None };
 
-    /// Notes a meeting, and says whether it ends the turn.
+    /// Notes a meeting. Returns whether it ends the turn.
     fn ends_with_meeting(&mut self, delegate: usize, clock: impl FnOnce() -> Instant) -> bool {
         if self.delegate != delegate {
             *self = Self { delegate, ..Self::NONE };
@@ -59,10 +65,11 @@ impl Turn {
     }
 }
 
-/// To be called by a caller that holds nothing, neither a delegate nor a permit to spin nor messages left to it: after it found that others
-/// want `delegate`, too.
+/// Notes that the calling thread found that others want `delegate` too, and gives way if that ends its turn.
+///
+/// The caller must hold nothing: no delegate, no permit to spin, and no messages left to it.
 pub(crate) fn met_others_on(delegate: usize) {
-    // A model has no time, and nobody's processor is taken away there.
+    // A model has no time, and no thread's processor is taken away there.
     if cfg!(loom) {
         return;
     }
@@ -78,7 +85,8 @@ pub(crate) fn met_others_on(delegate: usize) {
 mod tests {
     use super::*;
 
-    /// The meetings that end a turn, where each is so many microseconds after the first and on that delegate.
+    /// Returns the times of the meetings that end a turn. A meeting is given as microseconds after the start
+    /// and the delegate that it was on.
     fn ending(meetings: impl IntoIterator<Item = (u64, usize)>) -> Vec<u64> {
         let first = Instant::now();
         let mut turn = Turn::NONE;
@@ -89,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_turn_on_a_delegate_that_others_want_all_the_time_ends_after_its_length() {
-        // The clock is read at 70, 150, 230..., a turn counts from the first of these.
+        // The clock is read at 70, 150, 230 and so on; a turn counts from the first of these.
         assert_eq!(ending((0..100).map(|number| (number * 10, 1))), [390, 790]);
     }
 

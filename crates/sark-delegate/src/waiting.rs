@@ -1,8 +1,8 @@
 //! How a caller waits for an answer: a short spin, one more try at ownership, and only then sleep.
 //!
-//! A waiting caller is also a helper. Whenever it finds its delegate free it serves what waits there, its own request
-//! included, so a request is never stuck behind a runner that has left. Called by `group` and, for the permit to
-//! spin, by `worker`.
+//! A waiting caller is also a helper. Whenever it finds its delegate free, it serves what waits there, its
+//! own request included, so a request is never stuck behind a runner that has left. It holds no delegate
+//! while it spins or sleeps. Called by `group` and, to spin with a permit, by `worker`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,27 +14,29 @@ use crate::task::Header;
 
 /// About what it costs to put a thread to sleep and to wake it again.
 const SPIN_FOR_CALLERS: Duration = Duration::from_micros(5);
-/// How often a caller gives way to others before it sleeps. Once: some systems (Linux since 6.18) take the rest of its share
-/// from a thread that does.
+/// How often a caller gives way to others before it sleeps. Once: some systems (Linux since 6.18) take the
+/// rest of its share from a thread that does.
 const TIMES_TO_GIVE_WAY: u32 = if cfg!(loom) { 0 } else { 1 };
 /// A worker answers from another core, which takes longer than a runner's release.
 pub(crate) const SPIN_FOR_WORKER: Duration = Duration::from_micros(20);
 /// How long a sleep may last where the barrier that makes unlimited sleep safe was refused.
 const SLEEP_WITHOUT_BARRIER: Duration = Duration::from_millis(1);
-/// After so long, one who waits for a worker sees whether that is held up by other people's code (dropping what it was
-/// left with, say), which might be waiting for the one who waits.
+/// After this long, a caller that waits for a worker checks whether the worker is held up by other callers'
+/// code (dropping what it was left with, for example), which might be waiting for this very caller.
 const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(50);
-/// An owner is looked at once in so many turns, at least.
+/// A waiting caller looks at the ownership word at least once per this many turns.
 const MOST_TURNS_PER_LOOK: u32 = 16;
-/// Others are let run once in so many turns, but not in the first ones: on another processor most answers take less.
+/// Other threads are let run once per this many turns, but not during the first `TURNS_BEFORE_YIELD`: most
+/// answers from another processor take less.
 const TURNS_PER_YIELD: u32 = 16;
 const TURNS_BEFORE_YIELD: u32 = 32;
-/// So many turns are spent before a permit to spin is asked for, if there seem to be some.
+/// This many turns are spent before a permit to spin is asked for, if some seem to be left.
 const TURNS_WITHOUT_PERMIT: u32 = 16;
-/// One who waits for a worker spends so many before those. The worker must see the request first, and an answer of a large state takes some
-/// fetches from memory; a permit taken for that would cost both of them its line.
+/// A caller that waits for a worker spends this many turns before those. The worker must see the request
+/// first, and an answer from a large state takes some fetches from memory. Taking a permit meanwhile would
+/// cost both of them its line.
 const TURNS_FOR_WORKER: u32 = 64;
-/// The clock is looked at once in so many turns.
+/// The clock is read once per this many turns.
 const TURNS_PER_CLOCK_READ: u32 = 8;
 
 /// A request that was sent and whose caller waits.
@@ -49,15 +51,17 @@ impl<S> Pending<'_, S> {
         self.sent != Sent::ToWorker
     }
 
-    /// Whether other people's messages are ours to see to as well. Ours may have been taken out before we counted it;
-    /// then our count stands for somebody else's, who relies on whoever counted first.
+    /// Whether it is for us to see to others' messages as well. A runner may have taken our message out
+    /// before we counted it. Then our count stands for another caller's message, and that caller relies on
+    /// the one that counted first.
     fn answers_for_others<R: Resident>(&self, group: &Group<R>) -> bool {
         self.sent == Sent::AmongCallers { first: true } && group.delegates[self.index].has_messages()
     }
 }
 
-/// When one who waits looks whether the delegate is free. That takes the line away from who is working on it, so it is done
-/// ever more rarely: as a rule an owner sees our message when it releases, and at the latest when it comes again.
+/// When a waiting caller looks whether the delegate is free. A look takes the line away from the runner that
+/// is working on it, so looks become ever rarer. Usually an owner sees our message when it releases, and at
+/// the latest when it comes again.
 struct Looks {
     turn: u32,
     next: u32,
@@ -80,8 +84,8 @@ impl Looks {
     }
 }
 
-/// Turns for a moment until `task` is done, as most are that a worker looks out for. What may come before `wait`, with nothing of what
-/// several requests and others' messages take.
+/// Spins for a moment until `task` is done, as most tasks are that a worker watches for. It may come before
+/// `wait`, and does nothing of what `wait` does for several requests and for others' messages.
 #[inline]
 pub(crate) fn is_soon_done<S>(processors: usize, task: &Header<S>) -> bool {
     let turns = if Permit::to_be_had(processors) { TURNS_FOR_WORKER } else { 0 };
@@ -94,7 +98,7 @@ pub(crate) fn is_soon_done<S>(processors: usize, task: &Header<S>) -> bool {
     task.is_done()
 }
 
-/// Waits until all of them are done. False, with some that never will be, only in a forked child.
+/// Waits until all of them are done. Returns false, with some that never will be, only in a forked child.
 pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) -> bool {
     let among_callers = pending.iter().any(Pending::among_callers);
     let limit = if among_callers { SPIN_FOR_CALLERS } else { SPIN_FOR_WORKER };
@@ -118,9 +122,9 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
         }
         return true;
     }
-    // Counted, barrier: whoever still runs one of the delegates will see our message after its release, or we find it
-    // free here. Mailbox and slots deliver a task and nothing else does, so serving them is all there is to try. All of them before we sleep
-    // over any of them: others rely on us (`first`).
+    // Counted, then the barrier: a runner that still has one of the delegates will see our message after its
+    // release, or we find the delegate free here. Only mailbox and slots deliver a task, so serving them is
+    // all there is to try. We try all of them before we sleep over any of them: others rely on us (`first`).
     let seen = !among_callers || group.barrier.heavy();
     for one in pending {
         if !one.among_callers() {
@@ -135,7 +139,7 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
     pending.iter().all(|one| sleep(group, one, seen))
 }
 
-/// Sleeps until it is done; false if it never will be.
+/// Sleeps until it is done. Returns false if it never will be.
 fn sleep<S: Resident>(group: &Group<S>, one: &Pending<'_, S>, seen: bool) -> bool {
     while one.task.announce_parking() {
         if group.check_fork().is_err() {
@@ -156,15 +160,16 @@ fn sleep<S: Resident>(group: &Group<S>, one: &Pending<'_, S>, seen: bool) -> boo
     true
 }
 
-/// Turns until `done` says so or the time is over; not at all where spinning would keep others from running. `yields`: who
-/// is waited for may need this very processor, as a worker that is pinned to it.
+/// Spins until `done` says so or the time is over; not at all where spinning would keep others from running.
+/// `yields`: the thread that is waited for may need this very processor, like a worker that is pinned to it.
 /// Returns what `done` said last.
 pub(crate) fn spin(processors: usize, limit: Duration, yields: bool, mut done: impl FnMut() -> bool) -> bool {
     if done() {
         return true;
     }
     if Permit::to_be_had(processors) {
-        // Most answers come soon. Until then the clock isn't read, nor the permits' line written, which all who spin share.
+        // Most answers come soon. Until then the clock isn't read, and the permits' line, which all spinning
+        // threads share, isn't written.
         for _ in 0..TURNS_WITHOUT_PERMIT {
             spin_loop();
             if done() {
@@ -190,8 +195,9 @@ pub(crate) fn spin(processors: usize, limit: Duration, yields: bool, mut done: i
     false
 }
 
-/// Lets other threads run a few times, until `done` says so. A runner that keeps its delegate for longer than the spin was
-/// preempted, as a rule: then this is what brings it back, for less than putting this thread to sleep and waking it costs.
+/// Lets other threads run a few times, until `done` says so. A runner that keeps its delegate for longer than
+/// the spin was usually preempted. Then this brings it back, and costs less than putting this thread to sleep
+/// and waking it.
 fn give_way(mut done: impl FnMut() -> bool) -> bool {
     (0..TIMES_TO_GIVE_WAY).any(|_| {
         yield_now();
@@ -199,7 +205,7 @@ fn give_way(mut done: impl FnMut() -> bool) -> bool {
     })
 }
 
-/// In a forked child nobody else spins.
+/// Notes, in a forked child, that no other thread spins.
 #[cfg(all(unix, not(loom), not(miri)))]
 pub(crate) fn nobody_spins() {
     SPINNING.store(0, Ordering::Relaxed);

@@ -1,16 +1,20 @@
 //! Worker threads: started when first needed, asleep when there is nothing to do, gone when the group is.
 //!
-//! Worker `w` of `n` sees to the delegates `w`, `w + n`, `w + 2n`... Under `PerCore` it serves every request; under
-//! `Adaptive` it serves what callers leave over, and alarms: a delegate can ask to be tended at a time, which is how a
-//! cache gives back the memory of what expired while nobody calls.
+//! Worker `w` of `n` sees to the delegates `w`, `w + n`, `w + 2n`... Under `PerCore` it serves every request.
+//! Under `Adaptive` it serves what callers leave over, and alarms: a delegate can ask to be tended at a time,
+//! which is how a cache gives back the memory of what expired while no thread calls.
 //!
-//! The bell is the other Dekker pair of this crate (see `delegate` for the first): a sender counts its message and then
-//! reads the bell; a worker sets the bell to `PARKED`, or `GONE`, and then looks for messages; with `SeqCst` fences in
-//! between on both sides.
+//! The bell is the other Dekker pair of this crate (see `delegate` for the first). A sender counts its
+//! message and then reads the bell; a worker sets the bell to `PARKED`, or `GONE`, and then looks for
+//! messages. `SeqCst` fences are in between on both sides.
 //!
-//! What workers do for others that is other people's code (dropping what posts left over, waking) may wait for
-//! anything, also for one who waits for the worker. So the bell says `ELSEWHERE` meanwhile, and nobody relies on it.
-//! Called by `group` (ring) and `handle` (start, shutdown).
+//! Some of what workers do for others is other callers' code (dropping what posts left over, waking). It may
+//! wait for anything, even for a caller that waits for the worker. So the bell says `ELSEWHERE` meanwhile.
+//! Under `Adaptive` no sender relies on the worker then; under `PerCore` a caller that has waited for long
+//! helps itself (`waiting`).
+//!
+//! Called by `group` (ring, shut down), `handle` (make, wake) and `fork`. A worker only ever tries a
+//! delegate; one that is busy is left alone for a moment.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -29,20 +33,20 @@ use crate::waiting::{SPIN_FOR_WORKER, spin};
 
 /// Not started yet.
 const ABSENT: u32 = 0;
-/// Running, or being started: looks at every delegate of its own before it sleeps or ends.
+/// Running, or being started: looks at each of its delegates before it sleeps or ends.
 const AWAKE: u32 = 1;
 /// Asleep until it is unparked or an alarm is due.
 const PARKED: u32 = 2;
 /// Ended, or could not be started: senders serve themselves.
 const GONE: u32 = 3;
 
-/// Runs other people's code, and looks at every delegate of its own after it.
+/// Runs other callers' code, and looks at each of its delegates after it.
 const ELSEWHERE: u32 = 4;
 
-/// A worker of callers that run delegates themselves serves so many rounds before it goes `ELSEWHERE` with messages
-/// unserved.
+/// Where callers run delegates themselves, a worker serves this many rounds before it goes `ELSEWHERE` with
+/// messages unserved.
 const ROUNDS_BEFORE_SETTLING: u32 = 16;
-/// How long a worker leaves a delegate alone that somebody else is running.
+/// How long a worker leaves a delegate alone that another thread is running.
 const PATIENCE_WITH_OWNER: Duration = Duration::from_micros(100);
 /// Alarms this close to each other are served by one waking.
 const ALARM_SLACK: Duration = Duration::from_millis(1);
@@ -65,9 +69,9 @@ pub(crate) fn on_worker_thread() -> bool {
 /// What became of telling a worker about a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rung {
-    /// It looks at the mailbox, with nothing of other people's in between.
+    /// It looks at the mailbox, with no other callers' code in between.
     Told,
-    /// It looks at the mailbox when it is through with other people's code.
+    /// It looks at the mailbox when it is through with other callers' code.
     Elsewhere,
     /// There is no worker.
     Nobody,
@@ -88,7 +92,7 @@ impl Found {
 /// The worker threads of a group.
 pub(crate) struct Crew {
     workers: Box<[Worker]>,
-    /// Threads are called this and their number.
+    /// Threads are called this, with a hyphen and their number.
     name: String,
     /// Which cores worker threads are tied to, in turn; empty: to none.
     cores: Vec<CoreId>,
@@ -102,10 +106,11 @@ pub(crate) struct Crew {
 
 struct Worker {
     bell: AtomicU32,
-    /// Valid while `bell` is `PARKED`: when it wakes by itself, in the units of alarms.
+    /// Valid while `bell` is `PARKED`: when the worker wakes without being woken, in the units of alarms.
     sleeps_until: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// In a forked child: `thread` was locked by a thread that doesn't exist here, and stays so.
+    /// Set in a forked child if `thread` must not be locked: a thread that doesn't exist here may hold the
+    /// lock for ever.
     lost: std::sync::atomic::AtomicBool,
 }
 
@@ -134,13 +139,13 @@ impl Crew {
         self.workers.iter().filter(runs).count()
     }
 
-    /// The worker that sees to delegate `index`, if there are any.
+    /// Returns the number of the worker that sees to delegate `index`. There must be workers.
     fn number_of(&self, index: usize) -> usize {
-        // As a rule each has its own. No division then: this is on the way of each message.
+        // Usually each delegate has a worker to itself. No division then: each message comes this way.
         if index < self.workers.len() { index } else { index % self.workers.len() }
     }
 
-    /// Whether delegate `index` has a worker that isn't held up by other people's code.
+    /// Whether delegate `index` has a worker that isn't held up by other callers' code.
     pub(crate) fn attends(&self, index: usize) -> bool {
         let bell = |worker: &Worker| worker.bell.load(Ordering::Relaxed);
         !self.workers.is_empty() && matches!(bell(&self.workers[self.number_of(index)]), AWAKE | PARKED)
@@ -153,8 +158,8 @@ impl Crew {
         }
         let number = self.number_of(index);
         let worker = &self.workers[number];
-        // The message was counted before, by a read-modify-write of ours or, as we have read, somebody else's; see the module's
-        // text.
+        // The message was counted before: by a read-modify-write of ours or, as we have read, of another
+        // thread's. See the module's documentation.
         fence_before_reading();
         match worker.bell.load(Ordering::Acquire) {
             AWAKE => Rung::Told,
@@ -201,7 +206,7 @@ impl Crew {
             ABSENT if self.closing.load(Ordering::Acquire) => return Rung::Nobody,
             ABSENT => {}
             GONE => return Rung::Nobody,
-            // Started by somebody else meanwhile.
+            // Another thread has started it meanwhile.
             _ => {
                 drop(thread);
                 return self.ring(group, number);
@@ -211,8 +216,8 @@ impl Crew {
         let started = spawn(format!("{}-{number}", self.name), {
             let group = group.clone();
             move || {
-                // What runs in here for others is caught. A worker that went away without a word would leave waiters
-                // behind.
+                // What runs in here for others is caught. A worker that went away without a word would leave
+                // waiters behind.
                 let guard = AbortOnUnwind;
                 let crew = &group.shared.crew;
                 MEMBER_OF.with(|crew_of_mine| crew_of_mine.set(std::ptr::from_ref(crew).addr()));
@@ -285,14 +290,15 @@ impl Crew {
         self.leave(group, number);
     }
 
-    /// From now on senders serve themselves; what was counted before they could know is served here.
+    /// Ends a worker. From now on senders serve themselves; what was counted before they could know is served
+    /// here.
     fn leave<S: Resident>(&self, group: &Group<S>, number: usize) {
         self.workers[number].bell.store(GONE, Ordering::Release);
         fence(Ordering::SeqCst);
         let mut aftermath = Aftermath::new();
         for index in self.own_delegates(group, number) {
             while group.delegates[index].has_messages() {
-                // Who has it looks for messages after its release, as every runner.
+                // The thread that has it looks for messages after its release, as every runner does.
                 let Some(owned) = group.delegates[index].try_take() else { break };
                 group.serve(owned, Whose::All, &mut aftermath);
             }
@@ -301,10 +307,11 @@ impl Crew {
         group.run_deferred();
     }
 
-    /// Serves messages and alarms, then does what that leaves. True if there was anything to do.
+    /// Serves messages and alarms, then does what that leaves. Returns true if there was anything to do.
     fn serve<S: Resident>(&self, group: &Group<S>, number: usize, aftermath: &mut Aftermath<S>) -> bool {
         let worker = &self.workers[number];
-        // Under `PerCore` answers come first: who waits looks after itself if this takes long (`waiting`).
+        // Under `PerCore` answers are delivered before the next round: a waiting caller helps itself if this
+        // takes long (`waiting`).
         let limit = if group.callers_run() { ROUNDS_BEFORE_SETTLING } else { 1 };
         let mut rounds = 0;
         loop {
@@ -315,8 +322,9 @@ impl Crew {
                 }
                 rounds += 1;
                 if found.alarms && !found.messages && group.callers_run() {
-                    // Maintenance is for when nobody needs the processor. Given up after each round, it is hardly ever taken
-                    // away while a delegate is held, with callers waiting for it.
+                    // Maintenance is for when no other thread needs the processor. If the worker gives it up
+                    // after each round, it is hardly ever taken away while a delegate is held and callers
+                    // wait for it.
                     yield_now();
                 }
             }
@@ -325,7 +333,7 @@ impl Crew {
             }
             worker.bell.store(ELSEWHERE, Ordering::Release);
             fence(Ordering::SeqCst);
-            // Who read AWAKE before relies on us.
+            // A sender that read AWAKE before relies on us.
             let relied_on = || self.own_delegates(group, number).any(|index| group.delegates[index].has_messages());
             if rounds < limit && relied_on() {
                 worker.bell.store(AWAKE, Ordering::Relaxed);
@@ -338,7 +346,7 @@ impl Crew {
         }
     }
 
-    /// Looks once at every delegate of the worker's, and says what there was to do.
+    /// Looks once at each of the worker's delegates. Returns what there was to do.
     fn round<S: Resident>(&self, group: &Group<S>, number: usize, aftermath: &mut Aftermath<S>) -> Found {
         let mut found = Found { messages: false, alarms: false };
         let mut now = None;
@@ -362,7 +370,7 @@ impl Crew {
         found
     }
 
-    /// Runs a delegate's maintenance, if nobody is running the delegate.
+    /// Runs a delegate's maintenance, if no thread is running the delegate.
     fn tend<S: Resident>(&self, group: &Group<S>, index: usize, aftermath: &mut Aftermath<S>) {
         let delegate = &group.delegates[index];
         let Some(mut owned) = delegate.try_take() else {
@@ -373,7 +381,8 @@ impl Crew {
         delegate.alarm().store(NO_ALARM, Ordering::Release);
         owned.drain(Whose::Counted, aftermath);
         let next = owned.tend(aftermath);
-        // Who came meanwhile waits for this very release. What is only announced, the next round serves: the bell says AWAKE.
+        // Callers that came meanwhile wait for this very release. A message that is only announced is served
+        // by the next round: the bell says AWAKE.
         let released = owned.release(group.barrier);
         if (released.messages() || !group.callers_run())
             && delegate.has_messages()
@@ -395,8 +404,8 @@ impl Crew {
             .unwrap_or(NO_ALARM)
     }
 
-    /// Ends the threads after what they were given, and waits for them. A worker that calls this waits for none of them:
-    /// another one may be waiting for it.
+    /// Ends the threads after what they were given, and waits for them. A worker that calls this waits for
+    /// none of them: another one may be waiting for it.
     pub(crate) fn shut_down(&self) {
         self.closing.store(true, Ordering::Release);
         let among_them = MEMBER_OF.with(Cell::get) == std::ptr::from_ref(self).addr();
@@ -406,7 +415,7 @@ impl Crew {
             }
             let thread = lock(&worker.thread).take();
             let Some(thread) = thread else { continue };
-            // `closing` was set before; see the module's text.
+            // `closing` was set before; see the module's documentation.
             fence(Ordering::SeqCst);
             thread.thread().unpark();
             if !among_them {
@@ -416,7 +425,8 @@ impl Crew {
         }
     }
 
-    /// In a forked child there are no threads to end: their handles are forgotten. Threads may be started here.
+    /// Forgets the threads' handles, in a forked child: there are no threads to end. Threads may be started
+    /// here.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn restart_in_child(&self) {
         for worker in &self.workers {
@@ -437,7 +447,7 @@ impl Crew {
         }
     }
 
-    /// In a forked child that can't use the group: no thread is started, rung or waited for.
+    /// Closes the crew, in a forked child that can't use the group: no thread is started, rung or waited for.
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn close_in_child(&self) {
         for worker in &self.workers {
@@ -448,14 +458,15 @@ impl Crew {
 }
 
 impl Worker {
-    /// The worker is awake. A read-modify-write, because a sender may just have written the same: what the worker says
-    /// next is then ordered after that for everybody. (A plain store would be too, by the rule that nothing comes between
-    /// a read-modify-write and what it read; the model checker doesn't know that one.)
+    /// Says that the worker is awake. This is a read-modify-write, because a sender may just have written the
+    /// same: what the worker says next is then ordered after that for every thread. (A plain store would be,
+    /// too, by the rule that nothing comes between a read-modify-write and what it read; the model checker
+    /// doesn't know that rule.)
     fn get_up(&self) {
         self.bell.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// `AWAKE` before unparking, so that only one sender pays for it.
+    /// Wakes the worker if it sleeps. It says `AWAKE` before it unparks, so that only one sender pays for it.
     fn wake(&self) {
         if self.bell.compare_exchange(PARKED, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             && let Some(thread) = lock(&self.thread).as_ref()

@@ -1,4 +1,5 @@
-//! `fork` without `exec`: the child of a group that could be held still works, any other is told, and nothing hangs.
+//! `fork` without `exec`: the child of a group that could be held still works, any other is told, and nothing
+//! hangs.
 //!
 //! A child does little, ends by `_exit`, and is killed by its own alarm if it hangs.
 #![cfg(all(unix, not(loom), not(miri)))]
@@ -40,7 +41,8 @@ fn logs_of(config: Config) -> Logs {
     Arc::new(Delegates::new(config, [Log::default(), Log::default()]).unwrap())
 }
 
-/// One test at a time: a fork holds every group of the process, and waits for those that somebody is busy in.
+/// Lets one test run at a time: a fork holds every group of the process, and waits for those that a thread is
+/// busy in.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -48,7 +50,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 const FINE: i32 = 7;
 
-/// Forks; the child runs `work` and ends. Returns the child's status when it ended.
+/// Forks. The child runs `work` and ends. Returns the child's status when it ended.
 fn in_child(work: impl FnOnce()) -> i32 {
     // SAFETY: the child runs code that was made for it (the subject of these tests), and then `_exit`.
     let child = unsafe { libc::fork() };
@@ -72,7 +74,7 @@ fn assert_fine(status: i32) {
     assert_eq!(libc::WEXITSTATUS(status), FINE, "something failed in the child");
 }
 
-/// Every call says so, and no call or end hangs.
+/// Checks that every call reports it, and that no call or end hangs.
 fn assert_sealed(logs: Logs) {
     for index in 0..2 {
         assert_eq!(logs.try_run(index, |_| ()).expect_err("it is sealed").reason, TryError::Forked);
@@ -224,7 +226,8 @@ fn a_group_that_somebody_does_not_let_go_of_is_sealed_in_the_child_and_looked_af
         }
     });
     inside.recv().unwrap();
-    // The first of them is held by the fork until it gives up on the second: who posts meanwhile leaves a message.
+    // The fork holds the first delegate until it gives up on the second: a thread that posts meanwhile leaves
+    // a message.
     let poster = thread::spawn({
         let logs = Arc::clone(&logs);
         move || {

@@ -1,7 +1,8 @@
 //! The shipped barriers and the real channel, hammered: what the model checker can't see.
 //!
-//! Many threads, few delegates, every kind of request, a bounded number of operations. Nothing may be lost, nobody may
-//! be left asleep (a watchdog says who), and each caller's requests run in its order. `SARK_STRESS=N` does N times as much.
+//! Many threads use few delegates with every kind of request, for a bounded number of operations. Nothing may
+//! be lost, no thread may be left asleep (a watchdog reports how far each got), and each caller's requests
+//! run in order. `SARK_STRESS=N` does N times as much.
 #![cfg(not(loom))]
 
 use std::future::Future;
@@ -24,7 +25,7 @@ fn operations(at_least: u64) -> u64 {
     if cfg!(miri) { 6 } else { at_least * times.max(1) }
 }
 
-/// Knows the last number of each caller, and that numbers only grow.
+/// Knows the last number of each caller, and counts those that don't grow.
 struct Ledger {
     last: [u64; THREADS as usize],
     served: u64,
@@ -68,7 +69,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// A small generator, so that a run can be told from another by its seed.
+/// A small generator: each caller has a seed, and with it a sequence of its own.
 fn next(random: &mut u64) -> u64 {
     *random ^= *random << 13;
     *random ^= *random >> 7;
@@ -121,7 +122,7 @@ fn hammer(config: Config, per_thread: u64) {
             })
         })
         .collect();
-    // Somebody who is left asleep stops getting on, and so do all who wait for them.
+    // A thread that is left asleep makes no more progress, and neither do those that wait for it.
     let state = || progress.iter().map(|number| number.load(Ordering::Relaxed)).collect::<Vec<_>>();
     let (mut before, mut since) = (state(), Instant::now());
     while !threads.iter().all(thread::JoinHandle::is_finished) {
@@ -138,7 +139,7 @@ fn hammer(config: Config, per_thread: u64) {
     for thread in threads {
         thread.join().unwrap();
     }
-    // Nobody comes after them to clear up but those who must.
+    // No thread comes after them to clear up, except those that must.
     let total = THREADS * per_thread;
     let counted = || {
         let counts = group.counts();

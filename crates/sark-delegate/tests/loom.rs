@@ -1,9 +1,9 @@
-//! The hand-over under the model checker: every interleaving, and every value that the memory model lets a load see,
-//! up to the given number of preemptions.
+//! The hand-over under the model checker: every interleaving, and every value that the memory model lets a
+//! load see, up to the given number of preemptions.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p sark-delegate --test loom --release` (or `make loom`). The state checks itself:
-//! loom's cells panic when two threads touch it without an order between them, and loom reports a thread that sleeps
-//! for ever as a deadlock, which is how a missed wake-up shows.
+//! Run it with `RUSTFLAGS="--cfg loom" cargo test -p sark-delegate --test loom --release` (or `make loom`).
+//! The state checks itself: loom's cells panic if two threads touch it without an order between them. A
+//! missed wake-up shows as a deadlock, because loom reports a thread that sleeps for ever.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -102,7 +102,7 @@ fn a_post_is_never_left_behind_by_a_runner_that_is_leaving() {
         let thread = thread::spawn(move || other.run(0, |log| log.0.push(1)));
         log.post(0, 2);
         thread.join().unwrap();
-        // Nobody comes after them to clear up: what the two left is all there is.
+        // No thread comes after them to clear up: what the two left is all there is.
         assert_eq!(
             log.counts().in_place + log.counts().posted + log.counts().delegated,
             2,
@@ -164,7 +164,7 @@ fn a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too() {
     });
 }
 
-/// The other one may have sent first and not counted yet: its message must not be taken for ours.
+/// The other poster may have sent first and not counted yet: its message must not be taken for ours.
 #[test]
 fn a_call_sees_a_post_that_was_made_while_the_delegate_was_held_although_others_post_too() {
     model(2, || {
@@ -328,8 +328,8 @@ fn requests_on_several_delegates_are_waited_for_together() {
     });
 }
 
-/// A caller's message may be taken out before the caller counted it. Its count then stands for a post that came after,
-/// whose sender relies on whoever counted first.
+/// A runner may take a caller's message out before the caller has counted it. The caller's count then stands
+/// for a post that came later, whose sender relies on the one that counted first.
 #[test]
 fn a_waiter_whose_count_stands_for_a_post_sees_to_it() {
     model(2, || {
@@ -384,8 +384,8 @@ fn what_comes_while_several_delegates_are_held_is_served() {
     });
 }
 
-/// Models of workers of their own, each for both ways of waiting requests to them. There is one slot here, so where two call one may
-/// have to use the mailbox.
+/// Models with worker threads, each for both ways in which waiting requests reach them. There is one slot
+/// here, so if two call at once, one may have to use the mailbox.
 macro_rules! with_both_transports {
     ($($(#[$meta:meta])* fn $name:ident($transport:ident) $body:block)+) => {
         mod channel {
@@ -402,7 +402,7 @@ macro_rules! with_both_transports {
 }
 
 with_both_transports! {
-    /// There, nothing is announced: the mailbox alone keeps the order.
+    /// Nothing is announced under `PerCore`: the mailbox alone keeps the order.
     fn a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too(transport) {
         model(2, move || {
             let log = per_core(transport, 4);
@@ -416,7 +416,7 @@ with_both_transports! {
         });
     }
 
-    /// Callers serve themselves then, and one may have taken out what another one has not counted yet.
+    /// Callers serve themselves then, and one may have taken out what another has not counted yet.
     fn after_the_workers_are_shut_down_two_callers_are_answered(transport) {
         model(3, move || {
             let log = per_core(transport, 2);
@@ -486,7 +486,7 @@ with_both_transports! {
         });
     }
 
-    /// Other people's code on a worker may wait for the very delegate that the worker serves.
+    /// Other callers' code on a worker may wait for the very delegate that the worker serves.
     fn what_a_worker_drops_may_call_its_own_delegate(transport) {
         struct Calls(Arc<Delegates<Log>>);
         impl Drop for Calls {
@@ -497,7 +497,7 @@ with_both_transports! {
         model(2, move || {
             let log = per_core(transport, 2);
             let inner = Arc::clone(&log);
-            // Nobody awaits the answer, so the worker drops it.
+            // No caller awaits the answer, so the worker drops it.
             drop(log.submit(0, move |log| {
                 log.0.push(1);
                 Calls(inner)

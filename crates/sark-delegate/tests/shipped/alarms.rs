@@ -1,4 +1,4 @@
-//! Alarms: a worker tends a delegate when it asked for that.
+//! Alarms: a worker tends a delegate when the delegate asked for that.
 
 use std::sync::mpsc;
 use std::time::Duration;

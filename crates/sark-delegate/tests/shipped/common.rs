@@ -1,4 +1,5 @@
-//! What the themes share: a resident that is told what to do, and ways to wait for things.
+//! What the themes share: a resident that is told what to do, and ways to wait for things. It contains no
+//! tests.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,7 +15,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub type Rooms = Arc<Delegates<Room>>;
 
-/// Runs when it is dropped.
+/// Runs a closure when it is dropped.
 pub struct OnDrop(Option<Box<dyn FnOnce() + Send>>);
 
 impl OnDrop {
@@ -37,7 +38,7 @@ pub struct Room {
     pub said: Vec<u32>,
     #[allow(clippy::type_complexity)]
     pub tending: Option<Box<dyn FnMut() -> Option<Duration> + Send>>,
-    /// Says when the state is dropped.
+    /// Reports that the state is dropped.
     #[allow(dead_code)]
     pub at_the_end: Option<OnDrop>,
 }
@@ -108,7 +109,7 @@ macro_rules! under_both_dispatches {
     };
 }
 
-/// A delegate that somebody is running until told otherwise.
+/// A delegate that some thread is running until told otherwise.
 pub struct Held {
     go: mpsc::Sender<()>,
     thread: JoinHandle<()>,
@@ -144,7 +145,7 @@ pub fn hold(rooms: &Rooms, index: usize) -> Held {
     Held { go, thread }
 }
 
-/// Waits for something that nobody signals.
+/// Waits for something that is not signalled.
 pub fn until(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
@@ -165,7 +166,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls when woken, and only then.
+/// Waits for a future, polling it when it is woken, and only then.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
@@ -180,7 +181,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The kernel's number of this thread.
+/// Returns the kernel's number of this thread.
 #[cfg(all(target_os = "linux", not(miri)))]
 pub fn thread_number() -> i32 {
     // SAFETY: takes nothing and returns a number.

@@ -1,4 +1,4 @@
-//! Endings: what was accepted is served, threads are joined, and nobody's code can hang us on the way.
+//! Endings: what was accepted is served, threads are joined, and no user code can hang us on the way.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -59,11 +59,11 @@ under_both_dispatches! {
         }
         drop(rooms);
         assert_eq!(count.try_iter().count(), 100);
-        // The threads are joined, so nobody has the states any more.
+        // The threads are joined, so no thread has the states any more.
         ended.try_recv().expect("a state outlived its last handle");
     }
 
-    /// Dropping what a post left over is other people's code: it may use the delegates, also on a worker.
+    /// Dropping what a post left over is other callers' code: it may use the delegates, even on a worker.
     fn what_is_left_over_may_call_the_delegates_when_it_is_dropped(config) {
         let rooms = rooms(Config { mailbox: 2, ..config }, 2);
         let (answer, answers) = mpsc::channel();
@@ -80,7 +80,7 @@ under_both_dispatches! {
         assert_eq!(receive(&answers), ([0, 0], 21));
     }
 
-    /// Two workers, each in other people's code that waits for the other one.
+    /// Two workers, each in other callers' code that waits for the other worker.
     fn what_two_workers_drop_may_call_each_others_delegates(config) {
         let rooms = rooms(config, 2);
         let (answer, answers) = mpsc::channel();
@@ -125,8 +125,8 @@ under_both_dispatches! {
     }
 }
 
-/// The last handle may go with a request that a worker runs, or with what that leaves over: no worker waits for itself,
-/// or for another one that may be waiting for it.
+/// The last handle may go with a request that a worker runs, or with what that leaves over. No worker waits
+/// for itself, or for another one that may be waiting for it.
 #[test]
 fn the_last_handle_may_be_dropped_on_a_worker() {
     for inside in [true, false] {
@@ -151,7 +151,7 @@ fn the_last_handle_may_be_dropped_on_a_worker() {
     }
 }
 
-/// One who waits for a delegate may hold a lock that other people's code takes on the way.
+/// A caller that waits for a delegate may hold a lock that other callers' code takes on the way.
 #[cfg(all(target_os = "linux", not(miri)))]
 mod linux {
     use std::sync::Mutex;
@@ -159,8 +159,8 @@ mod linux {
     use super::*;
     use crate::common::{Rooms, thread_number, until_asleep};
 
-    /// `leave` posts something whose `Drop` takes the lock, then so much that the caller's request is behind what a
-    /// runner serves at once.
+    /// Posts something whose `Drop` takes the lock, then `fill` more posts. With many of them, the caller's
+    /// request is behind what a runner serves at once.
     fn a_caller_with_a_lock_is_answered(rooms: &Rooms, fill: u32) {
         let lock = Arc::new(Mutex::new(()));
         let (dropped, gone) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! Running an idle delegate right here: when it is had, when it isn't, and that it is always given back.
+//! Running an idle delegate right here: when a caller gets it, when not, and that it is always given back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -85,7 +85,7 @@ fn of_several_delegates_those_that_are_idle_are_entered_together() {
     drop(several);
     held.let_go();
     assert!(!is_inside());
-    // Whoever asks for the same one runs the same one.
+    // Requests that ask for the same one run the same one.
     assert_eq!([0, 1, 2, 3].map(|index| rooms.run(index, |room| room.said.len())), [2, 0, 0, 2]);
 }
 
@@ -166,7 +166,8 @@ fn several_are_never_entered_from_inside_or_under_per_core() {
     assert!(!per_core.enter_several([0, 1]).has(0));
 }
 
-/// What came to the first of them leaves something over whose `Drop` waits for one who waits for the second.
+/// What came to the first of them leaves something over whose `Drop` waits for a caller that waits for the
+/// second.
 #[test]
 #[cfg(all(target_os = "linux", not(miri)))]
 fn all_of_several_are_served_before_what_is_left_over_is_dropped() {

@@ -7,7 +7,7 @@ use sark_delegate::{Config, Transport, TryError};
 
 use crate::common::{Post, Room, block_on, hold, rooms};
 
-/// Of each thread; an interpreter has the patience for fewer.
+/// Batches of each thread; an interpreter has the patience for fewer.
 const BATCHES: usize = if cfg!(miri) { 10 } else { 200 };
 
 #[test]
@@ -51,7 +51,7 @@ under_both_dispatches! {
             assert_eq!((refused.reason, (refused.request)(&mut Room::default())), (TryError::Full, 0));
         }
         held.let_go();
-        // Waits until there is room: the one who held it may be answered before the others are served.
+        // Waits until there is room: the holder may be answered before the others are served.
         rooms.run(0, |_| ());
         assert_eq!(rooms.try_run(0, |room| room.said.clone()).unwrap(), [1, 2]);
     }
@@ -79,7 +79,8 @@ under_both_dispatches! {
             let rooms = Arc::clone(&rooms);
             thread::spawn(move || {
                 for _ in 0..BATCHES {
-                    // Half of them one way round, half the other: each may hold the room that another waits for.
+                    // Half of them go one way round, half the other: each may hold the room that another
+                    // waits for.
                     let order = if thread_number % 2 == 0 { [0, 1] } else { [1, 0] };
                     let twice = order.into_iter().chain(order);
                     rooms.run_each(twice.map(|index| (index, |room: &mut Room| room.said.push(1))).collect()).unwrap();

@@ -1,7 +1,7 @@
-//! The shipped build, theme by theme; most sentences hold under both dispatches and are tested under both.
+//! The shipped build, theme by theme. Most statements hold under both dispatches and are tested under both.
 //!
-//! What every interleaving does is the model checker's business (`tests/loom.rs`), what the hardware does that of
-//! `tests/litmus.rs`, and forks have a process of their own (`tests/fork.rs`).
+//! The model checker explores every interleaving (`tests/loom.rs`), `tests/litmus.rs` tests what the hardware
+//! does, and forks have a process to themselves (`tests/fork.rs`).
 #![cfg(not(loom))]
 
 #[macro_use]

@@ -54,7 +54,7 @@ under_both_dispatches! {
         requests.push((0, Box::new(|room| room.said.push(1))));
         requests.push((1, Box::new(|_| {
             letting_go.send(()).unwrap();
-            // Under `PerCore` the worker runs on to the first request by itself; this just waits for it.
+            // Under `PerCore` the worker goes on to the first request unasked; this just waits for it.
             holder.take().unwrap().join();
         })));
         requests.push((0, Box::new(|room| room.said.push(2))));
@@ -62,8 +62,8 @@ under_both_dispatches! {
         assert_eq!(rooms.run(0, |room| room.said.clone()), [1, 2]);
     }
 
-    /// What a request posts to a full mailbox is kept until it is over; what it posts after that, although there is
-    /// room again, comes after.
+    /// What a request posts to a full mailbox is kept until the request is over. What it posts after that
+    /// comes after, although there is room again.
     fn a_post_that_found_a_full_mailbox_from_inside_is_not_overtaken(config) {
         let rooms = rooms(Config { mailbox: 1, ..config }, 2);
         let held = hold(&rooms, 1);

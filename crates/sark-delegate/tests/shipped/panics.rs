@@ -1,4 +1,4 @@
-//! A panic reaches the one whose request it was and nobody else, and the delegates stay usable.
+//! A panic reaches the caller whose request it was and no other, and the delegates stay usable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::{Arc, mpsc};
@@ -37,7 +37,7 @@ under_both_dispatches! {
                 }
             })
         }).collect();
-        // Joins the holder too, who may have run them.
+        // Joins the holder too, which may have run them.
         held.let_go();
         for caller in callers {
             caller.join().unwrap();
@@ -134,7 +134,7 @@ fn messages_that_came_during_a_call_that_panics_are_served_by_it() {
         });
     });
     assert_eq!(panic, "on the way out");
-    // Nobody else was there to serve them.
+    // No other thread was there to serve them.
     assert_eq!(rooms.counts().posted, 100);
 }
 
@@ -159,7 +159,8 @@ mod linux {
                     caught(|| rooms.run_each([0, 1, 2].map(request).into()))
                 }
             });
-            // None is let go before the batch has sent them all, and sleeps until they are answered.
+            // No delegate is let go before the batch has sent all its requests and sleeps until they are
+            // answered.
             until_asleep(receive(&its_number));
             held.into_iter().for_each(crate::common::Held::let_go);
             assert!(batch.join().unwrap().contains("not this one"));

@@ -1,4 +1,4 @@
-//! Who puts others off serves their messages, and runs their code when he is through.
+//! A thread that puts others off serves their messages, and runs their code when it is through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use sark_delegate::{Config, Delegates, is_inside};
 
 use crate::common::{OnDrop, Post, Room, Rooms, alone, rooms, until};
 
-/// Counts how often it is dropped, and looks whether a state is held then.
+/// Counts how often it is dropped, and checks that no state is held then.
 fn counted(count: &Arc<AtomicU32>) -> OnDrop {
     let count = Arc::clone(count);
     OnDrop::new(move || {
@@ -17,7 +17,8 @@ fn counted(count: &Arc<AtomicU32>) -> OnDrop {
     })
 }
 
-/// Another thread posts something that is left over while this one holds the state, so that this one serves it.
+/// Another thread posts something that is left over while this one holds the state, so that this one serves
+/// it.
 fn serve_another_s(rooms: &Rooms, left: OnDrop) {
     let mut entered = rooms.enter(0).expect("nobody else uses it");
     let poster = Arc::clone(rooms);

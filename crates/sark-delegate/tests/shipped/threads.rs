@@ -1,4 +1,5 @@
-//! Threads: only when needed, named, deaf to the process's signals, pinned where they may be, and idle when idle.
+//! Threads: started only when needed, named, deaf to the process's signals, pinned where they may be, and
+//! asleep when idle.
 
 use std::sync::Arc;
 use std::thread;
@@ -80,7 +81,7 @@ mod linux {
     use super::*;
     use crate::common::until;
 
-    /// `/proc/self/task/*` of the threads whose name begins so.
+    /// Returns the `/proc/self/task/*` of the threads whose name begins with `name`.
     fn tasks(name: &str) -> Vec<String> {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let paths = tasks.map(|task| task.path().display().to_string());
@@ -119,7 +120,8 @@ mod linux {
         assert_eq!(tasks.len(), 2);
         for task in tasks {
             let blocked = u64::from_str_radix(&field(&task, "SigBlk"), 16).unwrap();
-            // Those of the application: not KILL and STOP, and not the two that the C library keeps for itself.
+            // Those of the application: not KILL and STOP, and not the two that the C library keeps for
+            // itself.
             let application = (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal));
             for signal in application.filter(|signal| !OF_A_THREAD.contains(signal)) {
                 assert_ne!(blocked & 1 << (signal - 1), 0, "signal {signal} is not blocked");
@@ -127,7 +129,8 @@ mod linux {
         }
     }
 
-    /// What a thread gets for what it does itself, and what a profiler sends to each.
+    /// The signals that a thread gets for what it does itself, and the one that a profiler sends to each
+    /// thread.
     const OF_A_THREAD: [i32; 8] = [
         libc::SIGSEGV,
         libc::SIGBUS,
