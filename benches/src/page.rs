@@ -1,7 +1,7 @@
-//! The report for people: all scenarios as one HTML page that needs nothing beside itself.
+//! The report for people: all scenarios as one self-contained HTML page.
 //!
-//! Made of the same rows as the tables and the JSON. Which plot a scenario has depends on the scenario alone, and a contestant
-//! has the same colour and the same mark everywhere.
+//! It is made of the same rows as the tables and the JSON. The kind of plot depends on the scenario alone,
+//! and a contestant has the same colour and mark in every plot.
 
 use std::fmt::Write;
 
@@ -24,10 +24,10 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;margin:0;color:#222;backgroun
     h2{margin-top:2em;border-bottom:1px solid #bbb}a{color:inherit}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}";
 
-/// The page.
+/// Renders the page.
 ///
 /// # Errors
-/// When a plot can't be drawn.
+/// If a plot can't be drawn.
 pub fn render(reports: &[Report]) -> Result<String> {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
@@ -56,7 +56,7 @@ pub fn render(reports: &[Report]) -> Result<String> {
     Ok(page)
 }
 
-/// The table of all scenarios, and how to read everything.
+/// Writes the table of all scenarios, and how to read the page.
 fn overview(page: &mut String, reports: &[Report]) {
     let lines: Vec<summary::Line> = reports.iter().flat_map(summary::of).collect();
     let (ahead, all) = summary::score(&lines);
@@ -100,7 +100,7 @@ fn overview(page: &mut String, reports: &[Report]) {
     );
 }
 
-/// What a scenario does, in a sentence.
+/// Describes a scenario in a sentence.
 fn about(scenario: &str) -> &'static str {
     match scenario {
         "gateway" => {
@@ -174,14 +174,14 @@ fn section(page: &mut String, report: &Report) -> Result<()> {
 
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
-/// What can stand beside a bar; a column about which no row says anything is left out.
+/// The columns that can stand next to a bar. A column for which no row has a value is left out.
 const BESIDE: [Column; 3] = [
     ("hit ratio", |row| row.hit_ratio.map(|ratio| format!("{ratio:.4}"))),
     ("fairness", |row| row.fields.get("fairness")?.as_f64().map(|share| format!("{share:.2}"))),
     ("own threads", |row| row.threads_owned.map(|threads| threads.to_string())),
 ];
 
-/// Bars of a figure, with its ends.
+/// Writes a plot of bars for a figure, with the range of its rounds as whiskers.
 fn plot(page: &mut String, report: &Report, unit: &str, format: Format, figure: Figure) -> Result<()> {
     let says_something = |(_, says): &&Column| report.rows.iter().any(|row| says(row).is_some());
     let columns: Vec<&Column> = BESIDE.iter().filter(says_something).collect();
@@ -210,7 +210,8 @@ fn plot(page: &mut String, report: &Report, unit: &str, format: Format, figure: 
     Ok(())
 }
 
-/// A contestant's colour and mark, the same in all plots. What stands beside them has others.
+/// Returns a contestant's colour and mark, the same in all plots. What is measured alongside the caches has
+/// colours of its own.
 fn colour(contestant: &str) -> usize {
     match contestant {
         percore::SLOTS => Name::ALL.len(),
@@ -263,24 +264,24 @@ fn latencies(page: &mut String, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// A plot or a table that may be wider than the screen, which then moves under it.
+/// Writes a plot or a table that may be wider than the screen and scrolls sideways then.
 fn wide(page: &mut String, what: &str) {
     let _ = write!(page, "<div class=\"wide\">{what}</div>");
 }
 
-/// A scenario's name as the end of an address.
+/// Turns a scenario's name into the fragment of a link.
 fn anchor(scenario: &str) -> String {
     scenario.replace(|other: char| !other.is_ascii_alphanumeric(), "-")
 }
 
-/// How many of the values that were due together are still there, from the deadline on.
+/// Writes plots of how many of the values that were due together are left, from the deadline on.
 fn timelines(page: &mut String, report: &Report) -> Result<()> {
     let upwards = Upwards { name: "values not yet dropped", log: false, format: short };
     for case in table::cases(report) {
         let rows = report.rows.iter().filter(|row| row.case == case);
         let line = |row: &Row| {
             let points = row.fields.get("timeline")?.as_array()?.iter();
-            // The axis is logarithmic and begins at a millisecond, which stands for the deadline.
+            // The axis is logarithmic and begins at one millisecond, which stands for the deadline.
             let points = points.filter_map(|point| Some((point.get(0)?.as_f64()?.max(1.0), point.get(1)?.as_f64()?)));
             let points = steps(points);
             Some(Line { label: row.contestant.clone(), points, colour: colour(&row.contestant) })
@@ -294,7 +295,7 @@ fn timelines(page: &mut String, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Points between which a value stays what it was until it is seen to be another.
+/// Turns points into steps: a value holds until a different one is seen.
 fn steps(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut steps: Vec<(f64, f64)> = Vec::new();
     for (at, value) in points {
@@ -304,13 +305,13 @@ fn steps(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     steps
 }
 
-/// The value of a word of a case.
+/// Returns the value of a word of a case, or an empty string.
 fn word<'a>(case: &'a str, name: &str) -> &'a str {
     let words = case.split(' ').filter_map(|word| word.split_once('='));
     words.into_iter().find(|(word, _)| *word == name).map_or("", |(_, value)| value)
 }
 
-/// Text that stands in HTML as it is.
+/// Escapes text for use in HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
