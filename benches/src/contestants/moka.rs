@@ -1,7 +1,7 @@
 //! `moka`: its `sync` cache with the defaults its users get, apart from the common hasher.
 //!
-//! Its expiry runs on the machine's clock and cannot be moved by a workload; runs on a workload's clock use
-//! [`DeadlineInValue`](super::deadline_in_value::DeadlineInValue) around it.
+//! Its expiry runs on the machine's clock, which a workload can't move. Runs on a workload's clock wrap it in
+//! [`DeadlineInValue`](super::deadline_in_value::DeadlineInValue).
 
 use moka::ops::compute::{CompResult, Op};
 
