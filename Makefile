@@ -1,4 +1,4 @@
-# One word per thing to do. `make` alone says what there is.
+# One word per task. `make` alone lists them.
 
 CARGO ?= cargo
 
