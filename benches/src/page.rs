@@ -33,7 +33,7 @@ pub fn render(reports: &[Report]) -> Result<String> {
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>sark-bench</title>",
     );
-    let _ = write!(page, "<style>{STYLE}</style>\n<main><h1>sark-cache beside other caches</h1>");
+    let _ = write!(page, "<style>{STYLE}</style>\n<main><h1>sark-cache compared with other caches</h1>");
     if let Some(first) = reports.first() {
         let machine = &first.machine;
         let cores = machine.cores;
@@ -62,10 +62,11 @@ fn overview(page: &mut String, reports: &[Report]) {
     let (ahead, all) = summary::score(&lines);
     let _ = write!(
         page,
-        "\n<p>sark-cache was ahead in {ahead} of {all} comparisons. The table has the other caches' figures as multiples of \
-         ours, over the cases of a scenario: <span class=\"won\">above one we are ahead</span>; \
-         <span class=\"lost\">bold where somebody is ahead of us</span> in some case. sark-cache-percore is ours, too, with \
-         every request a message to another thread. What scale repeats of mixed is not counted twice.</p>"
+        "\n<p>sark-cache was ahead in {ahead} of {all} comparisons. The table shows the other caches' figures as \
+         multiples of ours, as a range over the cases of a scenario. <span class=\"won\">Above one, sark-cache is \
+         ahead</span>; <span class=\"lost\">bold means that the other cache is ahead</span> in some case. \
+         sark-cache-percore is ours, too; it sends every request as a message to another thread. The requests \
+         that scale repeats from mixed are counted only once.</p>"
     );
     let columns = summary::columns(&lines);
     page.push_str(
@@ -93,10 +94,11 @@ fn overview(page: &mut String, reports: &[Report]) {
         }
     }
     page.push_str(
-        "</table></div>\n<p class=\"note\">Contestants run in turn, round by round; ratios are taken within a round, then the \
-         median, and under each scenario is said what that means there. Bars show the median, whiskers the least and the greatest round; their axes are logarithmic. On a busy machine figures \
-         say less than their ranges. \"x ours\" is a contestant's figure over ours, \"own threads\" those that the cache \
-         itself runs.</p>",
+        "</table></div>\n<p class=\"note\">Contestants run in turn, round by round. Ratios are taken within a \
+         round, and the median of the rounds is shown; a note under each scenario gives the details. Bars show \
+         the median, and whiskers the smallest and the largest round; their axes are logarithmic. On a busy \
+         machine, the figures say less than their ranges. \"x ours\" is a contestant's figure over ours, and \
+         \"own threads\" is the number of threads that the cache itself runs.</p>",
     );
 }
 
@@ -104,37 +106,42 @@ fn overview(page: &mut String, reports: &[Report]) {
 fn about(scenario: &str) -> &'static str {
     match scenario {
         "gateway" => {
-            "Look-ups of authorization decisions that live 60 to 300 seconds on the load's own clock; what is missing is \
-             inserted."
+            "Look-ups of authorization decisions that live for 60 to 300 seconds on the load's own clock. Missing \
+             decisions are inserted."
         }
         "get" | "get, uniform" => "Look-ups that all hit, one key at a time.",
         "get-many" => {
-            "Look-ups that all hit, in batches; caches without a batch of their own loop, and so does fibre_cache, whose multiget \
-             takes many times as long."
+            "Look-ups that all hit, in batches. Caches without a batch operation loop, and so does fibre_cache, \
+             whose multiget takes many times as long."
         }
-        "churn" => "Inserts of new keys into a full cache, so that every one evicts.",
-        "mixed" => "Look up, insert what is missing: zipf over ten times as many keys as the cache holds.",
-        "scale" => "The requests of mixed by more and more threads, more than there are processors at last.",
+        "churn" => "Inserts of new keys into a full cache, so that every insert evicts.",
+        "mixed" => "Look-ups that insert what is missing: zipf over ten times as many keys as the cache holds.",
+        "scale" => "The requests of mixed from more and more threads, in the end more than there are processors.",
         "hot" => {
             "All threads read, modify and write one key for a second. Fairness is the slowest thread's share over the \
              fastest's: a lock that lets one thread run away is fast and unfair."
         }
         "latency" => {
-            "Every look-up and every insertion timed by itself in a full cache under churn, with more threads than \
-             processors. With ttl=on a million entries die meanwhile. Where too few operations were done for a percentile, \
-             there is no point."
+            "Every look-up and every insertion is timed individually in a full cache under churn, with eight \
+             threads. With ttl=on, a million entries expire meanwhile. A percentile for which there were too few \
+             operations has no point in the plot."
         }
         "expiry" => {
-            "Entries all due at one moment, with nobody calling the cache: when their values are dropped, and how long \
-             look-ups of other entries are held up from the deadline until the last is dropped, which is not equally long for \
-             all: a percentile is of few look-ups where it is soon."
+            "Many entries are due at the same moment, while nothing calls the cache. Shown are when their values \
+             are dropped, and how long look-ups of other entries are held up from the deadline until the last \
+             value is dropped. A cache that drops the last value soon has few look-ups in that time, so its \
+             percentile is based on few."
         }
-        "memory" => "Bytes allocated for an entry of a full cache, beyond its key and its value.",
+        "memory" => "Bytes allocated per entry of a full cache, beyond its key and value.",
         "percore" => {
-            "One shard with a thread of its own, asked by message through sark-delegate; there is no cache around it. Beside \
-             it the same work on a bare shard in the caller's hands, and a cache line sent to the other processor and back."
+            "One shard with its own thread, asked by message through sark-delegate, without a cache around it. \
+             For comparison: the same work on a bare shard that the caller runs itself, and a cache line sent to \
+             the other processor and back."
         }
-        "idle" => "Processor time used while nobody calls, a million entries with deadlines in the cache, after use.",
+        "idle" => {
+            "Processor time used while nothing calls a cache that was used before and holds a million \
+             entries with deadlines."
+        }
         _ => "",
     }
 }
@@ -288,8 +295,11 @@ fn timelines(page: &mut String, report: &Report) -> Result<()> {
         };
         let all: Vec<Line> = rows.filter_map(line).collect();
         let _ = write!(page, "<p>{}</p>", escape(case));
-        let name = format!("expiry: values not yet dropped by time, {case}. When the last goes is in the table below.");
-        let across = Across::Numbers("ms after the deadline, which is at 1");
+        let name = format!(
+            "expiry: values not yet dropped by time, {case}. When the last one is dropped is in the \
+             table below."
+        );
+        let across = Across::Numbers("ms after the deadline (drawn at 1)");
         wide(page, &lines(&name, &across, &upwards, &all)?);
     }
     Ok(())

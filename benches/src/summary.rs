@@ -171,28 +171,33 @@ pub(crate) fn ours<'a>(report: &'a Report, case: &str) -> Option<&'a Row> {
 pub fn method(report: &Report) -> Option<String> {
     let figures = judged(&report.scenario);
     let Some((_, figure)) = figures.first() else {
-        return Some("ns/op is time over operations of all threads together.".into());
+        return Some("ns/op is the time divided by the operations of all threads together.".into());
     };
     let said = match figure {
         Figure::Time => {
-            "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
-             round, then the median."
+            "ns/op is the time divided by the operations of all threads together. A ratio is a contestant's time \
+             over ours within a round; the median of the rounds is shown."
                 .into()
         }
         Figure::Percentile(..) => {
-            "Percentiles are of the operations of all rounds together; ratios are a contestant's over ours within a round, then \
-             the median of the rounds in which both had operations enough."
+            "Percentiles cover the operations of all rounds together. A ratio is a contestant's percentile over \
+             ours within a round; shown is the median of the rounds in which both had enough operations."
                 .into()
         }
         Figure::Field("cpu_ms") => format!(
-            "Ratios are a contestant's processor time over ours within a round, then the median. Below {IDLE_NOISE_MS} ms it is \
-             that of the measuring itself: one that is below counts as {IDLE_NOISE_MS} ms, and where both are there is no ratio."
+            "A ratio is a contestant's processor time over ours within a round; the median of the rounds is \
+             shown. Less than {IDLE_NOISE_MS} ms may come from the measurement itself. It counts as \
+             {IDLE_NOISE_MS} ms, and there is no ratio if both are below."
         ),
-        Figure::Field("bytes_per_entry") => "There is one round, since bytes don't vary; ratios are of its figures.".into(),
-        Figure::Field(_) => "Ratios are a contestant's figure over ours within a round, then the median of the rounds that have \
-                             both. Times and stalls shown are medians of the rounds, the percentile is of the look-ups of all \
-                             rounds together."
-            .into(),
+        Figure::Field("bytes_per_entry") => {
+            "There is only one round, since bytes don't vary; ratios are taken from its figures.".into()
+        }
+        Figure::Field(_) => {
+            "A ratio is a contestant's figure over ours within a round; shown is the median of the rounds that have \
+             both. Times and stalls are medians of the rounds, and the percentile covers the look-ups of all rounds \
+             together."
+                .into()
+        }
     };
     report.rows.iter().any(|row| figures.iter().any(|(_, figure)| figure.of(row).is_some())).then_some(said)
 }
@@ -214,8 +219,8 @@ pub fn sentence(line: &Line) -> String {
         }
     }
     let by = line.by;
-    let losing = if losing.is_empty() { "to nobody".into() } else { format!("to {}", losing.join(", ")) };
-    let winning = if winning.is_empty() { "nobody in all cases".into() } else { winning.join(", ") };
+    let losing = if losing.is_empty() { "to none".into() } else { format!("to {}", losing.join(", ")) };
+    let winning = if winning.is_empty() { "none in all cases".into() } else { winning.join(", ") };
     format!("By {by}, as a multiple of ours: we lose {losing}; we beat {winning}.")
 }
 

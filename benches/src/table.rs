@@ -188,7 +188,8 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
     }
     if let Some(resized) = report.rows.iter().find_map(|row| row.fields.get("values_resized")?.as_u64()) {
         lines.push(format!(
-            "The trace's sizes are kept within 8 to 4096 bytes here: {resized} keys have values of other lengths."
+            "The trace's sizes are limited to 8 to 4096 bytes here, so {resized} keys have values of another \
+             length than recorded."
         ));
     }
     let cut = report.rows.iter().filter_map(|row| Some((row, row.fields.get("fill_cut_at")?.as_u64()?)));
@@ -200,8 +201,8 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
         contestants(report).into_iter().filter(|name| of(report, name).any(|row| !row.full_run)).collect();
     if !slow.is_empty() {
         lines.push(format!(
-            "Too slow for a full run somewhere, so measured over fewer operations or entries: {}. Hit ratios and counts of \
-             such rows are of the beginning only.",
+            "Too slow for a full run in some case, and so measured over fewer operations or entries: {}. Hit \
+             ratios and counts of such rows cover only the beginning.",
             slow.join(", ")
         ));
     }

@@ -90,7 +90,7 @@ impl<K: Key, V: Value, const HAND: bool> Contestant<K, V> for DashmapDesign<K, V
     }
 
     fn expiry(&self) -> &'static str {
-        if HAND { "its own, on get, against the workload's clock" } else { "its own, on get" }
+        if HAND { "its own, checked on get against the workload's clock" } else { "its own, checked on get" }
     }
 }
 
@@ -130,6 +130,6 @@ impl<K: Key, V: Value> Updating<K, V> for DashmapDesign<K, V, false> {
     }
 
     fn update_is(&self) -> &'static str {
-        "DashMap::get_mut, noting no time"
+        "DashMap::get_mut, without noting the last access"
     }
 }

@@ -9,8 +9,8 @@ pub enum Kora {}
 /// Returns the reason why it is absent from every case.
 pub(super) fn why() -> Absent {
     Absent(
-        "its embedded database bounds neither entries nor memory (its core knows a limit, which nothing sets), and takes text for \
-         keys and bytes for values, into which each operation here would have to be translated"
+        "its embedded database limits neither entries nor memory (its core has a limit, but nothing sets it), and \
+         takes keys as text and values as bytes, to which every operation here would have to be converted"
             .into(),
     )
 }

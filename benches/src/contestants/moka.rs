@@ -62,6 +62,6 @@ impl<K: Key, V: Value> Updating<K, V> for Moka<K, V> {
     }
 
     fn update_is(&self) -> &'static str {
-        "and_compute_with: no change in place, a changed clone takes the value's place while others wait"
+        "and_compute_with: not in place, a changed clone replaces the value while other callers wait"
     }
 }

@@ -186,7 +186,7 @@ impl Name {
             Self::MutexLru => what.enter::<MutexLru<K, V>>(),
             Self::QuickCache => what.enter::<QuickCache<K, V, false>>(),
             Self::Moka => what.enter::<Moka<K, V>>(),
-            Self::TinyUfo | Self::Foyer => return Err(Absent("it changes no value in its place".into())),
+            Self::TinyUfo | Self::Foyer => return Err(Absent("it can't change a value in place".into())),
             Self::FibreCache => what.enter::<Fibre<K, V>>(),
             Self::KoraEmbedded => return Err(kora::why()),
         })
@@ -204,7 +204,7 @@ impl Name {
             Self::FibreCache => return Ok(what.enter::<Fibre<K, V>>()),
             Self::KoraEmbedded => return Err(kora::why()),
             Self::MutexLru | Self::QuickCache | Self::TinyUfo | Self::Foyer => "it has no expiry of its own",
-            Self::Moka => "it has no thread: the dead leave when somebody calls it",
+            Self::Moka => "it has no thread: expired entries leave only when it is called",
         };
         Err(Absent(why.into()))
     }

@@ -71,6 +71,6 @@ impl<K: Key, V: Value> Updating<K, V> for QuickCache<K, V, false> {
     }
 
     fn update_is(&self) -> &'static str {
-        "entry, retaining what was changed"
+        "entry, which keeps the changed value"
     }
 }

@@ -28,7 +28,7 @@ where
 impl<K: Key, V: Value, const PER_CORE: bool, const HAND: bool> Contestant<K, V> for Sark<K, V, PER_CORE, HAND> {
     fn build(plan: &Plan) -> Result<Self, Absent> {
         if HAND && plan.reclaim == Reclaim::Lazy {
-            return Err(Absent("leaving the dead in their places is only shown on one bare shard".into()));
+            return Err(Absent("expired entries only keep their places on one bare shard".into()));
         }
         let (clock, hands) = Clock::manual();
         let mut builder = Cache::builder()
@@ -180,7 +180,7 @@ impl<K: Key, V: Value> BareShard<K, V> {
 impl<K: Key, V: Value> Contestant<K, V> for BareShard<K, V> {
     fn build(plan: &Plan) -> Result<Self, Absent> {
         if plan.shards.is_some_and(|shards| shards > 1) {
-            return Err(Absent("leaving the dead in their places is only shown on one bare shard".into()));
+            return Err(Absent("expired entries only keep their places on one bare shard".into()));
         }
         let (budget, by_bytes) = match plan.capacity {
             Capacity::Entries(entries) => (Room::for_entries(entries), false),
@@ -222,7 +222,7 @@ impl<K: Key, V: Value> Contestant<K, V> for BareShard<K, V> {
     }
 
     fn expiry(&self) -> &'static str {
-        "its own, the dead keeping their places until touched or evicted"
+        "its own, expired entries keep their places until touched or evicted"
     }
 
     fn remarks(&self) -> Fields {

@@ -24,7 +24,7 @@ impl<K: Key, V: Value> Contestant<K, V> for TinyUfoCache<K, V> {
             return Err(Absent("its weights end at 65535, below the size of large entries".into()));
         };
         if plan.shards.is_some_and(|shards| shards > 1) {
-            return Err(Absent("its policy is one for all entries".into()));
+            return Err(Absent("it has one policy for all entries".into()));
         }
         let entries = entries as usize;
         Ok(Self { cache: TinyUfo::new(entries, entries), entries: AtomicI64::new(0) })

@@ -299,7 +299,7 @@ impl Run for Bare {
     }
 
     fn finish(&mut self) -> Fields {
-        row_fields("a call to a shard of the caller's own", false)
+        row_fields("a call to the caller's own shard", false)
     }
 }
 
@@ -352,7 +352,7 @@ impl Run for PingPong {
     }
 
     fn finish(&mut self) -> Fields {
-        row_fields("two words of memory, and nothing behind them", true)
+        row_fields("two words of memory, and nothing else", true)
     }
 }
 
@@ -389,9 +389,10 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     let sentence = |keys: u32| {
         let over = |asked, other: &str| Some(time(keys, asked, ours)? / time(keys, asked, other)?);
         Some(format!(
-            "With {keys} keys a request that waits takes {:.1} times what a cache line takes to the other processor and back; \
-             {WINDOW} in flight have {:.1} times its rate; a key of a batch of {BATCH} takes {:.1} times what it takes on a bare \
-             shard; an insertion that nobody waits for takes {:.0} ns, {:.0} ns in batches of {BATCH}.",
+            "With {keys} keys, a request whose caller waits takes {:.1} times as long as a cache line to the \
+             other processor and back. With {WINDOW} requests in flight, the rate is {:.1} times as high. A key \
+             in a batch of {BATCH} takes {:.1} times as long as on a bare shard. An insertion that is not waited \
+             for takes {:.0} ns, or {:.0} ns in batches of {BATCH}.",
             over(Asked::Sync, PING_PONG)?,
             time(keys, Asked::Sync, ours)? / time(keys, Asked::Windowed, ours)?,
             over(Asked::Batched, BARE)?,
@@ -402,8 +403,8 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     let through_slots = |keys: u32| {
         let over = |asked, other: &str| Some(time(keys, asked, SLOTS)? / time(keys, asked, other)?);
         Some(format!(
-            "With {keys} keys and slots for requests that wait ({SLOTS}) these are {:.1} times for one request and {:.1} times for a key of \
-             a batch.",
+            "With {keys} keys and slots for requests whose callers wait ({SLOTS}), a request takes {:.1} times as \
+             long as a cache line, and a key in a batch {:.1} times as long as on a bare shard.",
             over(Asked::Sync, PING_PONG)?,
             over(Asked::Batched, BARE)?,
         ))
@@ -414,8 +415,8 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     if let (Some(caller), Some(worker)) = (caller, worker) {
         let (caller, worker) = (caller.id, worker.id);
         sentences.push(format!(
-            "{ours} is one shard behind sark-delegate here, without the cache around it: its worker sits on CPU {worker}, the \
-             caller on CPU {caller}."
+            "{ours} is one shard behind sark-delegate here, without the cache around it. Its worker runs on CPU \
+             {worker}, and the caller on CPU {caller}."
         ));
     }
     sentences
