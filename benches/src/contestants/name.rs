@@ -17,29 +17,29 @@ use super::{Absent, Capacity, Contestant, Expiring, Key, Plan, Reclaim, Reclaimi
 /// A contestant, under the name that rows and `--contestants` use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Name {
-    /// sark-cache as its users get it
+    /// sark-cache as its users get it.
     SarkCache,
-    /// sark-cache with a pinned thread for each shard
+    /// sark-cache with a pinned thread for each shard.
     #[value(name = "sark-cache-percore")]
     SarkPerCore,
-    /// The design that sark-cache replaces
+    /// The design that sark-cache replaces.
     DashmapDesign,
-    /// The `lru` crate behind sharded mutexes
+    /// The `lru` crate behind sharded mutexes.
     MutexLru,
-    /// The `quick_cache` crate (crates are spelled as on the registry)
+    /// The `quick_cache` crate (crates are spelled as on the registry).
     #[value(name = "quick_cache")]
     QuickCache,
-    /// The `moka` crate
+    /// The `moka` crate.
     Moka,
-    /// The `TinyUFO` crate
+    /// The `TinyUFO` crate.
     #[value(name = "tinyufo")]
     TinyUfo,
-    /// The memory part of the `foyer` crate
+    /// The memory part of the `foyer` crate.
     Foyer,
-    /// The `fibre_cache` crate
+    /// The `fibre_cache` crate.
     #[value(name = "fibre_cache")]
     FibreCache,
-    /// The `kora-embedded` crate, which takes part in nothing
+    /// The `kora-embedded` crate, which takes part in nothing.
     KoraEmbedded,
 }
 

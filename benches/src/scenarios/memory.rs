@@ -92,7 +92,7 @@ impl<K: Key, V: Value> Enter<K, V> for Build<'_, K, V> {
     type Output = Result<Box<dyn Run>, Absent>;
 
     fn enter<C: Contestant<K, V>>(self) -> Self::Output {
-        // Only a test whether it can be built; the measured one is built while allocations are counted.
+        // Only checks that it can be built; the measured one is built while allocations are counted.
         C::build(self.plan)?;
         let Build { plan, entries, make } = self;
         Ok(Box::new(Fill::<K, V> { plan: plan.clone(), entries, make, fill: fill::<K, V, C>, outcome: Fields::new() }))

@@ -1,8 +1,8 @@
 //! `replay`: a recorded trace, request by request. Each contestant gets a fresh cache in every round.
 //!
-//! A get that misses stores the key. With recorded times-to-live, an entry stored at t is live while now < t
-//! + ttl on the trace's clock. An expired entry is a miss and is stored anew, and a request that recorded no
-//! time-to-live stores nothing.
+//! A get that misses stores the key. With recorded times-to-live, an entry stored at t is live while
+//! `now < t + ttl` on the trace's clock. An expired entry is a miss and is stored anew, and a request that
+//! recorded no time-to-live stores nothing.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
