@@ -1,4 +1,4 @@
-# One word per thing to do. `make` alone says what there is.
+# One word per task. `make` alone lists them.
 
 CARGO ?= cargo
 
@@ -7,7 +7,7 @@ CARGO ?= cargo
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-run: ## build everything and compare the caches on the load of an authorization gateway, then policy hits in Python beside Redis
+run: ## build everything and compare the caches on an authorization gateway's load, then policy hits in Python with Redis
 	$(CARGO) run --release -q -p sark-bench
 	@if command -v redis-server >/dev/null; then \
 		scripts/python.sh python -m sark_cache.bench policy --quick || echo "The Python package could not be built: no policy hits beside Redis."; \
@@ -15,11 +15,11 @@ run: ## build everything and compare the caches on the load of an authorization 
 
 test: test-rust test-python ## all tests
 
-test-rust: ## those of the engine and of the benchmark program
+test-rust: ## the tests of the engine and of the benchmark program
 	$(CARGO) test
 	$(CARGO) test --profile bench-tests -p sark-bench
 
-test-python: ## those of the Python package, in an environment made for it (target/venv), and its type checks
+test-python: ## the tests of the Python package, in its own environment (target/venv), and its type checks
 	scripts/python.sh pytest -q --timeout 300
 	scripts/python.sh scripts/python-types.sh
 
@@ -35,16 +35,16 @@ loom: ## the models of the hand-over
 bench: ## criterion benches of the hot paths (compare with `-- --baseline NAME`)
 	$(CARGO) bench -p sark-shard -p sark-delegate
 
-counts: ## instructions of the hot paths, against their limits (where valgrind is installed)
+counts: ## instruction counts of the hot paths, checked against their limits (if valgrind is installed)
 	$(CARGO) bench -q -p sark-cache --bench counts
 
-bench-python: ## the Python package beside other caches one can import
+bench-python: ## compare the Python package with other caches that can be imported
 	scripts/python.sh python -m sark_cache.bench
 
 fuzz: ## a minute of fuzzing
 	scripts/fuzz.sh 20 shard_ops cache_ops
 
-deep: loom ## everything that takes long: broken hand-overs, long fuzz, Miri, sanitizers, soak
+deep: loom ## everything that takes long: broken hand-overs, a long fuzz, Miri, sanitizers, the soak test
 	scripts/break-hand-over.sh
 	PROPTEST_CASES=20000 $(CARGO) test --release -p sark-shard -p sark-cache
 	SARK_STRESS=50 $(CARGO) test --release -p sark-delegate

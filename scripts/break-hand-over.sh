@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Breaks the hand-over protocol of crates/sark-delegate on purpose, one rule at a time, on a copy of the tree, and shows
-# that a model notices. docs/hand-over.md says what each rule is for.
+# Breaks the hand-over protocol of crates/sark-delegate on purpose, one rule at a time, on a copy of the tree,
+# and shows that a model notices. docs/hand-over.md explains what each rule is for.
 #
 #   scripts/break-hand-over.sh              each break against the model that is meant to catch it
 #   scripts/break-hand-over.sh --all        each break against every model, to see which ones catch it
 #   scripts/break-hand-over.sh NAME...      only these breaks
 #
-# Ends with an error if a break survives, or if the code changed so that a break no longer applies.
+# Fails if a break survives, or if the code has changed so that a break no longer applies.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +21,8 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/broken"
 export RUSTFLAGS="--cfg loom -A warnings"
-# A break may make a model explore much more before it fails, or not end: that long counts as noticed by nobody.
+# A break may make a model explore far more before it fails, or never end. A model that runs this long has not
+# noticed.
 seconds_per_model=300
 
 mkdir -p "$copy/crates"
@@ -37,10 +38,10 @@ build() {
         sed -n 's/.*"name":"loom".*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
 
-# Whether the model fails (also by a deadlock that aborts the process, as a waiter must not unwind).
+# Succeeds if the model fails. A deadlock counts: it aborts the process, since a waiter must not unwind.
 notices() {
     local status=0
-    # In a shell of its own, which keeps to itself that a program was aborted.
+    # In a subshell, so that the report of an aborted program stays in the output file.
     (timeout "$seconds_per_model" "$1" --exact "$2" || exit $?) >"$copy/output" 2>&1 || status=$?
     [[ $status != 0 && $status != 124 ]]
 }
@@ -53,7 +54,7 @@ if ! "$program" >"$copy/output" 2>&1; then
     exit 1
 fi
 
-# break NAME FILES PERL-SUBSTITUTION MODEL: what the rule is, is in the name.
+# break_ NAME FILES PERL-SUBSTITUTION MODEL: the name says how the protocol is broken.
 break_() {
     local name=$1 file=$2 substitution=$3 model=$4
     if ((${#only[@]})) && [[ " ${only[*]} " != *" $name "* ]]; then
@@ -92,7 +93,7 @@ break_() {
     fi
 }
 
-# The first Dekker pair: release, then look; count, then try.
+# The first Dekker pair. The runner releases, then looks; the sender counts, then tries.
 break_ runner_without_barrier delegate.rs 's/        barrier\.light\(\);\n//' \
     a_post_is_never_left_behind_by_a_runner_that_is_leaving
 break_ runner_that_looks_before_it_releases delegate.rs \
@@ -115,7 +116,7 @@ break_ several_without_barrier entered.rs 's/        group\.barrier\.light\(\);\
 break_ several_given_back_without_looking entered.rs 's/if delegate\.is_announced\(\) \{/if false {/' \
     what_comes_while_several_delegates_are_held_is_served
 
-# Two counters, and who answers for whom.
+# The two counters, and which sender answers for others' messages.
 break_ one_counter_after_the_send delegate.rs \
     's/if \*announces \{/if false {/g; s/\(true, _\) => delegate\.announced\.load\(Ordering::Acquire\)/(true, _) => delegate.pending().load(Ordering::Acquire).max(0).cast_unsigned()/; s/self\.announced\.load\(Ordering::Relaxed\)/self.pending().load(Ordering::Relaxed).max(0).cast_unsigned()/' \
     a_call_sees_a_post_that_was_made_while_the_delegate_was_held_although_others_post_too
@@ -127,7 +128,7 @@ break_ first_waiter_that_answers_for_nobody waiting.rs \
 break_ runner_that_goes_before_the_mailbox delegate.rs 's/        !self\.delegate\.is_announced\(\)/        true/' \
     a_call_that_starts_after_a_post_returned_sees_it
 
-# What passes the state and the answers on.
+# The orderings that pass on the state and the answers.
 break_ ownership_taken_without_acquire ownership.rs 's/OWNED, Ordering::Acquire, /OWNED, Ordering::Relaxed, /' \
     two_callers_never_run_a_delegate_at_once_and_both_get_their_answer
 break_ ownership_released_without_release ownership.rs 's/store\(FREE, Ordering::Release\)/store(FREE, Ordering::Relaxed)/' \
@@ -140,7 +141,7 @@ break_ answer_that_wakes_nobody task.rs 's/                thread\.unpark\(\);\n
 break_ answer_to_a_future_without_acquire reply.rs 's/swap\(ANSWERED, Ordering::AcqRel\)/swap(ANSWERED, Ordering::Release)/' \
     a_submission_is_answered_and_wakes_who_awaits_it
 
-# The second Dekker pair: count, then read the bell; set the bell, then look.
+# The second Dekker pair. The sender counts, then reads the bell; the worker sets the bell, then looks.
 break_ worker_that_sleeps_without_looking_again worker.rs 's/if message\(\) \|\| self\.next_alarm\(group, number\) < until \|\| /if /' \
     channel::a_worker_serves_a_caller_that_sleeps
 break_ worker_without_fence_before_it_looks_again worker.rs \
@@ -149,7 +150,8 @@ break_ worker_without_fence_before_it_looks_again worker.rs \
 break_ sender_that_rings_without_fence worker.rs \
     's/        fence_before_reading\(\);\n(        match worker\.bell\.load\(Ordering::Acquire\) \{\n            AWAKE => Rung::Told,)/$1/' \
     channel::a_worker_serves_a_caller_that_sleeps
-# Who shuts workers down and waits for them looks, too: either look is enough where both are made.
+# The thread that shuts the workers down and waits for them looks, too. Where both look, either look is
+# enough, so both are broken.
 break_ worker_that_ends_without_looking_again "worker.rs group.rs" \
     's/while group\.delegates\[index\]\.has_messages\(\) \{/while false {/; s/if self\.delegates\[index\]\.has_messages\(\) \{/if false {/' \
     channel::a_request_in_flight_is_answered_although_the_workers_are_shut_down
@@ -176,7 +178,7 @@ break_ slots_that_do_not_wait_for_the_whole_mailbox delegate.rs \
 break_ slot_freed_by_who_does_not_have_it slots.rs 's/free\.then\(\|\| Seat\(slot\)\)/free.then_some(Seat(slot))/' \
     slots::a_worker_serves_a_caller_beside_one_that_calls_twice
 
-# Room.
+# Room in a full mailbox.
 break_ runner_that_tells_nobody_of_room delegate.rs 's/if starved\.load\(Ordering::Relaxed\) \{/if false {/' \
     a_submission_to_a_full_mailbox_is_told_when_there_is_room
 break_ runner_that_makes_room_without_order delegate.rs \

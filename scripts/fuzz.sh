@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Fuzzing: any sequence of the shard's and of the cache's operations against a reference, and any bytes as a trace. Under
-# libFuzzer and the address sanitizer, with every invariant checked after every step.
+# Fuzzing: any sequence of the shard's and of the cache's operations against a reference, and any bytes as a
+# trace. The targets run under libFuzzer and the address sanitizer, and check every invariant after every
+# step.
 #
-#   scripts/fuzz.sh SECONDS [TARGET...]     so many seconds for each target, all of fuzz/fuzz_targets if none is named
+#   scripts/fuzz.sh SECONDS [TARGET...]     this many seconds for each target, by default all of fuzz/fuzz_targets
 #
-# Needs a nightly toolchain (says so and skips where there is none) and installs cargo-fuzz if it is missing. What is found
-# is kept under target/fuzz: the next run goes on from there. An input that fails is run again by
+# Needs a nightly toolchain (otherwise it says so and skips), and installs cargo-fuzz if it is missing. The
+# corpus is kept under target/fuzz, and the next run continues from there. To run an input again that failed:
 #
 #   target/fuzz/build/<host>/release/TARGET target/fuzz/artifacts/TARGET/crash-...
 set -euo pipefail
@@ -44,7 +45,7 @@ for target in "${targets[@]}"; do
     cargo +nightly fuzz build --fuzz-dir fuzz --target-dir "$work/build" "${features[@]}" "$target"
 done
 
-# The built program is run, not `cargo fuzz run`: that would make folders beside the sources.
+# Runs the program itself and not `cargo fuzz run`, which would create folders next to the sources.
 for target in "${targets[@]}"; do
     corpus="$work/corpus/$target" artifacts="$work/artifacts/$target" log="$work/$target.log"
     mkdir -p "$corpus" "$artifacts"
@@ -53,7 +54,8 @@ for target in "${targets[@]}"; do
         folders+=("fuzz/seeds/$target")
     fi
     echo "fuzz: $target for $seconds s"
-    # Leaks are looked for at the end of each run; an input may take 20 s and 2 GB before it counts as a failure.
+    # Leaks are checked for at the end of each run. An input may take 20 s and 2 GB before it counts as a
+    # failure.
     if ! "$work/build/$host/release/$target" "${folders[@]}" -artifact_prefix="$artifacts/" -max_total_time="$seconds" \
         -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1; then
         grep -m 1 -A 4 -E "panicked at|ERROR: " "$log" >&2 || tail -n 20 "$log" >&2

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Miri: runs tests of the two crates that have unsafe code in an interpreter that knows what is undefined behaviour: reads
-# of what isn't initialised, references that alias, data races, leaks. The tests say themselves what is too long for it, or
-# asks for what it doesn't have.
+# Miri: runs tests of the two crates with unsafe code in an interpreter that detects undefined behaviour, such
+# as reads of uninitialized memory, aliasing references and data races, and also leaks. The tests themselves
+# skip what takes too long there, or needs what Miri doesn't have.
 #
-# Needs a nightly toolchain with Miri (rustup component add miri --toolchain nightly); says so and skips elsewhere.
+# Needs a nightly toolchain with Miri (rustup component add miri --toolchain nightly); otherwise it says so
+# and skips.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,14 +13,14 @@ if ! cargo +nightly miri --version >/dev/null 2>&1; then
     exit 0
 fi
 
-# No isolation: the tests read how much to do from the environment, and their failures are kept in files.
+# No isolation: the tests read from the environment how much to do, and write their failures to files.
 export MIRIFLAGS="${MIRIFLAGS:--Zmiri-disable-isolation}"
 export PROPTEST_CASES="${PROPTEST_CASES:-3}"
 export CARGO_TARGET_DIR="$PWD/target/miri"
 
 cargo +nightly miri test -p sark-shard --features validate --lib --tests
-# Each seed is another order in which its threads take turns. One of its tests leaks on purpose; scripts/sanitizers.sh looks
-# for other leaks.
+# Each seed makes the threads take turns in a different order. One of these tests leaks on purpose;
+# scripts/sanitizers.sh looks for other leaks.
 for seed in 0 1 2 3; do
     MIRIFLAGS="$MIRIFLAGS -Zmiri-ignore-leaks -Zmiri-seed=$seed" cargo +nightly miri test -p sark-delegate --lib --tests
 done

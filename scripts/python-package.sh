@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds what is uploaded, from a clean clone, and tries it as a user gets it: each in an empty environment of its own, where
-# README's examples must run with nothing else installed.
+# Builds what is uploaded, from a clean clone, and tries it as a user gets it. Each package is installed into
+# its own empty environment, where README's examples must run with nothing else installed.
 #
 #   scripts/python-package.sh [DIRECTORY]     leaves the source distribution and the wheel in DIRECTORY (target/dist)
 #
@@ -8,7 +8,7 @@
 # * the source distribution, which pip builds with what pyproject.toml asks for;
 # * `pip install .` in the clone.
 #
-# What isn't committed isn't in it. Needs a network: pip fetches maturin.
+# Uncommitted changes are not included. Needs a network, since pip fetches maturin.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,14 +22,14 @@ git -c advice.detachedHead=false -c init.defaultBranch=main clone --quiet --no-h
 rm -rf "$dist"
 mkdir -p "$dist"
 
-# Installs what is given into an empty environment, and runs the examples there.
+# Installs the given packages into an empty environment, and runs the examples there.
 try() {
     local name=$1
     shift
     echo "package: $name"
     "$python" -m venv "$work/$name"
     "$work/$name/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
-    # From elsewhere, so that what is imported is what was installed.
+    # Runs in another folder, so that the installed package is imported and not the sources.
     (cd "$work/$name" && "bin/python" -I "$work/clone/python/tests/examples.py" "$work/clone/README.md")
     local others
     others=$("$work/$name/bin/python" -m pip list --format=freeze --disable-pip-version-check | grep -vE '^(pip|setuptools|sark-cache)==' || true)

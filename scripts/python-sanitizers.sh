@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The address sanitizer over the binding's own tests: the native module instrumented, in an interpreter that isn't. Python's
-# small objects come from malloc then, so that using one after it was freed, freeing it twice, or reading beyond it is
-# reported wherever the module does it.
+# Runs the binding's own tests under the address sanitizer: the native module is instrumented, the interpreter
+# isn't. Python's small objects come from malloc then. So a use after free, a double free or a read beyond an
+# object is reported wherever the module does it.
 #
 #   scripts/python-sanitizers.sh [PYTEST ARGUMENT...]     e.g. python/tests/test_threads.py
 #
-# Without arguments: all tests of the native caches. Leaks are not looked for here, for the interpreter itself never gives
-# back what it holds at its end; python/tests/test_growth.py looks for them.
+# Without arguments it runs all tests of the native caches. It doesn't look for leaks, because the interpreter
+# itself never frees what it holds at its end; python/tests/test_growth.py looks for them.
 #
-# Needs a nightly toolchain and GCC's libasan, on Linux; says so and skips elsewhere.
+# Needs a nightly toolchain and GCC's libasan, on Linux; otherwise it says so and skips.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,13 +24,14 @@ if [[ "$host" != *-linux-gnu || -z "$runtime" ]]; then
 fi
 
 if (($# == 0)); then
-    # Not those that start interpreters without the sanitizer's settings, nor those that are about other things.
+    # Without the tests that start interpreters without the sanitizer's settings, and those about other
+    # things.
     set -- python/tests --ignore python/tests/test_bench.py --ignore python/tests/test_documentation.py \
         --ignore python/tests/policy --ignore python/tests/test_growth.py
 fi
 
-# Naming the target keeps build scripts and macros, which run in the compiler, from being instrumented. The runtime is the
-# preloaded one: a module can't bring its own.
+# Naming the target keeps build scripts and macros, which run in the compiler, from being instrumented. The
+# runtime must be the preloaded one, since a module can't bring its own.
 export RUSTUP_TOOLCHAIN=nightly CARGO_BUILD_TARGET="$host"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/python-asan"
 export RUSTFLAGS="-Zsanitizer=address -Zexternal-clangrt"

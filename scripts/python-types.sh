@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Type checks of the Python package: mypy --strict and pyright over its sources and over the examples of python/tests/typing
-# (what its users' code may rely on), stubtest over the native module's stubs.
+# Type checks of the Python package: mypy --strict and pyright over its sources and over the examples of
+# python/tests/typing (what its users' code may rely on), and stubtest over the native module's stubs.
 #
 #   scripts/python.sh scripts/python-types.sh
 set -euo pipefail
@@ -11,16 +11,17 @@ checked=(python/sark_cache python/tests/typing)
 python="$(command -v python)"
 failed=0
 
-# The sources, not the installed copy: that is where an error has to be mended.
+# The sources and not the installed copy, since that is where an error has to be fixed.
 export MYPYPATH=python
 echo "types: mypy --strict"
 mypy --strict --cache-dir target/mypy "${checked[@]}" || failed=1
 
-# From elsewhere, so that what is imported is what was installed.
+# Runs in another folder, so that the installed package is imported and not the sources.
 echo "types: stubtest"
 (cd target && python -m mypy.stubtest --concise sark_cache._core) || failed=1
 
-# pip's pyright gets its program from npm's registry when it first runs; without a network it can't.
+# The pyright package fetches its program from npm's registry when it first runs, which fails without a
+# network.
 if pyright --version >target/pyright.log 2>&1; then
     echo "types: pyright"
     pyright --pythonpath "$python" "${checked[@]}" || failed=1

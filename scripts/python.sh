@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Runs a command with the Python package as users get it: a wheel built from these sources (release profile), installed into
-# a virtual environment of the project's own together with what the tests need.
+# Runs a command with the Python package as users get it: a wheel built from these sources (release profile),
+# installed into the project's own virtual environment together with what the tests need.
 #
 #   scripts/python.sh pytest                       the tests
 #   scripts/python.sh python -m sark_cache.bench   the benchmark
 #   PYTHON=python3.13 SARK_VENV=target/venv-3.13 scripts/python.sh pytest
 #
-# The environment (target/venv, or $SARK_VENV) is made once, and again if python/requirements-test.txt or the Python changes;
-# the wheel is built and installed again if a source changed. Needs Python 3.10 or newer, and a network the first time.
+# The environment (target/venv, or $SARK_VENV) is made once, and again if python/requirements-test.txt or the
+# Python changes. The wheel is built and installed again if a source has changed. Needs Python 3.10 or newer,
+# and a network the first time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,7 +26,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     exit 1
 fi
 
-# What the environment was made from, written into it once it is complete.
+# What the environment is made from; written into it once it is complete.
 wanted="$("$python" -VV; cat "$requirements")"
 if [ "$wanted" != "$(cat "$venv/made-from" 2>/dev/null || true)" ]; then
     echo "python: making the virtual environment $venv"
@@ -38,11 +39,11 @@ if [ "$wanted" != "$(cat "$venv/made-from" 2>/dev/null || true)" ]; then
     printf '%s\n' "$wanted" >"$venv/made-from"
 fi
 
-# Folders are looked at, too, so that a file that was removed counts as a change.
+# Folders are included, so that a file that was removed counts as a change.
 sources=(Cargo.toml Cargo.lock README.md pyproject.toml crates python/sark_cache)
 if [ ! -e "$venv/module" ] || [ -n "$(find "${sources[@]}" -name __pycache__ -prune -o -newer "$venv/module" -print -quit)" ]; then
     echo "python: building the module"
-    # Older than the build, so that a change made during it is noticed the next time.
+    # Older than the build, so that the next run notices a change made during it.
     touch "$venv/module-begun"
     rm -rf "$venv/wheels"
     "$venv/bin/maturin" build --quiet --release --locked --interpreter "$venv/bin/python" --out "$venv/wheels"

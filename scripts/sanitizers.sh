@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Sanitizers: tests of the engine's crates as instrumented programs.
+# Runs tests of the engine's crates under sanitizers.
 #
-# * Address sanitizer, all of them: use after free, out of bounds, and leaks when a test program ends.
-# * Thread sanitizer, those of the cache that have many threads: whether two of them touch what a shard holds without one
-#   having handed it to the other. The standard library isn't instrumented, so what goes through its `Mutex`, `park` or
-#   scopes looks like races and is passed over; what a shard holds never goes through them. Given back with
-#   `Ordering::Relaxed` instead of `Release`, shards are reported thousands of times. The rest of the hand-over is loom's.
-# * Valgrind, where it is installed, the tests inside sark-shard: reads of what was never written, which the others don't see.
+# * Address sanitizer, all tests: use after free, out-of-bounds accesses, and leaks at the end of a test
+#   program.
+# * Thread sanitizer, the cache's tests with many threads: whether two threads access the contents of a shard
+#   without one having handed it to the other. The standard library isn't instrumented, so anything handed
+#   over through its `Mutex`, `park` or scopes looks like a race, and such reports are ignored. The contents
+#   of a shard never go through them. If shards are released with `Ordering::Relaxed` instead of `Release`,
+#   there are thousands of reports. Loom covers the rest of the hand-over.
+# * Valgrind, if it is installed, the tests inside sark-shard: reads of uninitialized memory, which the others
+#   don't see.
 #
-# Needs a nightly toolchain (for Linux on x86-64 or aarch64); says so and skips elsewhere.
+# Needs a nightly toolchain (for Linux on x86-64 or aarch64); otherwise it says so and skips.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -41,7 +44,7 @@ RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
     TSAN_OPTIONS="suppressions=$PWD/scripts/tsan-suppressions.txt exitcode=0 log_path=$reports/of" \
     cargo +nightly test -q --target "$host" --target-dir target/tsan -p sark-cache --test capacity --test operations
 
-# Two accesses from inside a shard, of which neither came after the other.
+# Reports of two accesses from inside a shard, neither of which happened before the other.
 find "$reports" -type f -exec cat {} + | awk '
     BEGIN { RS = "==================\n" }
     /WARNING: ThreadSanitizer: data race/ {
@@ -60,7 +63,7 @@ find "$reports" -type f -exec cat {} + | awk '
 if command -v valgrind >/dev/null; then
     echo "sanitizers: memory that was never written"
     program="$(cargo test -p sark-shard --lib --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')"
-    # Without the long random and statistical ones.
+    # Without the long random and statistical tests.
     valgrind -q --error-exitcode=9 --leak-check=no "$program" -q \
         --skip wheel_agrees_with_a_sorted_map --skip keep_their_entropy --skip costs_what_the_docs_say
 else

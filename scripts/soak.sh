@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The long run: mixed operations from 8 threads on a small cache, under each dispatch. At every moment the cache must be
-# within its capacity and no more values alive than fit and are in flight; at the end each value made was dropped once.
+# The long run: mixed operations from 8 threads on a small cache, under each dispatch. At every moment, the
+# cache must be within its capacity, and no more values may be alive than fit or are in flight. At the end,
+# each value made must have been dropped once.
 #
-#   scripts/soak.sh [MILLIONS]     million operations under each dispatch, 100 if not said
+#   scripts/soak.sh [MILLIONS]     million operations under each dispatch, 100 by default
 #
-# It comes in rounds, so that one sees how far it is and a failure shows early. `PerCore` sends every operation to another
-# thread: on two cores a hundred million take half an hour there at the least, and a minute or two under `Adaptive`.
+# It runs in rounds, so that progress is visible and a failure shows early. `PerCore` sends every operation to
+# another thread: on two cores, a hundred million take at least half an hour there, and a minute or two under
+# `Adaptive`.
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

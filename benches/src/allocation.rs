@@ -1,16 +1,17 @@
-//! How many bytes are allocated: the program's allocator is the system's, with a counter that is off unless asked for.
+//! Counts allocated bytes: the program's allocator is the system's, with a counter that is off unless a
+//! scenario asks for it.
 //!
-//! Off, it costs each allocation one look at a flag, the same for every contestant. Counted is what was asked for, not what
-//! the allocator rounds it up to.
+//! While the counter is off, each allocation costs one look at a flag, the same for every contestant. The
+//! counter adds up the bytes requested, not what the allocator rounds them up to.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
-/// Of all threads: a cache may allocate on its own.
+/// The bytes of all threads, since a cache may allocate on threads of its own.
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
-/// The system's allocator with the counter.
+/// The system's allocator with a counter.
 #[derive(Debug)]
 pub struct Counting;
 
@@ -21,11 +22,12 @@ fn count(bytes: usize, sign: i64) {
     }
 }
 
-// SAFETY: every call is passed on to `System` as it came, and what that returns is returned; counting allocates nothing.
+// SAFETY: every call is passed on to `System` unchanged and its result is returned unchanged; counting
+// allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);
-        // SAFETY: the caller keeps `alloc`'s promises, which are those of `System`.
+        // SAFETY: the caller keeps `alloc`'s promises, which are also those of `System::alloc`.
         unsafe { System.alloc(layout) }
     }
 
@@ -49,19 +51,19 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Counts while it exists. One at a time: the counter is one for the whole program.
+/// Counts allocations while it exists. Only one may exist at a time, since the program has a single counter.
 #[derive(Debug)]
 pub struct Count(());
 
 impl Count {
-    /// Begins at zero.
+    /// Starts counting at zero.
     pub fn begin() -> Self {
         BYTES.store(0, Ordering::Relaxed);
         COUNTING.store(true, Ordering::Relaxed);
         Self(())
     }
 
-    /// Bytes allocated and not freed since it began.
+    /// Returns the bytes allocated since counting began, less those freed.
     pub fn bytes(&self) -> i64 {
         BYTES.load(Ordering::Relaxed)
     }

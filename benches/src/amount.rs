@@ -18,7 +18,8 @@ const UNITS: [(&str, u64); 10] = [
     ("b", 1),
 ];
 
-/// A whole number with an optional unit: powers of ten, or of two with an `i` (`KiB`, `MiB`, `GiB`).
+/// Parses a whole number with an optional unit: a power of ten, or a power of two with an `i` (`KiB`, `MiB`,
+/// `GiB`).
 ///
 /// # Errors
 /// Says what was expected.
@@ -33,17 +34,17 @@ pub fn parse(text: &str) -> Result<u64> {
         .with_context(|| format!("{text:?} is not an amount: expected a number like 250, 10k, 1M or 128MiB"))
 }
 
-/// A capacity: so many, or a part of what a whole trace needs.
+/// A capacity: an absolute amount, or a percentage of what a whole trace needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Share {
-    /// Entries, or bytes.
+    /// A number of entries or bytes.
     Amount(u64),
-    /// Per cent of the distinct keys, or of their bytes.
+    /// A percentage of the distinct keys, or of their bytes.
     Percent(f64),
 }
 
 impl Share {
-    /// The amount, where `whole` is a hundred per cent; at least one.
+    /// Returns the amount, taking `whole` as a hundred per cent; at least one for a percentage.
     pub fn of(self, whole: u64) -> u64 {
         match self {
             Self::Amount(amount) => amount,
@@ -52,12 +53,13 @@ impl Share {
     }
 }
 
-/// What caches are built for at most: several of them allocate for all entries at once, and abort where that fails.
+/// The largest capacities that caches are built with. Several of them allocate for all entries at once, and
+/// abort if that fails.
 const MOST_ENTRIES: u64 = 100_000_000;
 const MOST_BYTES: u64 = 64 << 30;
 
 impl Share {
-    /// The amount as [`of`](Self::of), if caches can be built with it.
+    /// Returns the amount as [`of`](Self::of) does, if caches can be built with it.
     ///
     /// # Errors
     /// Names the option, the value and what is allowed.

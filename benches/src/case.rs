@@ -1,4 +1,4 @@
-//! Cases: `name=value` words that say what a row measured, and the filters that pick some of them.
+//! Cases: the `name=value` words that say what a row measured, and the filters that select some of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,12 +12,12 @@ use crate::amount;
 pub struct Case(Vec<(&'static str, String)>);
 
 impl Case {
-    /// No words yet.
+    /// Creates a case without words.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with a word more.
+    /// Adds a word.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.0.push((name, value.to_string()));
@@ -38,9 +38,10 @@ impl fmt::Display for Case {
     }
 }
 
-/// Cases wanted: all words must fit, `|` separates values of which one must. `keys=1M threads=1|2`
+/// A filter for cases, like `keys=1M threads=1|2`: every word must fit, and `|` separates alternative values
+/// of one word.
 ///
-/// Words are separated by blanks or commas, so a case can be copied from a table as it is.
+/// Words are separated by blanks or commas, so a case can be copied from a table unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted(Vec<(String, Vec<String>)>);
 
@@ -58,7 +59,7 @@ impl FromStr for Wanted {
 }
 
 impl Wanted {
-    /// True when the case has all the words, with one of the values each.
+    /// Returns true if the case has every word, with one of the wanted values.
     pub fn fits(&self, case: &Case) -> bool {
         self.0
             .iter()
@@ -70,10 +71,10 @@ fn same_value(wanted: &str, is: &str) -> bool {
     wanted == is || amount::parse(wanted).is_ok_and(|wanted| amount::parse(is).is_ok_and(|is| wanted == is))
 }
 
-/// Those of `all` that fit one of the wishes; all of them without any wish.
+/// Returns those of `all` that fit at least one of the wishes, or all of them if there are no wishes.
 ///
 /// # Errors
-/// When none fits, saying which there are.
+/// If none fits; the message lists the cases there are.
 pub fn choose<T>(all: Vec<T>, wishes: &[Wanted], case: impl Fn(&T) -> Case) -> Result<Vec<T>> {
     let names: Vec<String> = all.iter().map(|one| case(one).to_string()).collect();
     let fits = |one: &T| wishes.is_empty() || wishes.iter().any(|wanted| wanted.fits(&case(one)));

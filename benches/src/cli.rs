@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and which scenario answers.
+//! The command line: its options, and the scenario that each command runs.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -20,9 +20,10 @@ use crate::summary;
 use crate::table;
 use crate::trace::{Columns, Format, Reading, TimeUnit};
 
-/// Measures sark-cache beside the caches its users would otherwise pick.
+/// Measures sark-cache alongside the caches its users would otherwise pick.
 ///
-/// Without a scenario: an authorization gateway's cache under the same seeded load for every contestant.
+/// Without a scenario, it runs an authorization gateway's cache: the same seeded load through every
+/// contestant.
 #[derive(Debug, Parser)]
 #[command(name = "sark-bench", version, args_conflicts_with_subcommands = false)]
 pub struct Arguments {
@@ -34,7 +35,7 @@ pub struct Arguments {
     job: Job,
 }
 
-/// A number within a range, which the error names whatever was wrong.
+/// Parses a number within a range. The error always names the range, whatever was wrong.
 fn whole_number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     let (least, most) = (range.start(), range.end());
     let number = text.parse().ok().filter(|number| range.contains(number));
@@ -43,32 +44,32 @@ fn whole_number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
 
 #[derive(Args, Debug)]
 struct Common {
-    /// Print one JSON object on standard output and nothing else there
+    /// Print one JSON object on standard output, and nothing else
     #[arg(long, global = true)]
     json: bool,
-    /// Shorter runs and fewer rounds; the same measurements
+    /// Do shorter runs and fewer rounds of the same measurements
     #[arg(long, global = true)]
     quick: bool,
     /// How many times each contestant runs, in turn with the others [default: 7, with --quick 3]
     #[arg(long, global = true, value_name = "N", value_parser = |text: &str| whole_number(text, 1..=1000))]
     rounds: Option<u32>,
-    /// Only these contestants, beside sark-cache, to which the others are compared
+    /// Run only these contestants, and always sark-cache, since the others are compared with it
     #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
     contestants: Option<Vec<Name>>,
-    /// Only cases with these words, like `keys=1M,threads=1|2`; may be given more than once
+    /// Run only cases with these words, like `keys=1M,threads=1|2`; may be given more than once
     #[arg(long = "case", global = true, value_name = "WORDS")]
     cases: Vec<Wanted>,
 }
 
 #[derive(Args, Debug)]
 struct Job {
-    /// A recorded trace instead of the built-in workload
+    /// Use a recorded trace instead of the built-in workload
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Entries that each cache may hold: 20k, or a part of the distinct keys like 10%
+    /// How many entries each cache may hold: 20k, or a share of the distinct keys like 10%
     #[arg(long, value_name = "N")]
     capacity: Option<Share>,
-    /// Threads that ask [default: one per core, at most 4]
+    /// How many threads send requests [default: one per core, at most 4]
     #[arg(long, value_name = "N", value_parser = |text: &str| whole_number(text, 1..=1024))]
     threads: Option<u32>,
     #[command(flatten)]
@@ -77,10 +78,10 @@ struct Job {
 
 #[derive(Args, Debug)]
 struct ReadingOptions {
-    /// The trace's format, when its name and first line don't tell
+    /// The trace's format, if it can't be guessed from the file's name and first line
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// What a CSV trace's columns are called: `key=url,size=length,ttl=...,timestamp=...,op=...`
+    /// The column names of a CSV trace: `key=url,size=length,ttl=...,timestamp=...,op=...`
     #[arg(long, value_name = "FIELD=NAME,...")]
     columns: Option<Columns>,
     /// The unit of the trace's timestamps and times-to-live [default: s]
@@ -94,7 +95,7 @@ impl ReadingOptions {
         Reading { format: self.format, columns, unit: self.time_unit.unwrap_or_default() }
     }
 
-    /// One that was given, if any was.
+    /// Returns the name of one option that was given, if any was.
     fn given(&self) -> Option<&'static str> {
         let all = [
             (self.format.is_some(), "--format"),
@@ -107,7 +108,7 @@ impl ReadingOptions {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// A recorded trace: hits, misses, expired, evicted, throughput
+    /// Replay a recorded trace: hits, misses, expired and evicted entries, throughput
     Replay(Replay),
     /// Look-ups that all hit, one key at a time
     Get,
@@ -115,21 +116,22 @@ enum Scenario {
     GetMany,
     /// Inserts that all evict
     Churn,
-    /// Look up, insert what is missing
+    /// Look-ups that insert what is missing
     Mixed,
-    /// One key that all threads read, modify and write
+    /// Updates (read, modify, write) of a single key by all threads
     Hot,
-    /// How long single look-ups and insertions take under churn, to the last percentiles
+    /// Latencies of single look-ups and insertions under churn, up to the highest percentiles
     Latency,
-    /// Many entries due at once: when they are gone with nobody calling, and who is held up meanwhile
+    /// Many entries due at once: when they are gone if nothing calls the cache, and how long look-ups are
+    /// held up meanwhile
     Expiry,
-    /// Bytes an entry takes beyond its key and its value
+    /// Bytes per entry beyond its key and value
     Memory,
-    /// The requests of `mixed` by more and more threads
+    /// The requests of `mixed` from an increasing number of threads
     Scale,
-    /// What asking a shard by message costs, in each way there is to ask
+    /// The cost of asking a shard by message, for each way of asking
     Percore,
-    /// Processor time used while nobody calls
+    /// Processor time used while nothing calls the cache
     Idle,
     /// All of them, as one HTML page
     Report(PageOptions),
@@ -144,21 +146,22 @@ struct PageOptions {
 
 #[derive(Args, Debug)]
 struct Replay {
-    /// The trace: plain, .lis, .csv or one key a line; also compressed with zstd, gzip or xz
+    /// The trace: plain, .lis, .csv or one key per line; optionally compressed with zstd, gzip or xz
     file: PathBuf,
-    /// Entries (or bytes, with --bytes): 250, 10k, 128MiB, or a part of what the whole trace needs like 1%
+    /// How many entries (bytes, with --bytes) each cache may hold: 250, 10k, 128MiB, or a share of what the
+    /// whole trace needs, like 1%
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "0.1%,1%,10%")]
     capacity: Vec<Share>,
-    /// Capacities bound the bytes of the entries, not their number
+    /// Capacities limit the bytes of the entries, not their number
     #[arg(long)]
     bytes: bool,
-    /// Into how many parts a cache splits its policy [default: what its users get]
+    /// How many parts a cache splits its policy into [default: what its users get]
     #[arg(long, value_name = "N", value_parser = |text: &str| whole_number(text, 1..=65536))]
     shards: Option<u32>,
     /// Whether entries expire [default: recorded if the trace has times-to-live, else off]
     #[arg(long, value_enum)]
     ttl: Option<replay::TimeToLive>,
-    /// When sark-cache gives back the place of expired entries
+    /// When sark-cache frees the space of expired entries
     #[arg(long, value_enum, default_value = "prompt")]
     reclaim: Reclaim,
     /// The eviction policy of sark-cache; the others have their own
@@ -176,7 +179,7 @@ enum Policy {
 }
 
 impl Arguments {
-    /// Does what was asked for, and gives what belongs on standard output.
+    /// Runs what was asked for, and returns what belongs on standard output.
     ///
     /// # Errors
     /// Says what to do about it.
@@ -205,7 +208,7 @@ impl Arguments {
         Ok(table::render(&report))
     }
 
-    /// An option that has no meaning where it stands would be taken for one that has.
+    /// Rejects options that have no meaning where they stand, which would otherwise silently have no effect.
     fn nothing_is_ignored(&self) -> Result<()> {
         let Some(scenario) = &self.scenario else {
             let reading = self.job.reading.given().filter(|_| self.job.trace.is_none());
@@ -226,10 +229,10 @@ impl Arguments {
         Ok(())
     }
 
-    /// Writes the page; printed are its summary and where it is, or with `--json` all the rows.
+    /// Writes the page. Returns its summary and its path, or all rows with `--json`.
     fn report(&self, settings: &Settings, PageOptions { output }: &PageOptions) -> Result<String> {
         ensure!(settings.wishes.is_empty(), "a report shows cases of its own choice: leave --case out");
-        // Before anything is measured: minutes would be lost.
+        // Before anything is measured, since a failure at the end would waste minutes.
         let place = PagePlace::prepare(output)?;
         let reports = all::run(settings)?;
         place.write(&page::render(&reports)?)?;
@@ -251,7 +254,7 @@ impl Arguments {
             rounds: rounds.unwrap_or(if quick { 3 } else { 7 }),
             rounds_said: rounds.is_some(),
             contestants: match contestants {
-                // In the usual order, each once; without our own row no ratio could be taken.
+                // In the usual order, each once. Our own row is always in, since ratios need it.
                 Some(chosen) => {
                     Name::ALL.iter().copied().filter(|name| name.is_ours() || chosen.contains(name)).collect()
                 }
@@ -268,7 +271,7 @@ impl Job {
         Ok(gateway::Job { trace, capacity: self.capacity, threads: self.threads.map(|threads| threads as usize) })
     }
 
-    /// One of the options that was given, if any was.
+    /// Returns the name of one option that was given, if any was.
     fn given(&self) -> Option<&'static str> {
         let all = [
             (self.trace.is_some(), "--trace"),

@@ -1,9 +1,11 @@
-//! `sark-bench`: what sark-cache does, beside the caches its users would otherwise pick.
+//! `sark-bench`: measures sark-cache alongside the caches its users would otherwise pick.
 //!
-//! The way of a figure: a [`scenarios`] module says what is done with a cache, [`contestants`] are the caches,
-//! [`workload`] and [`trace`] the requests, [`measure`] runs all in turn and compares them round by round, and
-//! [`report`], [`summary`], [`table`] and [`page`] say what came out. The rules that make the figures honest are kept in `measure` (interleaved
-//! rounds, ratios within a round, fewer operations for the slow ones) and in `workload` (everything made beforehand).
+//! How a figure comes about: a [`scenarios`] module says what is done with a cache, [`contestants`] are the
+//! caches, and [`workload`] and [`trace`] supply the requests. [`measure`] runs the contestants in turn and
+//! compares them round by round. [`report`], [`summary`], [`table`] and [`page`] present the results.
+//!
+//! The rules that keep the figures honest live in `measure` (interleaved rounds, ratios within a round, fewer
+//! operations for slow contestants) and in `workload` (everything is made beforehand).
 
 pub mod allocation;
 pub mod amount;

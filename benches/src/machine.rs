@@ -1,4 +1,4 @@
-//! The machine and the program it runs: what stands at the head of every report.
+//! The machine and the versions measured, as shown at the head of every report.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,14 +13,14 @@ use crate::workload::threads::LOAD_THREAD;
 pub struct Machine {
     /// The processor's name for itself.
     pub cpu: String,
-    /// CPUs this process may use.
+    /// The number of CPUs this process may use.
     pub cores: usize,
     /// The operating system.
     pub os: &'static str,
 }
 
 impl Machine {
-    /// This one.
+    /// Describes the machine this program runs on.
     pub fn here() -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
             let line = info.lines().find(|line| line.starts_with("model name"))?;
@@ -30,32 +30,34 @@ impl Machine {
     }
 }
 
-/// CPUs this process may use.
+/// Returns the number of CPUs this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Threads of this process, by number.
+/// Threads of this process, by thread ID.
 pub type Threads = BTreeSet<OsString>;
 
-/// Threads of this process that are neither its first nor the load's: those that caches started. Linux only.
+/// Returns the threads of this process that are neither its first nor load threads: the ones that caches
+/// started. Linux only.
 pub fn threads_of_others() -> Option<Threads> {
     let first = std::process::id().to_string();
     let threads = fs::read_dir("/proc/self/task").ok()?;
     let others = threads.filter_map(Result::ok).filter(|thread| {
         let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
-        // A thread that ended meanwhile has no name any more.
+        // A thread that has ended meanwhile has no name any more.
         thread.file_name() != first.as_str() && !name.is_empty() && !name.starts_with(LOAD_THREAD)
     });
     Some(others.map(|thread| thread.file_name()).collect())
 }
 
-/// How many of them were not there before. (Not how many more there are: others may have ended since.)
+/// Returns how many threads of others exist now that did not exist before. The difference of the two counts
+/// would be wrong, since others may have ended since.
 pub fn threads_since(before: Option<Threads>) -> Option<usize> {
     before.zip(threads_of_others()).map(|(before, now)| now.difference(&before).count())
 }
 
-/// The versions of a crate that this program was built with.
+/// Returns the versions of a crate that this program was built with.
 pub fn version_of(name: &str) -> Option<String> {
     const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"));
     let heading = format!("name = \"{name}\"");

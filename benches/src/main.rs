@@ -1,4 +1,5 @@
-//! The benchmark program: reads its arguments, runs what they ask for, prints a table or one JSON object.
+//! The benchmark program: parses its arguments, runs what they ask for, and prints a table or one JSON
+//! object.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `sark-bench | head` is no failure.
+/// Tells a closed pipe, which is no failure (`sark-bench | head`), from other errors.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -1,7 +1,7 @@
-//! Rounds and ratios: the same work for every contestant, in turn, over and over.
+//! Rounds and ratios: every contestant does the same work, in turn, over and over.
 //!
-//! Rounds run A B C A B C, so that a slow minute of the machine hits all alike, and contestants are compared within
-//! each round before any median is taken.
+//! Rounds run A B C A B C, so that a slow minute of the machine hits all alike. Contestants are compared
+//! within each round before any median is taken.
 
 use std::time::Duration;
 
@@ -15,49 +15,50 @@ use crate::machine::{self, Threads};
 pub struct Effort {
     /// How many times each contestant runs.
     pub rounds: u32,
-    /// Operations of a full run.
+    /// The number of operations in a full run.
     pub operations: u64,
-    /// The time after which a run is too long; contestants that need more do fewer operations.
+    /// The time limit for a run. Contestants that would need more do fewer operations.
     pub budget: Duration,
 }
 
 /// One run of one contestant.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lap {
-    /// From the first thread's start to the last one's end.
+    /// The time from the first thread's start to the last one's end.
     pub elapsed: Duration,
-    /// Operations done by all threads together.
+    /// The number of operations done by all threads together.
     pub operations: u64,
-    /// Look-ups among them.
+    /// The number of look-ups among them.
     pub gets: u64,
-    /// Look-ups that found something.
+    /// The number of look-ups that found something.
     pub hits: u64,
 }
 
 impl Lap {
-    /// Time per operation, over all threads: two threads at 10 ns each are 5 ns here.
+    /// Returns the time per operation over all threads: two threads at 10 ns each make 5 ns.
     pub fn ns_per_op(&self) -> f64 {
         self.elapsed.as_nanos() as f64 / self.operations.max(1) as f64
     }
 }
 
-/// Work that can be done again and again on one contestant.
+/// Work that can be repeated on one contestant.
 pub trait Run {
-    /// Runs about `operations`; runs with the same `lap` and number are the same for every contestant.
+    /// Runs about `operations` operations. Runs with the same `lap` and number of operations are the same for
+    /// every contestant.
     fn run(&mut self, lap: u32, operations: u64) -> Lap;
 
-    /// Threads of the cache, where each run has a cache of its own that is gone afterwards.
+    /// Returns the number of threads the cache owns, if each run has its own cache that is gone afterwards.
     fn threads_owned(&self) -> Option<usize> {
         None
     }
 
-    /// False when some run was less than a full one in a way that the number of operations doesn't tell. Asked before
-    /// [`finish`](Self::finish).
+    /// Returns false if some run was not a full one in a way that the number of operations doesn't show.
+    /// Called before [`finish`](Self::finish).
     fn was_full(&self) -> bool {
         true
     }
 
-    /// Called once, after the last run.
+    /// Returns what the scenario adds to the row. Called once, after the last run.
     fn finish(&mut self) -> Fields {
         Fields::new()
     }
@@ -66,37 +67,37 @@ pub trait Run {
 /// What a scenario adds to its rows.
 pub type Fields = serde_json::Map<String, serde_json::Value>;
 
-/// A contestant in a case, and what it did so far.
+/// A contestant in a case, and its results so far.
 pub struct Entrant {
-    /// What its rows call it.
+    /// Its name in rows.
     pub name: &'static str,
-    /// Whether the others are compared with it.
+    /// Whether this is the contestant that the others are compared with.
     pub is_ours: bool,
-    /// What it does.
+    /// The work it does.
     pub run: Box<dyn Run>,
-    /// Operations per run.
+    /// The number of operations per run.
     pub operations: u64,
     /// Its runs, one per round.
     pub laps: Vec<Lap>,
-    /// Threads that belong to the cache; `None` where the system doesn't tell.
+    /// The number of threads that belong to the cache; `None` where the system doesn't tell.
     pub threads_owned: Option<usize>,
-    /// All threads that it ever started, as far as that was seen.
+    /// All threads seen so far that the cache started.
     threads: Threads,
 }
 
 impl Entrant {
-    /// Builds the contestant's run, watching which threads it starts.
+    /// Builds the contestant's run and watches which threads it starts.
     ///
     /// # Errors
-    /// Whatever `build` says.
+    /// Whatever `build` returns.
     pub fn build<E>(name: Name, operations: u64, build: impl FnOnce() -> Result<Box<dyn Run>, E>) -> Result<Self, E> {
         Self::called(name.as_str(), name.is_ours(), operations, build)
     }
 
-    /// The same for what is measured beside the caches.
+    /// Does the same for something that is measured alongside the caches.
     ///
     /// # Errors
-    /// Whatever `build` says.
+    /// Whatever `build` returns.
     pub fn called<E>(
         name: &'static str,
         is_ours: bool,
@@ -111,7 +112,7 @@ impl Entrant {
         Ok(entrant)
     }
 
-    /// Takes account of the threads that are there and were not before: they are the cache's, now and later.
+    /// Records the threads that exist now and did not before: from now on they count as the cache's.
     fn count_threads(&mut self, before: Option<Threads>) {
         let Some((before, now)) = before.zip(machine::threads_of_others()) else { return };
         self.threads.extend(now.difference(&before).cloned());
@@ -125,12 +126,14 @@ impl Entrant {
         lap
     }
 
-    /// Finds out how many operations fit the budget, by runs of growing length. It warms the cache up, too.
+    /// Finds out how many operations fit the budget, with runs of growing length. This also warms the cache
+    /// up.
     pub fn calibrate(&mut self, effort: &Effort) {
-        /// Long enough to judge by, and how often to look: the machine may have been away during one run.
+        /// A run this long is enough to judge by. Each length is tried this many times, since the machine may
+        /// have been busy elsewhere during one run.
         const ENOUGH: Duration = Duration::from_millis(20);
         const LOOKS: usize = 3;
-        // Laps of their own, so that their keys are not met again.
+        // Laps counted down from the top, so that the rounds don't meet their keys again.
         let mut laps = (0..u32::MAX).rev();
         let mut operations = effort.operations.min(8);
         loop {
@@ -152,7 +155,7 @@ impl Entrant {
     }
 }
 
-/// Runs all entrants in turn, `rounds` times. `done` hears of each run.
+/// Runs all entrants in turn, `rounds` times. `done` is told of each run.
 pub fn interleave(entrants: &mut [Entrant], rounds: u32, mut done: impl FnMut(&str)) {
     for round in 0..rounds {
         for entrant in entrants.iter_mut() {
@@ -163,19 +166,19 @@ pub fn interleave(entrants: &mut [Entrant], rounds: u32, mut done: impl FnMut(&s
     }
 }
 
-/// The middle and the ends of some measurements.
+/// The median and the extremes of some measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The smallest value.
     pub min: f64,
-    /// The greatest.
+    /// The largest value.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of at least one value; `None` of none.
+    /// Returns the spread of the values, or `None` if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -188,7 +191,7 @@ impl Spread {
         Some(Self { median, min: values[0], max: values[values.len() - 1] })
     }
 
-    /// Times of `theirs` over times of `ours`, round by round.
+    /// Returns the spread of `theirs` over `ours`, round by round.
     pub fn of_ratios(theirs: &[Lap], ours: &[Lap]) -> Option<Self> {
         Self::of(theirs.iter().zip(ours).map(|(theirs, ours)| theirs.ns_per_op() / ours.ns_per_op()))
     }
@@ -233,7 +236,7 @@ mod tests {
         assert_eq!(entrant.operations, 50);
     }
 
-    /// Ends somebody else's thread and starts one of its own, which stays.
+    /// Ends another cache's thread and starts its own, which stays.
     struct Successor {
         predecessor: Option<(Sender<()>, JoinHandle<()>)>,
         own: Option<Sender<()>>,
@@ -241,7 +244,7 @@ mod tests {
 
     fn idler() -> (Sender<()>, JoinHandle<()>) {
         let (sender, receiver) = channel();
-        // It ends when the sender is dropped.
+        // The thread ends when the sender is dropped.
         let wait = move || {
             let _gone = receiver.recv();
         };
@@ -267,7 +270,7 @@ mod tests {
         let mut entrant = Entrant::called("successor", false, 1, || Ok::<_, ()>(run as _)).unwrap();
         entrant.watched(0, 1);
         entrant.watched(1, 1);
-        // At least: tests that run beside this one have threads, too.
+        // "At least", because tests that run at the same time have threads, too.
         assert!(entrant.threads_owned >= Some(1), "{:?}", entrant.threads_owned);
     }
 }

@@ -1,7 +1,7 @@
-//! The report for people: all scenarios as one HTML page that needs nothing beside itself.
+//! The report for people: all scenarios as one self-contained HTML page.
 //!
-//! Made of the same rows as the tables and the JSON. Which plot a scenario has depends on the scenario alone, and a contestant
-//! has the same colour and the same mark everywhere.
+//! It is made of the same rows as the tables and the JSON. The kind of plot depends on the scenario alone,
+//! and a contestant has the same colour and mark in every plot.
 
 use std::fmt::Write;
 
@@ -24,16 +24,16 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;margin:0;color:#222;backgroun
     h2{margin-top:2em;border-bottom:1px solid #bbb}a{color:inherit}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}";
 
-/// The page.
+/// Renders the page.
 ///
 /// # Errors
-/// When a plot can't be drawn.
+/// If a plot can't be drawn.
 pub fn render(reports: &[Report]) -> Result<String> {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>sark-bench</title>",
     );
-    let _ = write!(page, "<style>{STYLE}</style>\n<main><h1>sark-cache beside other caches</h1>");
+    let _ = write!(page, "<style>{STYLE}</style>\n<main><h1>sark-cache compared with other caches</h1>");
     if let Some(first) = reports.first() {
         let machine = &first.machine;
         let cores = machine.cores;
@@ -56,16 +56,17 @@ pub fn render(reports: &[Report]) -> Result<String> {
     Ok(page)
 }
 
-/// The table of all scenarios, and how to read everything.
+/// Writes the table of all scenarios, and how to read the page.
 fn overview(page: &mut String, reports: &[Report]) {
     let lines: Vec<summary::Line> = reports.iter().flat_map(summary::of).collect();
     let (ahead, all) = summary::score(&lines);
     let _ = write!(
         page,
-        "\n<p>sark-cache was ahead in {ahead} of {all} comparisons. The table has the other caches' figures as multiples of \
-         ours, over the cases of a scenario: <span class=\"won\">above one we are ahead</span>; \
-         <span class=\"lost\">bold where somebody is ahead of us</span> in some case. sark-cache-percore is ours, too, with \
-         every request a message to another thread. What scale repeats of mixed is not counted twice.</p>"
+        "\n<p>sark-cache was ahead in {ahead} of {all} comparisons. The table shows the other caches' figures as \
+         multiples of ours, as a range over the cases of a scenario. <span class=\"won\">Above one, sark-cache is \
+         ahead</span>; <span class=\"lost\">bold means that the other cache is ahead</span> in some case. \
+         sark-cache-percore is ours, too; it sends every request as a message to another thread. The requests \
+         that scale repeats from mixed are counted only once.</p>"
     );
     let columns = summary::columns(&lines);
     page.push_str(
@@ -93,48 +94,54 @@ fn overview(page: &mut String, reports: &[Report]) {
         }
     }
     page.push_str(
-        "</table></div>\n<p class=\"note\">Contestants run in turn, round by round; ratios are taken within a round, then the \
-         median, and under each scenario is said what that means there. Bars show the median, whiskers the least and the greatest round; their axes are logarithmic. On a busy machine figures \
-         say less than their ranges. \"x ours\" is a contestant's figure over ours, \"own threads\" those that the cache \
-         itself runs.</p>",
+        "</table></div>\n<p class=\"note\">Contestants run in turn, round by round. Ratios are taken within a \
+         round, and the median of the rounds is shown; a note under each scenario gives the details. Bars show \
+         the median, and whiskers the smallest and the largest round; their axes are logarithmic. On a busy \
+         machine, the figures say less than their ranges. \"x ours\" is a contestant's figure over ours, and \
+         \"own threads\" is the number of threads that the cache itself runs.</p>",
     );
 }
 
-/// What a scenario does, in a sentence.
+/// Describes a scenario in a sentence.
 fn about(scenario: &str) -> &'static str {
     match scenario {
         "gateway" => {
-            "Look-ups of authorization decisions that live 60 to 300 seconds on the load's own clock; what is missing is \
-             inserted."
+            "Look-ups of authorization decisions that live for 60 to 300 seconds on the load's own clock. Missing \
+             decisions are inserted."
         }
         "get" | "get, uniform" => "Look-ups that all hit, one key at a time.",
         "get-many" => {
-            "Look-ups that all hit, in batches; caches without a batch of their own loop, and so does fibre_cache, whose multiget \
-             takes many times as long."
+            "Look-ups that all hit, in batches. Caches without a batch operation loop, and so does fibre_cache, \
+             whose multiget takes many times as long."
         }
-        "churn" => "Inserts of new keys into a full cache, so that every one evicts.",
-        "mixed" => "Look up, insert what is missing: zipf over ten times as many keys as the cache holds.",
-        "scale" => "The requests of mixed by more and more threads, more than there are processors at last.",
+        "churn" => "Inserts of new keys into a full cache, so that every insert evicts.",
+        "mixed" => "Look-ups that insert what is missing: zipf over ten times as many keys as the cache holds.",
+        "scale" => "The requests of mixed from more and more threads, in the end more than there are processors.",
         "hot" => {
             "All threads read, modify and write one key for a second. Fairness is the slowest thread's share over the \
              fastest's: a lock that lets one thread run away is fast and unfair."
         }
         "latency" => {
-            "Every look-up and every insertion timed by itself in a full cache under churn, with more threads than \
-             processors. With ttl=on a million entries die meanwhile. Where too few operations were done for a percentile, \
-             there is no point."
+            "Every look-up and every insertion is timed individually in a full cache under churn, with eight \
+             threads. With ttl=on, a million entries expire meanwhile. A percentile for which there were too few \
+             operations has no point in the plot."
         }
         "expiry" => {
-            "Entries all due at one moment, with nobody calling the cache: when their values are dropped, and how long \
-             look-ups of other entries are held up from the deadline until the last is dropped, which is not equally long for \
-             all: a percentile is of few look-ups where it is soon."
+            "Many entries are due at the same moment, while nothing calls the cache. Shown are when their values \
+             are dropped, and how long look-ups of other entries are held up from the deadline until the last \
+             value is dropped. A cache that drops the last value soon has few look-ups in that time, so its \
+             percentile is based on few."
         }
-        "memory" => "Bytes allocated for an entry of a full cache, beyond its key and its value.",
+        "memory" => "Bytes allocated per entry of a full cache, beyond its key and value.",
         "percore" => {
-            "One shard with a thread of its own, asked by message through sark-delegate; there is no cache around it. Beside \
-             it the same work on a bare shard in the caller's hands, and a cache line sent to the other processor and back."
+            "One shard with its own thread, asked by message through sark-delegate, without a cache around it. \
+             For comparison: the same work on a bare shard that the caller runs itself, and a cache line sent to \
+             the other processor and back."
         }
-        "idle" => "Processor time used while nobody calls, a million entries with deadlines in the cache, after use.",
+        "idle" => {
+            "Processor time used while nothing calls a cache that was used before and holds a million \
+             entries with deadlines."
+        }
         _ => "",
     }
 }
@@ -174,14 +181,14 @@ fn section(page: &mut String, report: &Report) -> Result<()> {
 
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
-/// What can stand beside a bar; a column about which no row says anything is left out.
+/// The columns that can stand next to a bar. A column for which no row has a value is left out.
 const BESIDE: [Column; 3] = [
     ("hit ratio", |row| row.hit_ratio.map(|ratio| format!("{ratio:.4}"))),
     ("fairness", |row| row.fields.get("fairness")?.as_f64().map(|share| format!("{share:.2}"))),
     ("own threads", |row| row.threads_owned.map(|threads| threads.to_string())),
 ];
 
-/// Bars of a figure, with its ends.
+/// Writes a plot of bars for a figure, with the range of its rounds as whiskers.
 fn plot(page: &mut String, report: &Report, unit: &str, format: Format, figure: Figure) -> Result<()> {
     let says_something = |(_, says): &&Column| report.rows.iter().any(|row| says(row).is_some());
     let columns: Vec<&Column> = BESIDE.iter().filter(says_something).collect();
@@ -210,7 +217,8 @@ fn plot(page: &mut String, report: &Report, unit: &str, format: Format, figure: 
     Ok(())
 }
 
-/// A contestant's colour and mark, the same in all plots. What stands beside them has others.
+/// Returns a contestant's colour and mark, the same in all plots. What is measured alongside the caches has
+/// colours of its own.
 fn colour(contestant: &str) -> usize {
     match contestant {
         percore::SLOTS => Name::ALL.len(),
@@ -263,38 +271,41 @@ fn latencies(page: &mut String, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// A plot or a table that may be wider than the screen, which then moves under it.
+/// Writes a plot or a table that may be wider than the screen and scrolls sideways then.
 fn wide(page: &mut String, what: &str) {
     let _ = write!(page, "<div class=\"wide\">{what}</div>");
 }
 
-/// A scenario's name as the end of an address.
+/// Turns a scenario's name into the fragment of a link.
 fn anchor(scenario: &str) -> String {
     scenario.replace(|other: char| !other.is_ascii_alphanumeric(), "-")
 }
 
-/// How many of the values that were due together are still there, from the deadline on.
+/// Writes plots of how many of the values that were due together are left, from the deadline on.
 fn timelines(page: &mut String, report: &Report) -> Result<()> {
     let upwards = Upwards { name: "values not yet dropped", log: false, format: short };
     for case in table::cases(report) {
         let rows = report.rows.iter().filter(|row| row.case == case);
         let line = |row: &Row| {
             let points = row.fields.get("timeline")?.as_array()?.iter();
-            // The axis is logarithmic and begins at a millisecond, which stands for the deadline.
+            // The axis is logarithmic and begins at one millisecond, which stands for the deadline.
             let points = points.filter_map(|point| Some((point.get(0)?.as_f64()?.max(1.0), point.get(1)?.as_f64()?)));
             let points = steps(points);
             Some(Line { label: row.contestant.clone(), points, colour: colour(&row.contestant) })
         };
         let all: Vec<Line> = rows.filter_map(line).collect();
         let _ = write!(page, "<p>{}</p>", escape(case));
-        let name = format!("expiry: values not yet dropped by time, {case}. When the last goes is in the table below.");
-        let across = Across::Numbers("ms after the deadline, which is at 1");
+        let name = format!(
+            "expiry: values not yet dropped by time, {case}. When the last one is dropped is in the \
+             table below."
+        );
+        let across = Across::Numbers("ms after the deadline (drawn at 1)");
         wide(page, &lines(&name, &across, &upwards, &all)?);
     }
     Ok(())
 }
 
-/// Points between which a value stays what it was until it is seen to be another.
+/// Turns points into steps: a value holds until a different one is seen.
 fn steps(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut steps: Vec<(f64, f64)> = Vec::new();
     for (at, value) in points {
@@ -304,13 +315,13 @@ fn steps(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     steps
 }
 
-/// The value of a word of a case.
+/// Returns the value of a word of a case, or an empty string.
 fn word<'a>(case: &'a str, name: &str) -> &'a str {
     let words = case.split(' ').filter_map(|word| word.split_once('='));
     words.into_iter().find(|(word, _)| *word == name).map_or("", |(_, value)| value)
 }
 
-/// Text that stands in HTML as it is.
+/// Escapes text for use in HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

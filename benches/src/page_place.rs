@@ -1,28 +1,30 @@
-//! Where the page goes: written beside its place and moved there when it is whole, so that an older page stays until then.
+//! Where the page goes. It is written next to its destination and moved there when complete, so that an older
+//! page stays until then.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// A place that can be written to.
+/// A place that the page can be written to.
 #[derive(Debug)]
 pub struct PagePlace {
-    /// Where the page is to be.
+    /// The path of the page.
     page: PathBuf,
-    /// Where it is until it is whole; `None` for what is no file and can't be replaced by one.
+    /// The path of the page while it is incomplete; `None` if the destination is not a regular file, which
+    /// can't be replaced by one.
     beside: Option<PathBuf>,
 }
 
 impl PagePlace {
-    /// Finds out that a page can be written there, before anything is measured for it.
+    /// Checks that a page can be written there, before anything is measured for it.
     ///
     /// # Errors
-    /// When it can't.
+    /// If it can't.
     pub fn prepare(output: &Path) -> Result<Self> {
         let wrong = || format!("cannot write the page {}", output.display());
         ensure!(!output.is_dir(), "{}: it is a folder", wrong());
-        // What a link points to is replaced, and not the link.
+        // If it is a link, its target is replaced and not the link.
         let page = fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
         let special = page.exists() && !page.is_file();
         let mut beside = page.clone().into_os_string();
@@ -34,16 +36,16 @@ impl PagePlace {
         Ok(Self { page, beside })
     }
 
-    /// Puts the page there.
+    /// Writes the page.
     ///
     /// # Errors
-    /// When there is no room for it any more, or no place.
+    /// If there is no longer room for it, or its folder is gone.
     pub fn write(mut self, page: &str) -> Result<()> {
         let wrong = format!("cannot write the page {}", self.page.display());
         match self.beside.take() {
             Some(beside) => {
                 let moved = fs::write(&beside, page).and_then(|()| fs::rename(&beside, &self.page));
-                // Left to the drop again, should it still be there.
+                // If the file is still there, dropping `self` removes it.
                 self.beside = moved.is_err().then_some(beside);
                 moved.context(wrong)
             }
@@ -53,7 +55,7 @@ impl PagePlace {
 }
 
 impl Drop for PagePlace {
-    /// Without a page there is nothing to leave behind.
+    /// Removes the incomplete page, if there is one.
     fn drop(&mut self) {
         if let Some(beside) = &self.beside {
             let _gone = fs::remove_file(beside);

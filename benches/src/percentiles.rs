@@ -1,20 +1,23 @@
-//! How long single operations took: histograms of nanoseconds, and what rows say of them.
+//! Latencies of single operations: histograms of nanoseconds, and what rows show of them.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// An empty histogram of nanoseconds, to three digits; those above a minute count as one.
+/// Creates an empty histogram of nanoseconds, with three significant digits. Times above a minute count as a
+/// minute.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(60_000_000_000, 3).expect("the bounds and the precision are valid")
 }
 
-/// Adds what another thread or round saw.
+/// Adds what another thread or round measured.
 pub fn merge(all: &mut Histogram<u64>, more: &Histogram<u64>) {
     all.add(more).expect("all histograms here have the same bounds");
 }
 
-/// The percentiles that rows show, by name, and the number of operations. One beyond which not a single operation would lie is
-/// null: it would be the slowest of them by another name.
+/// Returns the percentiles that rows show, by name, and the number of operations.
+///
+/// A percentile beyond which not one operation would lie is null: it would only be the slowest operation
+/// under another name.
 pub fn summary(histogram: &Histogram<u64>) -> Value {
     let count = histogram.len();
     let at = |quantile: f64| reaches(count, quantile).then(|| histogram.value_at_quantile(quantile));
@@ -24,7 +27,7 @@ pub fn summary(histogram: &Histogram<u64>) -> Value {
     })
 }
 
-/// Whether there are operations enough for one to lie beyond the quantile.
+/// Returns whether there are enough operations for one to lie beyond the quantile.
 pub fn reaches(count: u64, quantile: f64) -> bool {
     // 0.1 % of a thousand is one, whatever the last bit of 0.999 says.
     count as f64 * (1.0 - quantile) >= 1.0 - 1e-9

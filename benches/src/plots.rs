@@ -1,7 +1,8 @@
-//! Plots as SVG text: bars with whiskers and columns of text beside them, and lines. Knows numbers and names, nothing of caches.
+//! Plots as SVG text: bars with whiskers and columns of text next to them, and lines. Nothing here knows
+//! about caches, only numbers and names.
 //!
-//! Every bar has its name and its figures as text, and every line a mark of its own, so that no plot needs its colours to be
-//! told apart. To those who hear a page a plot is an image with a name.
+//! Every bar has its name and figures as text, and every line has its own mark, so that no plot depends on
+//! colours. For screen readers, a plot is an image with a name.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -10,22 +11,22 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// How the numbers of an axis are written.
+/// How the numbers on an axis are written.
 pub type Format = fn(f64) -> String;
 
-/// One bar: a value with the ends of its rounds.
+/// One bar: a value with the range of its rounds.
 pub struct Bar {
-    /// Stands left of it.
+    /// The text to the left of it.
     pub label: String,
-    /// Where it ends.
+    /// The value at which it ends.
     pub value: f64,
-    /// The whiskers.
+    /// The lower end of the whisker.
     pub from: f64,
-    /// The whiskers.
+    /// The upper end of the whisker.
     pub to: f64,
-    /// Which colour; zero is ours.
+    /// The index of its colour; zero is ours.
     pub colour: usize,
-    /// What stands right of it, a text for each column.
+    /// The texts to the right of it, one for each column.
     pub notes: Vec<String>,
 }
 
@@ -33,49 +34,50 @@ pub struct Bar {
 pub struct Group {
     /// The heading.
     pub heading: String,
-    /// From top to bottom.
+    /// The bars from top to bottom.
     pub bars: Vec<Bar>,
 }
 
 /// Points joined by a line.
 pub struct Line {
-    /// In the legend.
+    /// Its text in the legend.
     pub label: String,
-    /// From left to right.
+    /// The points from left to right.
     pub points: Vec<(f64, f64)>,
-    /// Which colour and mark; zero is ours.
+    /// The index of its colour and mark; zero is ours.
     pub colour: usize,
 }
 
-/// What lies along the horizontal axis of lines.
+/// The horizontal axis of a plot of lines.
 pub enum Across {
     /// Names, at 0, 1, 2 and so on.
     Places(Vec<String>),
-    /// Numbers on a logarithmic axis that begins at one, and what they are.
+    /// Numbers on a logarithmic axis that begins at one, and the axis's description.
     Numbers(&'static str),
 }
 
-/// The vertical axis of lines.
+/// The vertical axis of a plot of lines.
 pub struct Upwards {
-    /// What it shows.
+    /// What the axis shows.
     pub name: &'static str,
-    /// Logarithmic, or from zero.
+    /// Whether it is logarithmic; otherwise it begins at zero.
     pub log: bool,
-    /// Its numbers.
+    /// How its numbers are written.
     pub format: Format,
 }
 
 const WIDTH: u32 = 960;
 const LABELS: i32 = 150;
-/// Of a column of text right of the bars.
+/// The width of a column of text to the right of the bars.
 const COLUMN: i32 = 74;
 const ROW: i32 = 17;
 const AXIS: i32 = 34;
-/// More names than an axis of places has.
+/// More names than any axis of places has.
 const MANY: usize = 30;
 const FONT: (&str, i32) = ("sans-serif", 12);
 
-/// Okabe and Ito's, which the colour-blind can tell apart, with darker ones in the places of those too light to read.
+/// Colours of Okabe and Ito's palette, which the colour-blind can tell apart, and some more. Darker ones
+/// replace those too light to read.
 const COLOURS: [RGBColor; 13] = [
     RGBColor(213, 60, 0),
     RGBColor(230, 159, 0),
@@ -91,21 +93,22 @@ const COLOURS: [RGBColor; 13] = [
     RGBColor(0, 80, 90),
     RGBColor(170, 140, 220),
 ];
-/// How many contestants and others have a colour of their own.
+/// How many contestants and others can have a colour of their own.
 pub const DISTINCT: usize = COLOURS.len();
 
 fn colour(index: usize) -> RGBColor {
     COLOURS[index % COLOURS.len()]
 }
 
-/// Horizontal bars on a logarithmic axis, shorter being better, with the named columns of text right of them.
+/// Draws horizontal bars on a logarithmic axis, shorter being better, with the named columns of text to the
+/// right of them.
 ///
 /// # Errors
-/// When the plotter fails.
+/// If the plotter fails.
 pub fn bars(plot_name: &str, unit: &str, format: Format, columns: &[&str], groups: &[Group]) -> Result<String> {
     let values = || groups.iter().flat_map(|group| &group.bars).flat_map(|bar| [bar.value, bar.from, bar.to]);
     let Some((least, most)) = bounds(values()) else { return Ok(String::new()) };
-    // A row for the names of the columns, and one for each heading.
+    // One row for the names of the columns, and one for each heading.
     let rows = 1 + groups.iter().map(|group| group.bars.len() + 1).sum::<usize>();
     let height = rows as i32 * ROW;
     let notes_at = WIDTH as i32 - columns.len() as i32 * COLUMN;
@@ -165,14 +168,14 @@ fn style(ours: bool) -> TextStyle<'static> {
     FONT.into_font().style(weight).color(&BLACK)
 }
 
-/// The ends of a logarithmic axis for these values: the next steps beyond them.
+/// Returns the ends of a logarithmic axis for these values: the nearest steps beyond them.
 fn bounds(values: impl Iterator<Item = f64> + Clone) -> Option<(f64, f64)> {
     let least = values.clone().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
     let most = values.fold(0.0, f64::max).max(least);
     if !least.is_finite() {
         return None;
     }
-    // A bar at the very edge would be no bar.
+    // A bar that ends at the very edge would be invisible.
     let (below, above) = (least / 1.3, most * 1.02);
     let steps = || (-9..=15).flat_map(|power| STEPS.map(|step| step * 10f64.powi(power)));
     let from = steps().rev().find(|step| *step <= below).unwrap_or(below);
@@ -181,17 +184,17 @@ fn bounds(values: impl Iterator<Item = f64> + Clone) -> Option<(f64, f64)> {
 
 const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
 
-/// Where a logarithmic axis has numbers: at each 1, 2 and 5 if there is room, else at powers of ten.
+/// Returns the numbers shown on a logarithmic axis: each 1, 2 and 5 if there is room, else powers of ten.
 fn ticks(least: f64, most: f64) -> Vec<f64> {
     let near = if most / least > 3000.0 { &STEPS[..1] } else { &STEPS[..] };
     let all = (-9..=15).flat_map(|power| near.iter().map(move |step| step * 10f64.powi(power)));
     all.filter(|tick| (least * 0.999..=most * 1.001).contains(tick)).collect()
 }
 
-/// Lines, the legend right of them.
+/// Draws lines, with the legend to the right of them.
 ///
 /// # Errors
-/// When the plotter fails.
+/// If the plotter fails.
 pub fn lines(plot_name: &str, across: &Across, upwards: &Upwards, lines: &[Line]) -> Result<String> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let Some((least, most)) = bounds(points().map(|point| point.1)) else { return Ok(String::new()) };
@@ -199,7 +202,7 @@ pub fn lines(plot_name: &str, across: &Across, upwards: &Upwards, lines: &[Line]
     let up = (least..most).log_scale().with_key_points(ticks(least, most));
     let svg = match across {
         Across::Places(places) => {
-            // The plotter chooses where to name the axis: only what it finds at a place has a name.
+            // The plotter chooses where to put labels; a label away from a place is left empty.
             let at = -0.2..places.len() as f64 - 0.8;
             let name = |place: &f64| {
                 let nearest = place.round();
@@ -251,7 +254,7 @@ where
             .build_cartesian_2d(across, upwards)
             .map_err(failed)?;
         let mut mesh = chart.configure_mesh();
-        // So many that the places are among them.
+        // Enough labels that the places are among them.
         if across_is.is_empty() {
             mesh.x_labels(MANY);
         }
@@ -259,14 +262,14 @@ where
         let up_name = |value: &f64| format(*value);
         mesh.y_desc(*name).y_label_formatter(&up_name).light_line_style(WHITE);
         mesh.draw().map_err(failed)?;
-        // Ours last, so that it lies above.
+        // Ours is drawn last, so that it lies on top.
         let mut in_order: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
         in_order.sort_by_key(|(_, line)| line.colour == 0);
         for (number, line) in in_order {
             let width = if line.colour == 0 { 3 } else { 1 };
             let stroke = colour(line.colour).stroke_width(width);
             chart.draw_series(LineSeries::new(line.points.iter().copied(), stroke)).map_err(failed)?;
-            // Long lines would be hidden by their marks.
+            // Marks at every point would hide a long line.
             let every = line.points.len().div_ceil(12).max(1);
             for point in line.points.iter().step_by(every) {
                 mark(&root, chart.backend_coord(point), line.colour)?;
@@ -281,7 +284,8 @@ where
     Ok(svg)
 }
 
-/// The corners of a mark: as many shapes as there are colours, so that each goes with one of its own.
+/// The corners of each mark but the first, which is a circle. There are as many marks as colours, so each
+/// colour has its own.
 const SHAPES: [&[(i32, i32)]; DISTINCT - 1] = [
     &[(0, -4), (4, 4), (-4, 4)],
     &[(-3, -3), (3, -3), (3, 3), (-3, 3)],
@@ -289,18 +293,18 @@ const SHAPES: [&[(i32, i32)]; DISTINCT - 1] = [
     &[(0, 4), (4, -4), (-4, -4)],
     &[(-5, 0), (3, -5), (3, 5)],
     &[(5, 0), (-3, -5), (-3, 5)],
-    // A plus, and the same turned.
+    // A plus, and the same rotated.
     &[(-1, -5), (1, -5), (1, -1), (5, -1), (5, 1), (1, 1), (1, 5), (-1, 5), (-1, 1), (-5, 1), (-5, -1), (-1, -1)],
     &[(-4, -5), (0, -1), (4, -5), (5, -4), (1, 0), (5, 4), (4, 5), (0, 1), (-4, 5), (-5, 4), (-1, 0), (-5, -4)],
-    // A bar upright and one lying.
+    // An upright bar, and a horizontal one.
     &[(-1, -5), (2, -5), (2, 5), (-1, 5)],
     &[(-5, -1), (5, -1), (5, 2), (-5, 2)],
-    // An hourglass, and the same lying.
+    // An hourglass, and the same on its side.
     &[(-4, -5), (4, -5), (0, 0), (4, 5), (-4, 5), (0, 0)],
     &[(-5, -4), (0, 0), (5, -4), (5, 4), (0, 0), (-5, 4)],
 ];
 
-/// Marks differ where colours may not.
+/// Draws a mark. Marks differ even where colours may look alike.
 fn mark(area: &DrawingArea<SVGBackend<'_>, Shift>, (x, y): (i32, i32), index: usize) -> Result<()> {
     let colour = colour(index);
     let Some(shape) = (index % DISTINCT).checked_sub(1).map(|index| SHAPES[index]) else {
@@ -310,13 +314,13 @@ fn mark(area: &DrawingArea<SVGBackend<'_>, Shift>, (x, y): (i32, i32), index: us
     area.draw(&Polygon::new(corners, colour.filled())).map_err(failed)
 }
 
-/// A drawing with a name for those who don't see it. `name` is text.
+/// Gives a drawing a name, for people who can't see it. `name` is plain text.
 fn named(svg: &str, name: &str) -> String {
     let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{name}\" "), 1)
 }
 
-/// A number as an axis shows it.
+/// Formats a number for an axis.
 pub fn short(value: f64) -> String {
     match value.abs() {
         large if large >= 1e9 => format!("{}G", rounded(value / 1e9)),
@@ -326,7 +330,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// Nanoseconds as a person says them.
+/// Formats nanoseconds with a suitable unit.
 pub fn duration(nanoseconds: f64) -> String {
     match nanoseconds {
         long if long >= 1e9 => format!("{} s", rounded(long / 1e9)),
@@ -336,7 +340,7 @@ pub fn duration(nanoseconds: f64) -> String {
     }
 }
 
-/// Three digits, and no zeros behind the point.
+/// Rounds to three digits, without trailing zeros after the decimal point.
 fn rounded(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,

@@ -1,4 +1,5 @@
-//! What a person sees while it runs: a bar on a terminal, a line per case in a pipe. Standard error only.
+//! Progress while the program runs: a bar on a terminal, or a line per case otherwise. It goes to standard
+//! error only.
 
 use std::io::IsTerminal;
 
@@ -12,7 +13,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For so many steps.
+    /// Creates the progress of that many steps.
     pub fn new(steps: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { ProgressBar::new(steps) } else { ProgressBar::hidden() };
@@ -21,7 +22,7 @@ impl Progress {
         Self { bar, terminal, heading: String::new() }
     }
 
-    /// What the next steps belong to.
+    /// Sets the heading of the next steps.
     pub fn begin(&mut self, heading: impl Into<String>) {
         self.heading = heading.into();
         if self.terminal {
@@ -32,13 +33,13 @@ impl Progress {
         }
     }
 
-    /// A step is done.
+    /// Marks one step as done.
     pub fn step(&self, what: &str) {
         self.bar.set_message(format!("{}: {what}", self.heading));
         self.bar.inc(1);
     }
 
-    /// The rest is not needed: nothing stays on the screen.
+    /// Ends the progress and leaves nothing on the screen.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! What comes out: rows with their figures, as one JSON object.
+//! The results: rows with their figures, as one JSON object.
 //!
 //! The table for people is made of the same rows, in [`table`](crate::table).
 
@@ -11,58 +11,60 @@ use crate::contestants::{Absent, Name};
 use crate::machine::{self, Machine};
 use crate::measure::{Effort, Entrant, Fields, Lap, Spread};
 
-/// One contestant in one case.
+/// The results of one contestant in one case.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
     /// The case's words.
     pub case: String,
-    /// The contestant.
+    /// The contestant's name.
     pub contestant: String,
     /// Nanoseconds per operation over all threads; null where no operation is timed.
     pub ns_per_op: Option<Spread>,
-    /// The same of each round, in order.
+    /// The same for each round, in order.
     pub ns_per_op_rounds: Option<Vec<f64>>,
-    /// From the median.
+    /// Operations per second, from the median.
     pub ops_per_s: Option<f64>,
-    /// Its time over ours, round by round; absent when ours did not run.
+    /// Its time over ours, round by round; absent if ours did not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ours_ahead: Option<Spread>,
-    /// Of the look-ups; null where there were none.
+    /// The share of the look-ups that hit; null where there were none.
     pub hit_ratio: Option<f64>,
-    /// Threads of the cache's own; null where the system doesn't tell.
+    /// The number of threads the cache runs; null where the system doesn't tell.
     pub threads_owned: Option<usize>,
-    /// Operations in each round; in the shortest one where they differ.
+    /// Operations in each round; in the shortest one if they differ.
     pub operations: u64,
-    /// False when it was too slow in some round and did fewer operations than the others, or than figures of this kind take.
+    /// False if it was too slow in some round: it did fewer operations than the others, or fewer than figures
+    /// of this kind need.
     pub full_run: bool,
     /// What else its scenario measures.
     #[serde(flatten)]
     pub fields: Fields,
 }
 
-/// One that did not take part.
+/// A contestant that did not take part.
 #[derive(Clone, Debug, Serialize)]
 pub struct Missing {
     /// The case's words.
     pub case: String,
-    /// The contestant.
+    /// The contestant's name.
     pub contestant: String,
     /// The reason.
     pub why: String,
 }
 
-/// Operations per second; whole ones, unless they are so few that this would round something away.
+/// Returns operations per second, as a whole number unless the rate is so low that rounding would lose
+/// digits.
 fn rate(nanoseconds: f64) -> f64 {
     let rate = 1e9 / nanoseconds;
     if rate < 1000.0 { rate } else { rate.round() }
 }
 
-/// Everything that one call of the program found out.
+/// Everything that one call of the program measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The scenario's name.
     pub scenario: String,
-    /// Where it ran.
+    /// The machine it ran on.
     pub machine: Machine,
     /// The versions of the crates measured.
     pub versions: BTreeMap<String, String>,
@@ -70,14 +72,14 @@ pub struct Report {
     pub arguments: Vec<String>,
     /// Rounds per contestant and case.
     pub rounds: u32,
-    /// Cases in order, contestants in order within each.
+    /// The rows: cases in order, and contestants in order within each.
     pub rows: Vec<Row>,
-    /// Who did not take part, and why.
+    /// The contestants that did not take part, and why.
     pub absent: Vec<Missing>,
 }
 
 impl Report {
-    /// An empty one for this machine and moment.
+    /// Creates an empty report about this machine.
     pub fn new(scenario: &str, rounds: u32, contestants: &[Name]) -> Self {
         let crates = contestants.iter().flat_map(|name| name.crates());
         let version = |name: &&str| Some(((*name).to_owned(), machine::version_of(name)?));
@@ -92,12 +94,12 @@ impl Report {
         }
     }
 
-    /// Notes one that cannot take part.
+    /// Records a contestant that cannot take part.
     pub fn miss(&mut self, case: &Case, contestant: Name, why: Absent) {
         self.absent.push(Missing { case: case.to_string(), contestant: contestant.to_string(), why: why.0 });
     }
 
-    /// Takes the figures of a case whose rounds are over.
+    /// Adds the figures of a case whose rounds are over.
     pub fn take(&mut self, case: &Case, entrants: Vec<Entrant>, effort: &Effort) {
         let ours = entrants.iter().find(|entrant| entrant.is_ours).map(|ours| ours.laps.clone());
         for mut entrant in entrants {

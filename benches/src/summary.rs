@@ -1,7 +1,8 @@
-//! What a report shows in short: for each scenario, by which figures caches are judged there, and who is ahead.
+//! The short form of a report: which figures caches are judged by in each scenario, and which cache is ahead.
 //!
-//! A ratio is a contestant's figure over ours in the same case and the same round, then the median of the rounds; less is better
-//! in every figure here, so above one means that we are ahead. The same ratios make the table, the sentences and the page.
+//! A ratio is a contestant's figure over ours in the same case and round; the median of the rounds is shown.
+//! Smaller is better for every figure here, so a ratio above one means that we are ahead. The table, the
+//! sentences and the page use the same ratios.
 
 use std::fmt::Write;
 
@@ -9,13 +10,14 @@ use crate::measure::Spread;
 use crate::report::{Report, Row};
 use crate::table::{self, OURS};
 
-/// Ours in its other form: shown, but nobody to win against.
+/// Our cache in its other form: shown, but not counted as a competitor.
 const OUR_OTHER: &str = "sark-cache-percore";
 
-/// Asks what `mixed` asks, and so is not counted a second time in the score.
+/// The scenario that repeats the requests of `mixed`, so that the score does not count it a second time.
 const REPEATS_MIXED: &str = "scale";
 
-/// Milliseconds of processor time that the measuring thread's own waking may take: what is below says nothing of a cache.
+/// Milliseconds of processor time that waking the measuring thread may take. Less than that says nothing
+/// about a cache.
 pub const IDLE_NOISE_MS: f64 = 1.0;
 
 /// A figure that rows have.
@@ -23,14 +25,14 @@ pub const IDLE_NOISE_MS: f64 = 1.0;
 pub enum Figure {
     /// Time per operation.
     Time,
-    /// A field, and the same of each round in the field of that name with `_rounds` behind it.
+    /// A field. Its values for each round are in the field of that name with the suffix `_rounds`.
     Field(&'static str),
     /// A percentile of an operation.
     Percentile(&'static str, &'static str),
 }
 
 impl Figure {
-    /// It, of a row.
+    /// Returns the figure of a row.
     pub fn of(self, row: &Row) -> Option<f64> {
         match self {
             Self::Time => Some(row.ns_per_op?.median),
@@ -39,7 +41,7 @@ impl Figure {
         }
     }
 
-    /// It, of each round of a row; `None` where there is but one.
+    /// Returns the figure of each round of a row, or `None` if the row has no rounds for it.
     fn rounds(self, row: &Row) -> Option<Vec<Option<f64>>> {
         match self {
             Self::Time => Some(row.ns_per_op_rounds.as_ref()?.iter().copied().map(Some).collect()),
@@ -54,18 +56,19 @@ impl Figure {
         }
     }
 
-    /// The least and the greatest round of a row.
+    /// Returns the smallest and the largest round of a row.
     pub fn ends(self, row: &Row) -> Option<(f64, f64)> {
         let spread = Spread::of(self.rounds(row)?.into_iter().flatten())?;
         Some((spread.min, spread.max))
     }
 
-    /// A figure's least value that is no noise, if there is such a thing.
+    /// Returns the level below which the figure is noise, if there is one.
     fn noise(self) -> Option<f64> {
         (self == Self::Field("cpu_ms")).then_some(IDLE_NOISE_MS)
     }
 
-    /// One figure over another. Where both are noise there is none; one that is counts as being as large as noise gets.
+    /// Divides one figure by the other. If both are noise there is no ratio; if one is, it counts as the
+    /// noise level.
     fn over(self, theirs: f64, ours: f64) -> Option<f64> {
         match self.noise() {
             Some(noise) if theirs < noise && ours < noise => None,
@@ -74,7 +77,7 @@ impl Figure {
         }
     }
 
-    /// A row's figure over ours: the median of what it is in each round that has both.
+    /// Returns a row's figure over ours: the median over the rounds in which both have it.
     pub fn ratio(self, theirs: &Row, ours: &Row) -> Option<f64> {
         match self.rounds(theirs).zip(self.rounds(ours)) {
             Some((theirs, ours)) => {
@@ -86,10 +89,10 @@ impl Figure {
     }
 }
 
-/// A figure that caches are judged by, and what it is called.
+/// A figure that caches are judged by, with its name.
 pub type Judged = (&'static str, Figure);
 
-/// What a scenario is judged by; nothing, where no cache is compared with another.
+/// Returns what a scenario is judged by; nothing if it compares no caches.
 pub fn judged(scenario: &str) -> Vec<Judged> {
     match scenario {
         "percore" => Vec::new(),
@@ -109,43 +112,43 @@ pub fn judged(scenario: &str) -> Vec<Judged> {
     }
 }
 
-/// A percentile, if there were operations enough for one to lie beyond it.
+/// Returns a percentile, if there were enough operations for one to lie beyond it.
 pub(crate) fn percentile(row: &Row, operation: &str, which: &str) -> Option<f64> {
     row.fields.get("percentiles_ns")?.get(operation)?.get(which)?.as_f64()
 }
 
-/// One contestant beside ours in one scenario.
+/// One contestant compared with ours in one scenario.
 pub struct Beside {
-    /// Who.
+    /// The contestant's name.
     pub contestant: String,
-    /// Its figures over ours, a case each.
+    /// Its figures over ours, one for each case.
     pub ratios: Vec<f64>,
 }
 
 impl Beside {
-    /// In how many cases its figure is less than ours.
+    /// Returns the number of cases in which its figure is smaller than ours.
     fn ahead_of_us(&self) -> usize {
         self.ratios.iter().filter(|ratio| **ratio < 1.0).count()
     }
 
-    /// The least and the greatest ratio; the first is where it does best.
+    /// Returns the smallest and the largest ratio; the smallest is where the contestant does best.
     pub fn ends(&self) -> (f64, f64) {
         let least = self.ratios.iter().copied().fold(f64::INFINITY, f64::min);
         (least, self.ratios.iter().copied().fold(0.0, f64::max))
     }
 }
 
-/// A scenario by one of its figures.
+/// A scenario judged by one of its figures.
 pub struct Line {
     /// The scenario.
     pub scenario: String,
-    /// The figure.
+    /// The figure's name.
     pub by: &'static str,
-    /// The others.
+    /// The other contestants.
     pub beside: Vec<Beside>,
 }
 
-/// The lines of a scenario.
+/// Returns the lines of a scenario.
 pub fn of(report: &Report) -> Vec<Line> {
     let line = |(by, figure): Judged| {
         let beside = table::contestants(report).into_iter().filter(|name| *name != OURS).map(|name| {
@@ -159,42 +162,47 @@ pub fn of(report: &Report) -> Vec<Line> {
     judged(&report.scenario).into_iter().map(line).filter(|line| !line.beside.is_empty()).collect()
 }
 
-/// Our row of a case.
+/// Returns our row of a case.
 pub(crate) fn ours<'a>(report: &'a Report, case: &str) -> Option<&'a Row> {
     report.rows.iter().find(|row| row.contestant == OURS && row.case == case)
 }
 
-/// What the ratios under a scenario are, where there are any.
+/// Explains the ratios shown under a scenario, if there are any.
 pub fn method(report: &Report) -> Option<String> {
     let figures = judged(&report.scenario);
     let Some((_, figure)) = figures.first() else {
-        return Some("ns/op is time over operations of all threads together.".into());
+        return Some("ns/op is the time divided by the operations of all threads together.".into());
     };
     let said = match figure {
         Figure::Time => {
-            "ns/op is time over operations of all threads together; ratios are a contestant's time over ours within a \
-             round, then the median."
+            "ns/op is the time divided by the operations of all threads together. A ratio is a contestant's time \
+             over ours within a round; the median of the rounds is shown."
                 .into()
         }
         Figure::Percentile(..) => {
-            "Percentiles are of the operations of all rounds together; ratios are a contestant's over ours within a round, then \
-             the median of the rounds in which both had operations enough."
+            "Percentiles cover the operations of all rounds together. A ratio is a contestant's percentile over \
+             ours within a round; shown is the median of the rounds in which both had enough operations."
                 .into()
         }
         Figure::Field("cpu_ms") => format!(
-            "Ratios are a contestant's processor time over ours within a round, then the median. Below {IDLE_NOISE_MS} ms it is \
-             that of the measuring itself: one that is below counts as {IDLE_NOISE_MS} ms, and where both are there is no ratio."
+            "A ratio is a contestant's processor time over ours within a round; the median of the rounds is \
+             shown. Less than {IDLE_NOISE_MS} ms may come from the measurement itself. It counts as \
+             {IDLE_NOISE_MS} ms, and there is no ratio if both are below."
         ),
-        Figure::Field("bytes_per_entry") => "There is one round, since bytes don't vary; ratios are of its figures.".into(),
-        Figure::Field(_) => "Ratios are a contestant's figure over ours within a round, then the median of the rounds that have \
-                             both. Times and stalls shown are medians of the rounds, the percentile is of the look-ups of all \
-                             rounds together."
-            .into(),
+        Figure::Field("bytes_per_entry") => {
+            "There is only one round, since bytes don't vary; ratios are taken from its figures.".into()
+        }
+        Figure::Field(_) => {
+            "A ratio is a contestant's figure over ours within a round; shown is the median of the rounds that have \
+             both. Times and stalls are medians of the rounds, and the percentile covers the look-ups of all rounds \
+             together."
+                .into()
+        }
     };
     report.rows.iter().any(|row| figures.iter().any(|(_, figure)| figure.of(row).is_some())).then_some(said)
 }
 
-/// Where we win and where we lose, in one sentence.
+/// Says in one sentence where we win and where we lose.
 pub fn sentence(line: &Line) -> String {
     let (mut losing, mut winning): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for beside in line.beside.iter().filter(|beside| beside.contestant != OUR_OTHER) {
@@ -211,12 +219,12 @@ pub fn sentence(line: &Line) -> String {
         }
     }
     let by = line.by;
-    let losing = if losing.is_empty() { "to nobody".into() } else { format!("to {}", losing.join(", ")) };
-    let winning = if winning.is_empty() { "nobody in all cases".into() } else { winning.join(", ") };
+    let losing = if losing.is_empty() { "to none".into() } else { format!("to {}", losing.join(", ")) };
+    let winning = if winning.is_empty() { "none in all cases".into() } else { winning.join(", ") };
     format!("By {by}, as a multiple of ours: we lose {losing}; we beat {winning}.")
 }
 
-/// A ratio with the digits that say something.
+/// Formats a ratio with as many digits as are meaningful.
 pub fn figure(ratio: f64) -> String {
     match ratio {
         great if great >= 9.95 => format!("{great:.0}"),
@@ -226,19 +234,19 @@ pub fn figure(ratio: f64) -> String {
     }
 }
 
-/// What a cell of the summary says: the range over the cases.
+/// Formats a cell of the summary: the range over the cases.
 pub fn range(beside: &Beside) -> String {
     let (least, most) = beside.ends();
     let (least, most) = (figure(least), figure(most));
     if least == most { least } else { format!("{least} to {most}") }
 }
 
-/// True where somebody is ahead of us in some case.
+/// Returns true if the contestant is ahead of us in some case.
 pub fn loses(beside: &Beside) -> bool {
     beside.ahead_of_us() > 0
 }
 
-/// The columns of a summary: everybody who is in a line, in order.
+/// Returns the columns of a summary: every contestant that is in a line, in order.
 pub fn columns(lines: &[Line]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for beside in lines.iter().flat_map(|line| &line.beside) {
@@ -249,7 +257,8 @@ pub fn columns(lines: &[Line]) -> Vec<&str> {
     names
 }
 
-/// Of all ratios, how many are above one, and how many there are. Where `scale` repeats what `mixed` asks it isn't counted.
+/// Returns how many of all ratios are above one, and how many ratios there are. `scale` is not counted if
+/// `mixed` is there, whose requests it repeats.
 pub fn score(lines: &[Line]) -> (usize, usize) {
     let repeated = lines.iter().any(|line| line.scenario == "mixed");
     let counted = lines.iter().filter(|line| !repeated || line.scenario != REPEATS_MIXED);
@@ -259,7 +268,7 @@ pub fn score(lines: &[Line]) -> (usize, usize) {
     })
 }
 
-/// The summary as a Markdown table; bold where somebody is ahead of us in some case.
+/// Formats the summary as a Markdown table, bold where the contestant is ahead of us in some case.
 pub fn markdown(lines: &[Line]) -> String {
     let columns = columns(lines);
     let mut text =
@@ -312,7 +321,7 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_rounds_for_every_figure_that_has_rounds() {
-        // The second round was slow for both; the last has no figure of theirs.
+        // The second round was slow for both; in the last one they have no figure.
         let ours = row(OURS, json!({"x": 10.0, "x_rounds": [10.0, 100.0, 10.0, 7.0]}));
         let theirs = row("moka", json!({"x": 30.0, "x_rounds": [20.0, 200.0, 30.0, null]}));
         assert_eq!(Figure::Field("x").ratio(&theirs, &ours), Some(2.0));

@@ -1,4 +1,4 @@
-//! What people read: the rows as a table, and under it the sentences that say what it shows.
+//! What people read: the rows as a table, and below it sentences that say what it shows.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -12,10 +12,10 @@ use crate::report::{Report, Row};
 use crate::scenarios::percore;
 use crate::summary;
 
-/// A column: its heading, and what a row has to say there, if anything.
+/// A column: its heading, and the text of a row's cell, if it has one.
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
-/// Columns in order; those about which no row says anything are left out.
+/// The columns in order. A column for which no row has a value is left out.
 const COLUMNS: [Column; 33] = [
     ("case", |row| Some(row.case.clone())),
     ("contestant", |row| Some(row.contestant.clone())),
@@ -52,7 +52,7 @@ const COLUMNS: [Column; 33] = [
     ("ran only", |row| (!row.full_run).then(|| format!("{} ops", row.operations))),
 ];
 
-/// Everything a person should see, ending with a line break.
+/// Formats everything a person should see, ending with a line break.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     let machine = &report.machine;
@@ -117,7 +117,7 @@ fn decimal(row: &Row, field: &str) -> Option<String> {
     row.fields.get(field)?.as_f64().map(|value| format!("{value:.1}"))
 }
 
-/// The rows as a table of a page.
+/// Formats the rows as an HTML table.
 pub(crate) fn html(report: &Report) -> String {
     let says_something = |(_, says): &&Column| report.rows.iter().any(|row| says(row).is_some());
     let columns: Vec<&Column> = COLUMNS.iter().filter(says_something).collect();
@@ -139,14 +139,14 @@ pub(crate) fn html(report: &Report) -> String {
     text + "</tbody></table>"
 }
 
-/// The cases in order, each once.
+/// Returns the cases in order, each once.
 pub(crate) fn cases(report: &Report) -> Vec<&str> {
     let mut cases: Vec<&str> = report.rows.iter().map(|row| row.case.as_str()).collect();
     cases.dedup();
     cases
 }
 
-/// The contestants in order, each once.
+/// Returns the contestants in order, each once.
 pub(crate) fn contestants(report: &Report) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for row in &report.rows {
@@ -157,7 +157,7 @@ pub(crate) fn contestants(report: &Report) -> Vec<&str> {
     names
 }
 
-/// Who wins and who loses, in words.
+/// Says in words who wins and who loses.
 pub(crate) fn verdicts(report: &Report) -> Vec<String> {
     if report.scenario == percore::NAME {
         return percore::verdicts(report);
@@ -165,7 +165,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<String> {
     summary::of(report).iter().map(summary::sentence).collect()
 }
 
-/// What has to be known to read the rows.
+/// Says what one has to know to read the rows.
 pub(crate) fn notes(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = summary::method(report).into_iter().collect();
     if report.rows.iter().any(|row| count(row, "expired").is_some_and(|expired| expired != "0")) {
@@ -188,7 +188,8 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
     }
     if let Some(resized) = report.rows.iter().find_map(|row| row.fields.get("values_resized")?.as_u64()) {
         lines.push(format!(
-            "The trace's sizes are kept within 8 to 4096 bytes here: {resized} keys have values of other lengths."
+            "The trace's sizes are limited to 8 to 4096 bytes here, so {resized} keys have values of another \
+             length than recorded."
         ));
     }
     let cut = report.rows.iter().filter_map(|row| Some((row, row.fields.get("fill_cut_at")?.as_u64()?)));
@@ -200,8 +201,8 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
         contestants(report).into_iter().filter(|name| of(report, name).any(|row| !row.full_run)).collect();
     if !slow.is_empty() {
         lines.push(format!(
-            "Too slow for a full run somewhere, so measured over fewer operations or entries: {}. Hit ratios and counts of \
-             such rows are of the beginning only.",
+            "Too slow for a full run in some case, and so measured over fewer operations or entries: {}. Hit \
+             ratios and counts of such rows cover only the beginning.",
             slow.join(", ")
         ));
     }
@@ -217,7 +218,7 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
     lines
 }
 
-/// Names with what is said of them, those of whom the same is said together.
+/// Formats statements about names, joining the names that share a statement.
 fn together<'a>(said: impl Iterator<Item = (String, &'a str)>) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for (what, name) in said {
@@ -234,5 +235,5 @@ fn of<'a>(report: &'a Report, contestant: &'a str) -> impl Iterator<Item = &'a R
     report.rows.iter().filter(move |row| row.contestant == contestant)
 }
 
-/// The contestant whose time the others' is compared with.
+/// The contestant that the others are compared with.
 pub(crate) const OURS: &str = "sark-cache";

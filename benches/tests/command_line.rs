@@ -1,4 +1,4 @@
-//! The program as its users call it: what it prints where.
+//! The program as its users call it: what it prints, and where.
 
 use std::io::Write;
 use std::process::{Command, Output};
@@ -9,14 +9,14 @@ fn sark_bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sark-bench")).args(arguments).output().expect("the program starts")
 }
 
-/// The one JSON object on standard output.
+/// Returns the one JSON object on standard output.
 fn json(arguments: &[&str]) -> Value {
     let output = sark_bench(arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("standard output is one JSON object and nothing else")
 }
 
-/// A trace of five requests in a file of its own.
+/// Writes a trace of five requests to its own file.
 fn small_trace(name: &str) -> std::path::PathBuf {
     let file = std::env::temp_dir().join(format!("sark-bench-{}-{name}", std::process::id()));
     std::fs::File::create(&file).unwrap().write_all(b"a\nb\na\nc\na\n").unwrap();
@@ -135,7 +135,8 @@ fn latency_tells_percentiles_of_both_operations_in_order() {
             let all = ["p50", "p90", "p99", "p99.9", "p99.99", "max"].map(|name| percentiles[name].as_u64());
             let told: Vec<u64> = all.into_iter().flatten().collect();
             assert!(told[0] > 0 && told.is_sorted(), "{row}");
-            // One operation in ten thousand takes ten thousand to be known, and who did fewer made no full run.
+            // A 99.99th percentile needs ten thousand operations, and a contestant with fewer made no full
+            // run.
             let enough = percentiles["count"].as_u64().unwrap() >= 10_000;
             assert_eq!(all[4].is_some(), enough, "{row}");
             assert!(enough || row["full_run"] == false, "{row}");
@@ -161,9 +162,9 @@ fn latency_goes_on_to_a_second_round_with_caches_that_scan_all_entries_for_a_vic
     let begun = std::time::Instant::now();
     let report = json(&[&words[..], &["--contestants", "dashmap-design"]].concat());
     let row = &report["rows"][1];
-    // Filling a cache of a million dead again took a scan for each entry: days.
+    // Filling a cache again that holds a million expired entries took a scan per entry: days.
     assert!(begun.elapsed() < std::time::Duration::from_secs(200), "{:?}", begun.elapsed());
-    // Two threads may each see the last free place.
+    // Both threads may see the last free place.
     assert!(row["entries"].as_u64().unwrap() < 1_000_100, "{row}");
     assert_eq!(row["percentiles_ns_rounds"]["get"].as_array().unwrap().len(), 2, "{row}");
 }
@@ -181,7 +182,7 @@ fn expiry_waits_until_every_value_is_dropped_and_says_who_cannot_do_that() {
         assert_eq!(row["p999_us"].is_null(), row["gets_meanwhile"].as_u64().unwrap() < 1000, "{row}");
         assert_eq!(row["dropped_early"], 0, "{row}");
         let first = &row["timeline"][0];
-        // On a machine that is busy otherwise, filling may be cut short.
+        // On a machine with other work, filling may be cut short.
         let all = row["fill_cut_at"].is_null();
         assert_eq!(row["full_run"] == true, all, "{row}");
         assert!(first[0] == 0.0 && (first[1] == 100_000 || !all), "{row}");
@@ -197,7 +198,7 @@ fn expiry_waits_until_every_value_is_dropped_and_says_who_cannot_do_that() {
 fn memory_is_what_is_there_beyond_keys_and_values() {
     let report = json(&["memory", "--case", "entries=10k", "--json"]);
     for row in report["rows"].as_array().unwrap() {
-        // Keys and values are made meanwhile, so no time is told.
+        // Keys and values are made meanwhile, so no time is reported.
         assert!(row["ns_per_op"].is_null() && row["ops_per_s"].is_null() && row["ours_ahead"].is_null(), "{row}");
         assert_eq!(row["operations"], 0, "{row}");
         let own = row["key_and_value_bytes"].as_u64().unwrap();
@@ -205,7 +206,7 @@ fn memory_is_what_is_there_beyond_keys_and_values() {
         assert!(if strings { own >= 32 + 100 } else { own == 16 }, "{row}");
         assert!(row["entries"].as_u64().unwrap() > 9000, "{row}");
         let beyond = row["bytes_per_entry"].as_f64().unwrap();
-        // Every cache needs some; one that keeps no keys may save more than that.
+        // Every cache needs some bytes, but one that keeps no keys may save more than that.
         assert!(row["contestant"] == "tinyufo" || beyond > 0.0, "{row}");
         assert!(beyond < 2000.0, "{row}");
     }
@@ -226,7 +227,7 @@ fn idle_tells_processor_time_and_no_time_per_operation() {
 fn percore_puts_the_caller_and_the_worker_on_different_processors_and_hits_always() {
     let report = json(&["percore", "--quick", "--rounds", "1", "--case", "keys=10k", "--json"]);
     let rows = report["rows"].as_array().unwrap();
-    // Each of five ways to ask: by channel, by slots, on a bare shard, and the ping-pong.
+    // Four rows for each of five ways to ask: by channel, by slots, on a bare shard, and the ping-pong.
     assert_eq!(rows.len(), 5 * 4);
     for row in rows {
         if report["machine"]["cores"].as_u64().unwrap() > 1 && row["contestant"] != "bare-shard" {

@@ -1,5 +1,5 @@
-//! Replays are held against a reference that shares no code with any cache: the program's counts on small random
-//! streams, and everybody's on the real traces in the folder that `SARK_TRACES` names.
+//! Compares replays with a reference that shares no code with any cache: on small random streams, and on the
+//! real traces in the folder that `SARK_TRACES` names.
 
 mod naive;
 
@@ -18,7 +18,7 @@ fn question(trace: Trace, ttl: TimeToLive, reclaim: Reclaim, bytes: bool) -> Que
     Question { trace: Arc::new(trace), capacities: Vec::new(), bytes, shards: Some(1), ttl, reclaim }
 }
 
-/// What the program counts for one contestant on one shard.
+/// Returns the program's counts for one contestant on one shard.
 fn counted(name: Name, question: &Question, capacity: Capacity) -> Outcome {
     let mut run = replay::contestant(name, question, capacity, None).expect("it can do this");
     run.run(0, 0);
@@ -33,7 +33,7 @@ fn counted(name: Name, question: &Question, capacity: Capacity) -> Outcome {
     }
 }
 
-/// A trace of the given name, or a word on why the test has nothing to do.
+/// Returns the trace of the given name, or says why the test has nothing to do.
 fn recorded(name: &str) -> Option<Trace> {
     let Some(folder) = std::env::var_os("SARK_TRACES") else {
         eprintln!("skipped: SARK_TRACES does not name a folder with {name}.txt.zst");
@@ -43,7 +43,8 @@ fn recorded(name: &str) -> Option<Trace> {
     Some(Reading::default().open(&file).expect("the trace can be read"))
 }
 
-/// Few keys, so that all things that can happen to one happen soon; every fifth request has no time-to-live.
+/// Makes a trace of few keys, so that everything that can happen to a key happens soon. Every fifth request
+/// has no time-to-live.
 fn random_trace(seed: u64, length: usize) -> Trace {
     let mut random = generator(seed);
     let mut at = 0;
@@ -57,9 +58,9 @@ fn random_trace(seed: u64, length: usize) -> Trace {
     Trace { name: "random".into(), requests, names: Vec::new() }
 }
 
-/// Holds a contestant against the reference, on random streams.
+/// Compares a contestant with the reference on random streams.
 fn compare(name: Name, ttl: TimeToLive, reclaim: Reclaim, capacities: &[Capacity]) {
-    // One of them sends a message for each operation.
+    // Less for the contestant that sends a message per operation.
     let (seeds, length) = if name == Name::SarkPerCore { (1, 500) } else { (10, 5000) };
     for seed in 0..seeds {
         for &capacity in capacities {

@@ -1,8 +1,8 @@
-//! Any sequence of the cache's operations from one thread, on a clock that is moved by hand and may go back.
+//! Any sequence of the cache's operations from one thread, on a manual clock that may go back.
 //!
-//! With several shards which entry leaves isn't told from outside, so the reference says what *may* be there, with which
-//! value and until when; and what is not there must be accounted for: by the counts of evictions, and only when the
-//! cache was full. With one shard what leaves must be what was used least recently.
+//! With several shards, an observer can't tell which entry leaves. So the reference says what *may* be there,
+//! with which value and until when. Whatever is missing must be accounted for: by the counts of evictions,
+//! and only if the cache was full. With one shard, the entries that leave must be the least recently used.
 #![no_main]
 
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -24,7 +24,7 @@ impl Arbitrary<'_> for Key {
     }
 }
 
-/// The same in each run, and such that every sixth key has the hash of all others of these.
+/// A hasher that is the same in each run, and that gives every sixth key the same hash.
 #[derive(Clone, Copy, Default)]
 struct FixedHasher(u64);
 
@@ -50,7 +50,7 @@ impl BuildHasher for FixedHasher {
     }
 }
 
-/// Counted as long as it lives, and so is each clone of it.
+/// A value that is counted while it exists, as is each of its clones.
 #[derive(Clone, Debug)]
 struct Value {
     number: u32,
@@ -58,7 +58,7 @@ struct Value {
     _witness: Arc<()>,
 }
 
-/// Nanoseconds, most often few.
+/// Nanoseconds, usually few.
 #[derive(Clone, Copy, Debug)]
 struct Span(u64);
 
@@ -94,7 +94,7 @@ enum Step {
 struct History {
     capacity: u8,
     shards: u8,
-    /// Whether entries have weights; if so, how many entries at most.
+    /// Whether entries have weights; if so, the largest number of entries.
     weighted: Option<u8>,
     time_to_live: Option<Span>,
     time_to_idle: Option<Span>,
@@ -105,7 +105,7 @@ struct Entry {
     key: Key,
     number: u32,
     weight: u64,
-    /// `END` for never.
+    /// The deadline from the time to live; `END` for never.
     fixed: u64,
     used: u64,
 }
@@ -113,10 +113,10 @@ struct Entry {
 struct World {
     cache: Cache<Key, Value, FixedHasher>,
     hands: Hands,
-    /// What may be there, least recently used first. What is past its deadline stays here while it may not have been
-    /// reclaimed: it is served again if the clock goes back.
+    /// The entries that may be there, least recently used first. An entry past its deadline stays here as
+    /// long as it may not have been reclaimed, since it is served again if the clock goes back.
     entries: Vec<Entry>,
-    /// Since the clock was made, and the latest that it has been.
+    /// The time since the clock was made, and the latest that it has been.
     now: u64,
     latest: u64,
     time_to_live: Option<u64>,
@@ -129,11 +129,11 @@ struct World {
     witness: Arc<()>,
 }
 
-/// What a step allows to be missing afterwards.
+/// What may be missing after a step.
 #[derive(Clone, Copy, PartialEq)]
 enum MayEvict {
     Nothing,
-    /// Whatever, once what is used and so much more is too much.
+    /// Any entries, if the entries and the weight after the step, given here, are too much.
     ForEntries(u64, u64),
     Anything,
 }
@@ -199,11 +199,11 @@ impl World {
     }
 
     fn fits(&self, weight: u64) -> bool {
-        // Of capacity zero nothing fits, not even what weighs nothing.
+        // With capacity zero nothing fits, not even an entry of weight zero.
         weight <= self.capacity && self.capacity > 0 && self.most_entries > 0
     }
 
-    /// A look-up that counts as a use.
+    /// Checks a look-up that counts as a use.
     fn use_it(&mut self, key: Key, got: Option<&Value>) {
         let place = self.find(key);
         let live = place.filter(|&place| self.is_live(&self.entries[place]));
@@ -248,7 +248,8 @@ impl World {
         }
     }
 
-    /// What was just stored is there, unless time went back and its deadline had been reached before.
+    /// Checks that what was just stored is there, unless time went back and its deadline had been reached
+    /// before.
     fn assert_kept(&self, key: Key, number: u32) {
         let kept = self.find(key).is_some_and(|place| self.entries[place].number == number);
         assert!(kept || self.now < self.latest, "{key:?} was kept and isn't there");
@@ -348,7 +349,7 @@ impl World {
         }
     }
 
-    /// Compares all keys, forgets what has left, and sees that it was allowed to leave.
+    /// Compares all keys, forgets those that have left, and checks that they were allowed to leave.
     fn settle(&mut self, room: MayEvict) {
         let (count, weight) = (self.cache.entry_count(), self.cache.weighted_size());
         assert!(count <= self.most_entries, "{count} entries, at most {} fit", self.most_entries);
@@ -409,7 +410,7 @@ impl World {
     }
 }
 
-/// Where the range of the clock ends, which starts at a second. A deadline here never comes.
+/// The end of the clock's range, which starts at one second. A deadline at this point never comes.
 const END: u64 = u64::MAX - 1_000_000_000;
 
 fn after(time: u64, nanos: u64) -> u64 {

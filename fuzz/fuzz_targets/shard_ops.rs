@@ -1,7 +1,7 @@
-//! Any sequence of the shard's operations, against the naive reference of its own model test.
+//! Any sequence of the shard's operations, compared with the naive reference of the shard's model test.
 //!
-//! What this one adds to that test: inputs that the coverage steers, time that goes back, extreme numbers, and answers
-//! (slots, candidates, stamps) that are kept while anything else happens and used much later.
+//! In addition to that test, inputs are guided by coverage, time may go back, numbers may be extreme, and
+//! answers (slots, candidates, stamps) are kept while anything else happens and used much later.
 #![no_main]
 
 #[allow(dead_code, reason = "the model test uses all of it")]
@@ -19,7 +19,7 @@ use sark_shard::{
     Undecided,
 };
 
-/// Equal by `id`; the edition shows which of two equal keys is kept.
+/// A key. Keys are equal by `id`; the edition shows which of two equal keys is kept.
 #[derive(Clone, Copy, Debug)]
 struct Key {
     id: u8,
@@ -34,11 +34,11 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-/// Counted as long as it lives.
+/// A value that is counted while it exists.
 #[derive(Debug)]
 struct Value(u32, #[expect(dead_code, reason = "counted, never read")] Rc<()>);
 
-/// A key, most often one of few.
+/// A key's number, usually one of few.
 #[derive(Clone, Copy, Debug)]
 struct Id(u8);
 
@@ -49,7 +49,7 @@ impl Arbitrary<'_> for Id {
     }
 }
 
-/// A number, most often a small one.
+/// A number, usually a small one.
 #[derive(Clone, Copy, Debug)]
 struct Amount(u64);
 
@@ -113,9 +113,9 @@ enum Step {
     SetLifetime(Id, Life),
     /// Keeps the answer of a look-up by predicate, which may or may not be able to tell keys apart.
     Ask(Id, bool),
-    /// Stores by one of the answers kept.
+    /// Stores an entry by one of the kept answers.
     Answer(u8, Amount, Life),
-    /// Does something with a slot that was once heard of.
+    /// Does something with a slot returned earlier.
     BySlot(u8, SlotStep),
     Pass(Amount),
     Back(u16),
@@ -125,7 +125,7 @@ enum Step {
     Evict(Space),
     Enforce(u8),
     Donate(Space),
-    /// Takes so many of the contents out, and drops the rest.
+    /// Takes this many of the contents out and drops the rest.
     Clear(u8),
 }
 
@@ -140,7 +140,7 @@ enum SlotStep {
 
 #[derive(Arbitrary, Debug)]
 struct History {
-    /// All entries weigh one, as in most caches.
+    /// Whether all entries weigh one, as in most caches.
     plain: bool,
     budget: Option<Space>,
     time_to_live: Option<Amount>,
@@ -149,13 +149,13 @@ struct History {
     steps: Vec<Step>,
 }
 
-/// A look-up by predicate, to be acted upon later.
+/// A look-up by predicate that is acted upon later.
 struct Question {
     id: u8,
-    /// The edition of each candidate's key.
+    /// The candidates and their keys, whose editions identify the entries.
     candidates: Vec<(Candidate, Key)>,
     stamp: Stamp,
-    /// Insertions of this short hash, and of all, when it was asked.
+    /// How many insertions of this short hash, and of any, there had been when it was asked.
     inserted_alike: u64,
     inserted: u64,
 }
@@ -165,7 +165,7 @@ struct World {
     model: Model,
     purse: Purse,
     now: Nanos,
-    /// The latest time that an advance was told.
+    /// The latest time passed to an advance.
     reached: Nanos,
     removed: Vec<Removed<Key, Value>>,
     editions: u32,
@@ -231,7 +231,7 @@ impl World {
         (Key { id, edition: self.editions }, Value(self.editions, Rc::clone(&self.witness)))
     }
 
-    /// What came of storing `id`, beside what the reference says.
+    /// Compares the result of storing `id` with that of the reference.
     fn stored(&mut self, id: u8, weight: u32, got: Insertion<Key, Value>, expected: Outcome) {
         let got = match got {
             Insertion::Inserted => {
@@ -312,7 +312,8 @@ impl World {
         let got = match equal.map(|&(candidate, _)| shard.slot_of(candidate)) {
             Some(Some(slot)) => shard.replace_slot(slot, key, value, weight, lifetime, now, purse, removed),
             Some(None) => return,
-            // None was equal, and none is if nothing with such a hash came meanwhile. Otherwise a real caller asks again.
+            // No candidate was equal, and none is now unless something with this hash was inserted meanwhile.
+            // In that case a real caller would ask again.
             None => match shard.find_by(hash(id), |_| Match::Ask) {
                 Finding::Absent(again) | Finding::Undecided(Undecided { stamp: again, .. }) if again == stamp => {
                     Ok(shard.insert_absent(hash(id), key, value, weight, lifetime, now, purse, removed))
@@ -337,7 +338,7 @@ impl World {
         }
     }
 
-    /// Whatever is at the slot now, the reference does the same by key.
+    /// Does something to whatever is in the slot now; the reference does the same by key.
     fn by_slot(&mut self, which: u8, step: &SlotStep) {
         if self.slots.is_empty() {
             return;
@@ -463,7 +464,7 @@ impl World {
         self.compare();
     }
 
-    /// Which of the due entries go first is not specified, so they are compared as a set.
+    /// Advances both. Which of the due entries go first is not specified, so they are compared as a set.
     fn advance(&mut self, budget: usize) {
         let progress = self.shard.advance(self.now, budget, &mut self.removed);
         self.reached = self.reached.max(self.now);
@@ -499,7 +500,7 @@ impl World {
     }
 }
 
-/// A slot without an entry is a miss.
+/// Applies `look` to the entry in a slot; a slot without an entry counts as a miss.
 fn missed_unless(id: Option<u8>, model: &mut Model, look: impl FnOnce(u8, &mut Model) -> Option<u32>) -> Option<u32> {
     match id {
         Some(id) => look(id, model),

@@ -1,4 +1,4 @@
-//! Any bytes, read as a trace in each format: requests or an error, never a panic.
+//! Any bytes, read as a trace in each format, must give requests or an error, and never a panic.
 #![no_main]
 
 #[allow(dead_code, reason = "the benchmark program uses all of it")]
@@ -14,8 +14,8 @@ const FORMATS: [Option<Format>; 5] =
     [None, Some(Format::Plain), Some(Format::Lis), Some(Format::Keys), Some(Format::Csv)];
 const UNITS: [TimeUnit; 4] = [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns];
 
-/// A line of the format `Lis` asks for as many blocks as it says, each a request in memory: that is so by design, and no
-/// concern of this test.
+/// Returns whether a line, read as format `Lis`, requests many blocks. Each block is a request in memory,
+/// which is by design and no concern of this test.
 fn asks_for_much(text: &str) -> bool {
     let blocks = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
     text.lines().filter_map(blocks).any(|blocks| blocks > 1000)
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let reading = Reading {
             format,
-            // The first line may also say which columns mean what.
+            // The first line may also name the columns.
             columns: text.lines().next().and_then(|line| line.parse().ok()).unwrap_or_default(),
             unit: UNITS[bytes.len() % UNITS.len()],
         };

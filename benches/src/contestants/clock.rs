@@ -1,14 +1,14 @@
-//! Time for the contestants that are told it: either the machine's, or a workload's that somebody moves.
+//! Time for the contestants that are told it: either the machine's clock, or one that the workload moves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Nanoseconds since the cache was built, on the one clock or the other.
+/// Nanoseconds since the cache was built, on one of two clocks.
 #[derive(Debug)]
 pub(super) enum Clock {
     /// The machine's monotonic clock.
     Wall(Instant),
-    /// Stands still until moved.
+    /// A clock that stands still until it is moved.
     Hand(AtomicU64),
 }
 
@@ -29,7 +29,7 @@ impl Clock {
         }
     }
 
-    /// Moves a clock that has hands; the machine's goes on as it likes.
+    /// Moves a clock that the workload controls; has no effect on the machine's.
     pub(super) fn set(&self, now: Duration) {
         if let Self::Hand(hand) = self {
             hand.fetch_max(nanoseconds(now), Ordering::Relaxed);
@@ -37,7 +37,7 @@ impl Clock {
     }
 }
 
-/// Durations beyond 584 years are "never".
+/// Converts a duration to nanoseconds. More than 584 years counts as "never".
 #[inline]
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

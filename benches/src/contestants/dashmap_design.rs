@@ -1,8 +1,8 @@
-//! `dashmap-design`: the design that this project replaces, built as well as it can be.
+//! `dashmap-design`: the design that this project replaces, built as well as possible.
 //!
-//! A `DashMap` whose entries know when they were stored, for how long, and when they were last asked for. A get looks
-//! at the clock once, for both expiry and last access; an expired entry leaves when a get meets it (and not before); at
-//! capacity an insert scans every entry for the one that was asked for longest ago.
+//! It is a `DashMap` whose entries know when they were stored, for how long, and when they were last asked
+//! for. A get reads the clock once, for both expiry and last access. An expired entry leaves when a get meets
+//! it, and not before. At capacity, an insert scans every entry for the one whose last access is the oldest.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ impl<V> Entry<V> {
     }
 }
 
-/// The cache; with `HAND`, entries expire on a clock that the workload moves.
+/// The cache. With `HAND`, entries expire on a clock that the workload moves.
 pub struct DashmapDesign<K, V, const HAND: bool> {
     map: DashMap<K, Entry<V>, Hasher>,
     capacity: usize,
@@ -36,7 +36,7 @@ pub struct DashmapDesign<K, V, const HAND: bool> {
 }
 
 impl<K: Key, V: Value, const HAND: bool> DashmapDesign<K, V, HAND> {
-    /// The moment in terms of access, and the same in terms of expiry.
+    /// Returns the current time for last access, and the current time for expiry.
     #[inline]
     fn now(&self) -> (u64, u64) {
         let access = nanoseconds(self.built.elapsed());
@@ -63,7 +63,7 @@ impl<K: Key, V: Value, const HAND: bool> Contestant<K, V> for DashmapDesign<K, V
             return Err(Absent("it bounds entries, not bytes".into()));
         };
         let capacity = capacity as usize;
-        // The map's shards are about locks only: the scan is over all of them.
+        // The map's shards only concern locking: the scan covers all of them.
         let map = DashMap::with_capacity_and_hasher(capacity, hasher());
         let time_to_live = plan.time_to_live.map_or(u64::MAX, nanoseconds);
         Ok(Self { map, capacity, time_to_live, built: Instant::now(), workload_clock: Clock::hand() })
@@ -90,7 +90,7 @@ impl<K: Key, V: Value, const HAND: bool> Contestant<K, V> for DashmapDesign<K, V
     }
 
     fn expiry(&self) -> &'static str {
-        if HAND { "its own, on get, against the workload's clock" } else { "its own, on get" }
+        if HAND { "its own, checked on get against the workload's clock" } else { "its own, checked on get" }
     }
 }
 
@@ -123,13 +123,13 @@ impl<K: Key, V: Value, const HAND: bool> Expiring<K, V> for DashmapDesign<K, V, 
 }
 
 impl<K: Key, V: Value> Updating<K, V> for DashmapDesign<K, V, false> {
-    /// Without the times that its look-ups note, so that this is what a plain `DashMap` does.
+    /// Does not update the last access as look-ups do, so that this is what a plain `DashMap` does.
     #[inline]
     fn update(&self, key: &K, change: impl Fn(&mut V) + Send + Sync) -> bool {
         self.map.get_mut(key).map(|mut entry| change(&mut entry.value)).is_some()
     }
 
     fn update_is(&self) -> &'static str {
-        "DashMap::get_mut, noting no time"
+        "DashMap::get_mut, without noting the last access"
     }
 }

@@ -1,7 +1,8 @@
-//! Expiry for caches that have none a workload could drive: what their users write themselves.
+//! Expiry for caches without one that a workload could drive: what their users write themselves.
 //!
-//! The value carries its deadline; whoever gets it compares that with the clock, and removes what is dead unless it is about
-//! to be replaced. (By then another thread may have done so: a removal between would take the live one away.)
+//! The value carries its deadline. A get compares it with the clock and removes an expired entry, unless the
+//! caller is about to replace it. (Another thread may have replaced it by then, and a removal in between
+//! would take the live entry away.)
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::clock::{Clock, nanoseconds};
 use super::{Absent, Contestant, Expiring, Found, Key, Plan, Value, Weigh};
 use crate::measure::Fields;
 
-/// A value and the moment from which it is dead.
+/// A value and the time from which it counts as expired.
 #[derive(Clone, Debug)]
 pub struct Timed<V> {
     value: V,
@@ -23,7 +24,7 @@ impl<V: Weigh> Weigh for Timed<V> {
     }
 }
 
-/// The cache `C`, holding values that carry their deadline.
+/// The cache `C`, whose values carry their deadlines.
 pub struct DeadlineInValue<C, V, const HAND: bool> {
     cache: C,
     clock: Clock,

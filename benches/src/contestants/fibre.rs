@@ -1,6 +1,6 @@
 //! `fibre_cache`: its synchronous cache with the defaults its users get, apart from the common hasher.
 //!
-//! It has an expiry of its own on the machine's clock, and a thread, its janitor, that reclaims the dead.
+//! It has its own expiry on the machine's clock, and a thread, its janitor, that reclaims expired entries.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ impl<K: Key, V: Value> Contestant<K, V> for Fibre<K, V> {
         self.cache.invalidate(key)
     }
 
-    /// By counting: its own figures are costs, which lag behind.
+    /// Counts the entries, since the cache's own figures are costs, which lag behind.
     fn entries(&self) -> u64 {
         self.cache.run_maintenance();
         self.cache.iter().count() as u64

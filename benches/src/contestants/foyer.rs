@@ -1,4 +1,4 @@
-//! `foyer`: its memory cache alone, with the defaults its users get, apart from the common hasher.
+//! `foyer`: only its memory cache, with the defaults its users get, apart from the common hasher.
 
 use foyer_memory::{Cache, CacheBuilder, CacheProperties};
 

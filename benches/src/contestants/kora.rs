@@ -1,15 +1,16 @@
-//! `kora-embedded`, the other shard-per-core store on the registry: known here only to say why it is absent.
+//! `kora-embedded`, the other shard-per-core store on the registry. It is listed only to say why it is
+//! absent.
 
 use super::{Absent, Contestant, Expiring, Found, Key, Plan, Value};
 
-/// Never built, so nothing is ever asked of it.
+/// A cache that is never built, so that nothing is ever asked of it.
 pub enum Kora {}
 
-/// What every row would have to say.
+/// Returns the reason why it is absent from every case.
 pub(super) fn why() -> Absent {
     Absent(
-        "its embedded database bounds neither entries nor memory (its core knows a limit, which nothing sets), and takes text for \
-         keys and bytes for values, into which each operation here would have to be translated"
+        "its embedded database limits neither entries nor memory (its core has a limit, but nothing sets it), and \
+         takes keys as text and values as bytes, to which every operation here would have to be converted"
             .into(),
     )
 }

@@ -1,7 +1,7 @@
 //! `moka`: its `sync` cache with the defaults its users get, apart from the common hasher.
 //!
-//! Its expiry runs on the machine's clock and cannot be moved by a workload; runs on a workload's clock use
-//! [`DeadlineInValue`](super::deadline_in_value::DeadlineInValue) around it.
+//! Its expiry runs on the machine's clock, which a workload can't move. Runs on a workload's clock wrap it in
+//! [`DeadlineInValue`](super::deadline_in_value::DeadlineInValue).
 
 use moka::ops::compute::{CompResult, Op};
 
@@ -62,6 +62,6 @@ impl<K: Key, V: Value> Updating<K, V> for Moka<K, V> {
     }
 
     fn update_is(&self) -> &'static str {
-        "and_compute_with: no change in place, a changed clone takes the value's place while others wait"
+        "and_compute_with: not in place, a changed clone replaces the value while other callers wait"
     }
 }

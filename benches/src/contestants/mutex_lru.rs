@@ -1,4 +1,4 @@
-//! `mutex-lru`: the `lru` crate behind sharded `parking_lot` mutexes, exact LRU per shard.
+//! `mutex-lru`: the `lru` crate behind sharded `parking_lot` mutexes, with exact LRU per shard.
 
 use std::num::NonZeroUsize;
 
@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 
 use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Updating, Value, hasher};
 
-/// As many shards as let many threads pass without meeting; more made no difference on small machines.
+/// Enough shards for many threads to rarely meet; more made no difference on small machines.
 const MOST_SHARDS: usize = 32;
-/// A small cache gets fewer, so that each still has a choice whom to evict.
+/// A small cache gets fewer shards, so that each still has entries to choose from when it evicts.
 const LEAST_ENTRIES_PER_SHARD: usize = 256;
 
-/// A mutex on cache lines of its own, so that two shards never share one.
+/// A mutex alone on its cache lines, so that two shards never share one.
 #[repr(align(128))]
 struct Shard<K, V>(Mutex<LruCache<K, V, Hasher>>);
 
@@ -26,7 +26,8 @@ impl<K: Key, V: Value> MutexLru<K, V> {
     #[inline]
     fn shard(&self, key: &K) -> &Mutex<LruCache<K, V, Hasher>> {
         let hash = self.hasher.hash_one(key);
-        // The map inside uses the low bits and the top seven; these are others. A power of two, so the mask is exact.
+        // The map inside uses the low bits and the top seven; these are others. The number of shards is a
+        // power of two, so the mask is exact.
         let index = (hash >> 40) as usize & (self.shards.len() - 1);
         &self.shards[index].0
     }
@@ -39,7 +40,7 @@ impl<K: Key, V: Value> Contestant<K, V> for MutexLru<K, V> {
         };
         let capacity = capacity as usize;
         let shards = plan.shards.unwrap_or_else(|| MOST_SHARDS.min(capacity / LEAST_ENTRIES_PER_SHARD)).max(1);
-        // Rounded down, so that no more shards than asked for share the capacity.
+        // Rounded down, so that the capacity is not shared by more shards than asked for.
         let shards = 1 << shards.ilog2();
         let shard = |index: usize| {
             let share = capacity / shards + usize::from(index < capacity % shards);
@@ -56,7 +57,7 @@ impl<K: Key, V: Value> Contestant<K, V> for MutexLru<K, V> {
 
     #[inline]
     fn insert(&self, key: K, value: V) {
-        // What leaves is dropped after the lock is.
+        // What leaves is dropped after the lock is released.
         let _gone = self.shard(&key).lock().push(key, value);
     }
 

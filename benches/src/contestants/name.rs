@@ -1,4 +1,4 @@
-//! The contestants by name, and the way from a name to a type.
+//! The contestants by name, and the mapping from names to types.
 
 use std::fmt;
 
@@ -14,19 +14,19 @@ use super::sark::{BareShard, Sark};
 use super::tinyufo::TinyUfoCache;
 use super::{Absent, Capacity, Contestant, Expiring, Key, Plan, Reclaim, Reclaiming, Updating, Value};
 
-/// A contestant, by the name that rows and `--contestants` use.
+/// A contestant, under the name that rows and `--contestants` use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Name {
-    /// Ours, as its users get it.
+    /// sark-cache as its users get it.
     SarkCache,
-    /// Ours, with a pinned thread for each shard.
+    /// sark-cache with a pinned thread for each shard.
     #[value(name = "sark-cache-percore")]
     SarkPerCore,
     /// The design that sark-cache replaces.
     DashmapDesign,
     /// The `lru` crate behind sharded mutexes.
     MutexLru,
-    /// The `quick_cache` crate. (Crates are called as they are on the registry.)
+    /// The `quick_cache` crate (crates are spelled as on the registry).
     #[value(name = "quick_cache")]
     QuickCache,
     /// The `moka` crate.
@@ -39,48 +39,48 @@ pub enum Name {
     /// The `fibre_cache` crate.
     #[value(name = "fibre_cache")]
     FibreCache,
-    /// The `kora-embedded` crate, which is absent from everything.
+    /// The `kora-embedded` crate, which takes part in nothing.
     KoraEmbedded,
 }
 
-/// Clocks: the machine's, or one that the workload moves.
+/// The two clocks: the machine's, and one that the workload moves.
 const WALL: bool = false;
 const HAND: bool = true;
 
-/// What to do with a cache, once its type is known.
+/// What to do with a cache once its type is known.
 pub trait Enter<K: Key, V: Value> {
-    /// What comes of it.
+    /// The result.
     type Output;
     /// Does it.
     fn enter<C: Contestant<K, V>>(self) -> Self::Output;
 }
 
-/// What to do with a cache whose entries expire on the workload's clock, once its type is known.
+/// What to do, once its type is known, with a cache whose entries expire on the workload's clock.
 pub trait EnterExpiring<K: Key, V: Value> {
-    /// What comes of it.
+    /// The result.
     type Output;
     /// Does it.
     fn enter<C: Expiring<K, V>>(self) -> Self::Output;
 }
 
-/// What to do with a cache that changes values in their place, once its type is known.
+/// What to do, once its type is known, with a cache that changes values in place.
 pub trait EnterUpdating<K: Key, V: Value> {
-    /// What comes of it.
+    /// The result.
     type Output;
     /// Does it.
     fn enter<C: Updating<K, V>>(self) -> Self::Output;
 }
 
-/// What to do with a cache that reclaims the dead by itself, once its type is known.
+/// What to do, once its type is known, with a cache that reclaims expired entries although nothing calls it.
 pub trait EnterReclaiming<K: Key, V: Value> {
-    /// What comes of it.
+    /// The result.
     type Output;
     /// Does it.
     fn enter<C: Reclaiming<K, V>>(self) -> Self::Output;
 }
 
 impl Name {
-    /// All of them, in the order in which they run and are shown.
+    /// All contestants, in the order in which they run and are shown.
     pub const ALL: &[Self] = &[
         Self::SarkCache,
         Self::SarkPerCore,
@@ -94,7 +94,7 @@ impl Name {
         Self::KoraEmbedded,
     ];
 
-    /// The spelling in rows and options.
+    /// Returns the spelling used in rows and options.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SarkCache => "sark-cache",
@@ -110,7 +110,7 @@ impl Name {
         }
     }
 
-    /// The crates whose versions say what was measured.
+    /// Returns the crates whose versions say what was measured.
     pub fn crates(self) -> &'static [&'static str] {
         match self {
             Self::SarkCache | Self::SarkPerCore => &["sark-cache"],
@@ -121,19 +121,19 @@ impl Name {
             Self::TinyUfo => &["TinyUFO"],
             Self::Foyer => &["foyer-memory"],
             Self::FibreCache => &["fibre_cache"],
-            // Not built in: it takes no part.
+            // Not built in, since it takes no part.
             Self::KoraEmbedded => &[],
         }
     }
 
-    /// True for the contestant that all others are compared with.
+    /// Returns true for the contestant that all others are compared with.
     pub fn is_ours(self) -> bool {
         self == Self::SarkCache
     }
 
-    /// Calls `what` with the type of this cache, bounded in entries, none of which expires.
+    /// Calls `what` with the type of this cache, limited in entries, none of which expires.
     ///
-    /// This and the next two are apart so that a scenario is compiled only for the types it can meet.
+    /// This and the next two are separate, so that a scenario is compiled only for the types it can meet.
     pub fn with<K: Key, V: Value, E: Enter<K, V>>(self, what: E) -> E::Output {
         match self {
             Self::SarkCache => what.enter::<Sark<K, V, false, WALL>>(),
@@ -149,7 +149,7 @@ impl Name {
         }
     }
 
-    /// The same, bounded in bytes.
+    /// Does the same for a cache limited in bytes.
     pub fn with_bytes<K: Key, V: Value, E: Enter<K, V>>(self, what: E) -> E::Output {
         match self {
             Self::QuickCache => what.enter::<QuickCache<K, V, true>>(),
@@ -157,7 +157,7 @@ impl Name {
         }
     }
 
-    /// Calls `what` with the type of this cache, bounded in entries, which expire on the machine's clock.
+    /// Calls `what` with the type of this cache, limited in entries that expire on the machine's clock.
     pub fn with_time_to_live<K: Key, V: Value, E: Enter<K, V>>(self, what: E) -> E::Output {
         match self {
             Self::SarkCache => what.enter::<Sark<K, V, false, WALL>>(),
@@ -173,7 +173,8 @@ impl Name {
         }
     }
 
-    /// Calls `what` with the type of this cache, if it can change a value while nobody else does. Nothing expires.
+    /// Calls `what` with the type of this cache, if it can change a value while no other thread does. Nothing
+    /// expires.
     ///
     /// # Errors
     /// Says why it can't.
@@ -185,13 +186,13 @@ impl Name {
             Self::MutexLru => what.enter::<MutexLru<K, V>>(),
             Self::QuickCache => what.enter::<QuickCache<K, V, false>>(),
             Self::Moka => what.enter::<Moka<K, V>>(),
-            Self::TinyUfo | Self::Foyer => return Err(Absent("it changes no value in its place".into())),
+            Self::TinyUfo | Self::Foyer => return Err(Absent("it can't change a value in place".into())),
             Self::FibreCache => what.enter::<Fibre<K, V>>(),
             Self::KoraEmbedded => return Err(kora::why()),
         })
     }
 
-    /// Calls `what` with the type of this cache, if it reclaims the dead while nobody calls it.
+    /// Calls `what` with the type of this cache, if it reclaims expired entries while nothing calls it.
     ///
     /// # Errors
     /// Says why it doesn't.
@@ -203,12 +204,12 @@ impl Name {
             Self::FibreCache => return Ok(what.enter::<Fibre<K, V>>()),
             Self::KoraEmbedded => return Err(kora::why()),
             Self::MutexLru | Self::QuickCache | Self::TinyUfo | Self::Foyer => "it has no expiry of its own",
-            Self::Moka => "it has no thread: the dead leave when somebody calls it",
+            Self::Moka => "it has no thread: expired entries leave only when it is called",
         };
         Err(Absent(why.into()))
     }
 
-    /// Calls `what` with the type of this cache, its entries expiring on a clock that the workload moves.
+    /// Calls `what` with the type of this cache, whose entries expire on a clock that the workload moves.
     pub fn with_workload_clock<K: Key, V: Value, E: EnterExpiring<K, V>>(self, plan: &Plan, what: E) -> E::Output {
         match (self, plan.capacity) {
             (Self::SarkCache, _) if plan.reclaim == Reclaim::Lazy => what.enter::<BareShard<K, V>>(),

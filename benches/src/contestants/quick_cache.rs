@@ -5,7 +5,7 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use super::{Absent, Capacity, Contestant, Hasher, Key, Plan, Updating, Value, hasher};
 
-/// One unit an entry, or its bytes; decided at compile time, as it would be for its users.
+/// Weighs an entry as one, or by its bytes. This is decided at compile time, as it would be by its users.
 #[derive(Clone, Debug, Default)]
 pub struct Weights<const BYTES: bool>;
 
@@ -16,7 +16,7 @@ impl<K, V: Value, const BYTES: bool> Weighter<K, V> for Weights<BYTES> {
     }
 }
 
-/// What to estimate the number of entries from, where the bound is in bytes.
+/// The size from which the number of entries is estimated if the limit is in bytes.
 const LIKELY_ENTRY_BYTES: u64 = 4096;
 
 /// The cache.
@@ -71,6 +71,6 @@ impl<K: Key, V: Value> Updating<K, V> for QuickCache<K, V, false> {
     }
 
     fn update_is(&self) -> &'static str {
-        "entry, retaining what was changed"
+        "entry, which keeps the changed value"
     }
 }

@@ -1,4 +1,5 @@
-//! `sark-cache`, under both dispatches, and a bare shard of it for replays that leave the dead in their places.
+//! `sark-cache` under both dispatches, and one bare shard of it for replays in which expired entries keep
+//! their places.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::measure::Fields;
 
-/// The cache; with `HAND`, its clock is moved by the workload.
+/// The cache. With `HAND`, the workload moves its clock.
 pub struct Sark<K, V, const PER_CORE: bool, const HAND: bool>
 where
     K: Key,
@@ -27,7 +28,7 @@ where
 impl<K: Key, V: Value, const PER_CORE: bool, const HAND: bool> Contestant<K, V> for Sark<K, V, PER_CORE, HAND> {
     fn build(plan: &Plan) -> Result<Self, Absent> {
         if HAND && plan.reclaim == Reclaim::Lazy {
-            return Err(Absent("leaving the dead in their places is only shown on one bare shard".into()));
+            return Err(Absent("expired entries only keep their places on one bare shard".into()));
         }
         let (clock, hands) = Clock::manual();
         let mut builder = Cache::builder()
@@ -138,7 +139,7 @@ impl<K: Key, V: Value, const PER_CORE: bool> Expiring<K, V> for Sark<K, V, PER_C
         self.cache.insert_with_ttl(key, value, ttl);
     }
 
-    /// What was dead is nothing here; the cache counts it.
+    /// Looks up a key. An expired entry counts as none here, since the cache counts it.
     #[inline]
     fn look_up(&self, key: &K) -> Found<V> {
         self.cache.get(key).map_or(Found::Nothing, Found::Live)
@@ -150,7 +151,8 @@ impl<K: Key, V: Value, const PER_CORE: bool> Expiring<K, V> for Sark<K, V, PER_C
     }
 }
 
-/// One shard by itself, whose wheel nobody turns: the dead keep their places until touched or evicted.
+/// A single shard whose timer wheel is not turned: expired entries keep their places until touched or
+/// evicted.
 ///
 /// The mutex only stands in for the ownership that a cache gives its shards.
 pub struct BareShard<K, V> {
@@ -163,11 +165,12 @@ impl<K: Key, V: Value> BareShard<K, V> {
     fn store(&self, key: K, value: V, lifetime: Lifetime) {
         let hash = self.hasher.hash_one(&key);
         let weight = if self.by_bytes { value.weigh() } else { 1 };
-        // Dropped after the shard is let go.
+        // Dropped after the shard is released.
         let mut gone: Vec<Removed<K, V>> = Vec::new();
         let (shard, now) = &mut *self.shard.lock();
         let insertion = shard.insert(hash, key, value, weight, lifetime, *now, &mut NoPool, &mut gone);
-        // What is too heavy is not admitted, and takes an older value of its key along, as in a whole cache.
+        // An entry that is too heavy is not admitted, and takes an older value of its key along, as in a
+        // whole cache.
         if let Insertion::Short { key, value, .. } = insertion {
             shard.reject(hash, key, value, weight, *now, &mut gone);
         }
@@ -177,7 +180,7 @@ impl<K: Key, V: Value> BareShard<K, V> {
 impl<K: Key, V: Value> Contestant<K, V> for BareShard<K, V> {
     fn build(plan: &Plan) -> Result<Self, Absent> {
         if plan.shards.is_some_and(|shards| shards > 1) {
-            return Err(Absent("leaving the dead in their places is only shown on one bare shard".into()));
+            return Err(Absent("expired entries only keep their places on one bare shard".into()));
         }
         let (budget, by_bytes) = match plan.capacity {
             Capacity::Entries(entries) => (Room::for_entries(entries), false),
@@ -219,7 +222,7 @@ impl<K: Key, V: Value> Contestant<K, V> for BareShard<K, V> {
     }
 
     fn expiry(&self) -> &'static str {
-        "its own, the dead keeping their places until touched or evicted"
+        "its own, expired entries keep their places until touched or evicted"
     }
 
     fn remarks(&self) -> Fields {
@@ -234,7 +237,7 @@ impl<K: Key, V: Value> Expiring<K, V> for BareShard<K, V> {
         self.store(key, value, Lifetime::For(nanoseconds(ttl)));
     }
 
-    /// What was dead is nothing here; the shard counts it.
+    /// Looks up a key. An expired entry counts as none here, since the shard counts it.
     fn look_up(&self, key: &K) -> Found<V> {
         self.get(key).map_or(Found::Nothing, Found::Live)
     }

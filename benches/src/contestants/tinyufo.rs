@@ -1,6 +1,8 @@
-//! `tinyufo`: the crate's cache with the fast tables its users get, and a hasher of its own that it leaves no choice about.
+//! `tinyufo`: the crate's cache with the fast tables its users get, and with its own hasher, which can't be
+//! replaced.
 //!
-//! It keeps hashes and no keys: two keys with one hash are one entry to it, and it needs no memory for keys.
+//! It keeps hashes and no keys. Two keys with the same hash are one entry to it, and it needs no memory for
+//! keys.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -11,8 +13,8 @@ use super::{Absent, Capacity, Contestant, Key, Plan, Value};
 /// The cache.
 pub struct TinyUfoCache<K, V> {
     cache: TinyUfo<K, V>,
-    /// It doesn't tell how many entries it has. What came is counted against what it handed back, and only when those differ,
-    /// so that a full cache is not slowed down.
+    /// The number of entries, which the cache doesn't tell. It is counted from what goes in and what comes
+    /// back, but only if those differ, so that a full cache is not slowed down.
     entries: AtomicI64,
 }
 
@@ -22,7 +24,7 @@ impl<K: Key, V: Value> Contestant<K, V> for TinyUfoCache<K, V> {
             return Err(Absent("its weights end at 65535, below the size of large entries".into()));
         };
         if plan.shards.is_some_and(|shards| shards > 1) {
-            return Err(Absent("its policy is one for all entries".into()));
+            return Err(Absent("it has one policy for all entries".into()));
         }
         let entries = entries as usize;
         Ok(Self { cache: TinyUfo::new(entries, entries), entries: AtomicI64::new(0) })

@@ -1,7 +1,7 @@
-//! Everything after one another, for the report.
+//! All scenarios, one after another, for the report.
 //!
-//! Each scenario shows the cases that say most, so that a quick report takes minutes; whoever wants all of them asks the
-//! scenario itself.
+//! Each scenario shows only its most telling cases, so that a quick report takes minutes. Run the scenario
+//! itself to see all of them.
 
 use std::time::Instant;
 
@@ -12,10 +12,11 @@ use super::{
 };
 use crate::report::Report;
 
-/// What runs a scenario.
+/// A function that runs a scenario.
 type Runner = fn(&Settings) -> Result<Report>;
 
-/// A scenario, which of its cases are shown, and whether a quick report runs it only once, since a round takes seconds.
+/// The name of each scenario, how to run it, the cases shown, and whether a quick report runs one round only,
+/// since a round takes seconds.
 const SCENARIOS: [(&str, Runner, &str, bool); 13] = [
     (
         gateway::NAME,
@@ -37,15 +38,15 @@ const SCENARIOS: [(&str, Runner, &str, bool); 13] = [
     ("get, uniform", |settings| run_one(&get::Get, settings), "keys=1M dist=uniform threads=1|2 ttl=off", false),
 ];
 
-/// The rounds of a scenario whose rounds take seconds.
+/// Returns the number of rounds for a scenario whose rounds take seconds.
 fn rounds_of_long_ones(settings: &Settings) -> u32 {
     if settings.quick && !settings.rounds_said { 1 } else { settings.rounds }
 }
 
-/// Runs them all, and says on standard error which one is on.
+/// Runs all scenarios, and announces each on standard error.
 ///
 /// # Errors
-/// With the first that fails.
+/// Returns the first error of a scenario.
 pub fn run(settings: &Settings) -> Result<Vec<Report>> {
     let begun = Instant::now();
     let mut reports = Vec::new();

@@ -1,4 +1,4 @@
-//! `churn`: a full cache into which only new keys come, so that every insert evicts.
+//! `churn`: only new keys are inserted into a full cache, so that every insert evicts.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct ChurnCase {
     threads: usize,
 }
 
-/// The keys that fill the cache are those of a lap that is never run.
+/// The keys that fill the cache come from a lap that is never run.
 const FILL: u32 = u32::MAX;
 
 impl Scenario for Churn {
@@ -55,7 +55,8 @@ impl Enter<u64, u64> for Build<'_> {
 
     fn enter<C: Contestant<u64, u64>>(self) -> Self::Output {
         let cache = C::build(self.plan)?;
-        // Where capacity is split over shards a few places are still free then; the first untimed runs take them.
+        // If the capacity is split over shards, a few places are still free after this; the first untimed
+        // runs fill them.
         let fill = never_seen(FILL, self.case.capacity as usize);
         cache.insert_many(fill.into_iter().map(|key| (key, key)));
         let entries_at_first = cache.entries();

@@ -1,9 +1,10 @@
-//! `expiry`: many entries due at one moment, and nobody who calls the cache.
+//! `expiry`: many entries due at the same moment, while nothing calls the cache.
 //!
-//! A round does it twice. First nobody calls, and what is timed is how long after the deadline the last value was dropped:
-//! values count themselves, and those that went before the deadline are told apart. Then one thread asks for other entries,
-//! over and over, and what is timed is how long it is held up until the last of the dead has left. The same thread's longest
-//! stall before the deadline is beside it, since the machine has some of its own.
+//! A round does this twice. The first time nothing calls the cache, and the scenario measures how long after
+//! the deadline the last value is dropped. Values count themselves, and those dropped before the deadline are
+//! counted separately. The second time one thread looks up other entries, over and over, and the scenario
+//! measures how long it is held up until the last expired entry has left. The same thread's longest stall
+//! before the deadline is reported as well, since the machine causes some stalls itself.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,22 +19,23 @@ use crate::measure::{Effort, Fields, Lap, Run, Spread};
 use crate::percentiles::{histogram, merge, reaches};
 use crate::workload::threads::{share, together};
 
-/// Entries without a deadline that are asked for meanwhile.
+/// Entries without a deadline, which are looked up meanwhile.
 const RESIDENTS: u64 = 1000;
-/// Their keys begin here.
+/// The first of their keys.
 const FIRST_RESIDENT: u64 = 1 << 40;
-/// Threads that fill the cache, so that one that answers by message is filled in time, too.
+/// Threads that fill the cache. With several, a cache that answers by message is filled in time, too.
 const FILLERS: usize = 8;
-/// The share of the entries that tells how long all of them will take.
+/// One in this many entries is inserted first, to estimate how long all of them take.
 const SAMPLE: usize = 50;
-/// From the end of filling to the deadline, about.
+/// The approximate time from the end of filling to the deadline.
 const AHEAD: Duration = Duration::from_millis(200);
-/// A cache that has dropped nothing more for so long after the deadline is not waited for.
+/// The wait ends once a cache has dropped nothing for this long after the deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Nor is one that drops a few now and then, after so long.
+/// The wait also ends after this long for a cache that still drops a few now and then.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Filling is not timed, and yet it ends: when attempts took so long, the last one has as long again, and the row says if fewer
-/// entries than wanted are in then.
+/// The time limit for filling, which is not measured itself. The attempt that is expected to run past it is
+/// the last: it gets this much time from its own start, and the row says if fewer entries than wanted are in
+/// by then.
 const FILL_TIME: Duration = Duration::from_secs(20);
 /// Insertions of one thread between two looks at the clock.
 const CHUNK: usize = 64;
@@ -113,7 +115,7 @@ impl EnterReclaiming<u64, Tracked> for Build {
         Ok(Box::new(Together {
             cache,
             keys: (0..self.entries).collect(),
-            // A few bytes for each case, so that values need not count references to it.
+            // Leaks a few bytes per case, so that values need not count references.
             alive: Box::leak(Box::new(AtomicI64::new(0))),
             filled: self.entries as usize,
             reclaimed_after: Vec::new(),
@@ -133,32 +135,33 @@ struct Together<C> {
     cache: C,
     keys: Vec<u64>,
     alive: &'static AtomicI64,
-    /// The fewest entries that a filling came to.
+    /// The smallest number of entries that a filling reached.
     filled: usize,
-    /// Milliseconds after the deadline at which the last value was dropped, a round each; none if it stayed.
+    /// Milliseconds after the deadline at which the last value was dropped, for each round; none if one
+    /// stayed.
     reclaimed_after: Vec<Option<f64>>,
-    /// The same of the first.
+    /// The same for the first value.
     first_after: Vec<Option<f64>>,
-    /// How many values were still there so many milliseconds after the deadline, in the last round.
+    /// How many values were left this many milliseconds after the deadline, in the last round.
     timeline: Vec<(f64, i64)>,
-    /// Values that were gone just before the deadline, at most.
+    /// The largest number of values that were gone just before the deadline.
     dropped_early: i64,
-    /// Values that a round gave up waiting for, at most.
+    /// The largest number of values that a round gave up waiting for.
     still_there: i64,
-    /// Of all rounds.
+    /// Look-up times of all rounds.
     waits: Histogram<u64>,
-    /// Microseconds, a round each.
+    /// Microseconds, for each round.
     percentile: Vec<Option<f64>>,
     longest: Vec<Option<f64>>,
     longest_before: Vec<Option<f64>>,
 }
 
-/// The 99.9th percentile in microseconds, if there are operations enough.
+/// Returns the 99.9th percentile in microseconds, if there are enough operations for it.
 fn percentile(waits: &Histogram<u64>) -> Option<f64> {
     reaches(waits.len(), 0.999).then(|| waits.value_at_quantile(0.999) as f64 / 1e3)
 }
 
-/// The longest in microseconds.
+/// Returns the longest time in microseconds.
 fn longest(waits: &Histogram<u64>) -> Option<f64> {
     (!waits.is_empty()).then(|| waits.max() as f64 / 1e3)
 }
@@ -168,7 +171,7 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
         self.alive.load(Ordering::Relaxed)
     }
 
-    /// Inserts the keys until all are in or the time is up; gives how many are in.
+    /// Inserts the keys until all are in or the time is up, and returns how many are in.
     fn insert(&self, keys: &[u64], due: Instant, until: Instant) -> usize {
         let inserted = AtomicUsize::new(0);
         together(FILLERS, &|filler| {
@@ -185,14 +188,15 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
         inserted.into_inner()
     }
 
-    /// Inserts all keys with one deadline, some time ahead, and gives it; fewer keys where that would take too long.
+    /// Inserts all keys with one deadline, some time ahead, and returns it. Stores fewer keys if all would
+    /// take too long.
     fn fill(&mut self) -> Instant {
         let begun = Instant::now();
         let end = begun + FILL_TIME;
         let sample = &self.keys[..self.keys.len() / SAMPLE];
         let inserted = self.insert(sample, begun + Duration::from_secs(3600), begun + FILL_TIME / 4);
         let mut expected = begun.elapsed().mul_f64(self.keys.len() as f64 / inserted.max(1) as f64);
-        // None may stay behind with that deadline, should the rest be cut short.
+        // None of the sample may stay behind with its later deadline if the rest is cut short.
         for key in sample {
             self.cache.remove(key);
         }
@@ -206,18 +210,19 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
                 self.filled = self.filled.min(inserted);
                 return due;
             }
-            // It took longer than the sample let expect: some would be dead before the last came, so all come again.
+            // This took longer than the sample suggested. Some entries would expire before the last is in, so
+            // all are inserted again.
             expected = begun.elapsed() * 2;
         }
     }
 
-    /// Watches the values go, without a call to the cache. Gives when the first and the last went.
+    /// Watches the values go without calling the cache. Returns when the first and the last were dropped.
     fn watch(&mut self, due: Instant) -> (Instant, Instant) {
         const LOOK: Duration = Duration::from_millis(1);
         let filled = self.alive();
         let mut full = filled;
         std::thread::sleep(due.saturating_duration_since(Instant::now() + 5 * LOOK));
-        // The last look before the deadline tells who went early.
+        // The last look before the deadline tells how many were dropped early.
         loop {
             let alive = self.alive();
             let ahead = due.saturating_duration_since(Instant::now());
@@ -228,7 +233,7 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
             std::thread::sleep(ahead.min(LOOK / 4));
         }
         self.dropped_early = self.dropped_early.max(filled - full);
-        // A point for each hundredth that went, and for the end.
+        // One point for each hundredth that was dropped, and one for the end.
         let step = (full / 100).max(1);
         self.timeline = vec![(0.0, full)];
         let (mut first, mut last, mut before) = (None, Instant::now(), full);
@@ -248,8 +253,8 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
         }
     }
 
-    /// Asks for residents until all the dead are gone; gives how long each look-up took, before the deadline and then until
-    /// the last of them had left.
+    /// Looks up residents until all expired entries are gone. Returns how long each look-up took, before the
+    /// deadline and from then until the last had left.
     fn ask(&self, due: Instant) -> (Histogram<u64>, Histogram<u64>) {
         let (mut before, mut after) = (histogram(), histogram());
         std::thread::sleep(due.saturating_duration_since(Instant::now() + AHEAD / 2));
@@ -259,7 +264,7 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
             let end = Instant::now();
             let waits = if end < due { &mut before } else { &mut after };
             waits.saturating_record((end - begun).as_nanos() as u64);
-            // What comes after that would only dilute the percentile.
+            // Later look-ups would only dilute the percentile.
             if end >= due && (self.alive() <= 0 || end > due + PATIENCE) {
                 break;
             }
@@ -286,7 +291,7 @@ impl<C: Reclaiming<u64, Tracked>> Run for Together<C> {
             self.longest.push(longest(&after));
             self.percentile.push(percentile(&after));
             merge(&mut self.waits, &after);
-            // The time slept before is none of the operations'.
+            // The time slept beforehand does not count as time of the operations.
             let asked = before.len() + after.len();
             let busy = before.mean() * before.len() as f64 + after.mean() * after.len() as f64;
             lap = Lap { elapsed: Duration::from_nanos(busy as u64), operations: asked, gets: asked, hits: asked };

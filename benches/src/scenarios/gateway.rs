@@ -1,8 +1,9 @@
-//! The main job: an authorization gateway's cache under load, each contestant on a fresh cache in every round.
+//! The main job: an authorization gateway's cache under load. Each contestant gets a fresh cache in every
+//! round.
 //!
-//! Threads take the requests in small chunks, in order. The workload's clock is moved for all of them each tenth of a
-//! second of its own time. Every seventh request is timed by itself (look-up, and insert after a miss), so that reading
-//! the clock stays a small part of what is measured.
+//! Threads take the requests in small chunks, in order. The workload's clock is moved for all of them once
+//! per tenth of a second of its own time. Every seventh request is timed individually (look-up, and insert
+//! after a miss), so that reading the clock stays a small part of what is measured.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -29,35 +30,35 @@ use crate::workload::threads::together;
 /// How the main job runs.
 #[derive(Debug)]
 pub struct Job {
-    /// A recorded trace instead of the gateway's load.
+    /// A recorded trace to use instead of the gateway's load.
     pub trace: Option<Trace>,
-    /// Entries of each cache.
+    /// The number of entries each cache may hold.
     pub capacity: Option<Share>,
-    /// Threads that ask.
+    /// The number of threads that send requests.
     pub threads: Option<usize>,
 }
 
 /// The name of the main job in reports.
 pub const NAME: &str = "gateway";
 
-/// Decisions that the gateway's cache may hold.
+/// The number of decisions that the gateway's cache may hold.
 const CAPACITY: Share = Share::Amount(20_000);
-/// And of a trace's keys.
+/// The same for a trace, as a share of its keys.
 const CAPACITY_OF_TRACE: Share = Share::Percent(10.0);
-/// The time after which a contestant is stopped in each round, and the same when it must be quick.
+/// The time after which a contestant is stopped in each round, and the same for quick runs.
 const BUDGET: Duration = Duration::from_millis(1500);
 const QUICK_BUDGET: Duration = Duration::from_millis(1000);
-/// Requests a thread takes at a time.
+/// The number of requests a thread takes at a time.
 const CHUNK: usize = 64;
-/// The workload's clock is moved in steps of so many nanoseconds.
+/// The step in nanoseconds by which the workload's clock is moved.
 const TICK: u64 = 100_000_000;
-/// One request in so many is timed by itself.
+/// One request in this many is timed individually.
 const TIMED: usize = 7;
 
 /// Runs the main job.
 ///
 /// # Errors
-/// When the one case is not wanted, or its capacity is too large for anybody.
+/// If its only case is not wanted, or its capacity is too large for any cache.
 pub fn run(settings: &Settings, job: &Job) -> Result<Report> {
     let load = Arc::new(job.trace.as_ref().map_or_else(|| Load::gateway(2026, REQUESTS), Load::recorded));
     let default_capacity = if job.trace.is_some() { CAPACITY_OF_TRACE } else { CAPACITY };
@@ -124,12 +125,12 @@ struct Gateway<C> {
     latencies: Histogram<u64>,
     outcome: Fields,
     threads_owned: Option<usize>,
-    /// Requests of the longest run so far, which is the one that is told of.
+    /// The requests of the longest run so far, which is the one reported.
     most: u64,
     budget: Duration,
 }
 
-/// What one thread saw.
+/// The counts of one thread.
 struct Tally {
     requests: u64,
     gets: u64,
@@ -137,7 +138,7 @@ struct Tally {
     dead: u64,
     stored: u64,
     deleted: u64,
-    /// True when a request may have replaced an entry, so that entries stored are not entries added.
+    /// True if a request may have replaced an entry, so that the entries stored are not all entries added.
     replaced: bool,
     latencies: Histogram<u64>,
 }
@@ -246,7 +247,7 @@ impl<C: Expiring<String, Arc<str>>> Run for Gateway<C> {
     }
 }
 
-/// Moves the cache's clock when the workload's time has come a tick further.
+/// Moves the cache's clock once the workload's time has reached the next tick.
 fn move_clock<C: Expiring<String, Arc<str>>>(clock: &Mutex<u64>, cache: &C, now: u64) {
     let tick = now / TICK;
     let mut shown = clock.lock();

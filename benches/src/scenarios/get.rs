@@ -11,7 +11,7 @@ use crate::measure::{Effort, Fields, Lap, Run};
 use crate::workload::keys::{Distribution, sequence, shuffled};
 use crate::workload::threads::{share, together};
 
-/// Long enough that nothing expires while it is measured.
+/// Long enough that nothing expires during the measurement.
 const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
 
 /// The scenario.
@@ -67,12 +67,12 @@ impl Scenario for Get {
     }
 }
 
-/// Caches that split their capacity over shards need some room for every key to stay.
+/// Returns a capacity with room to spare: caches that split it over shards need that for every key to stay.
 pub(super) fn roomy(keys: u32) -> u64 {
     u64::from(keys) * 5 / 4
 }
 
-/// A cache of `fill`'s keys, each key its own value.
+/// Builds a cache with the keys of `fill`, each key being its own value.
 pub(super) fn filled<C: Contestant<u64, u64>>(plan: &Plan, fill: &[u32]) -> Result<C, Absent> {
     let cache = C::build(plan)?;
     cache.insert_many(fill.iter().map(|&key| (key.into(), key.into())));

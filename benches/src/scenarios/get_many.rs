@@ -1,7 +1,8 @@
-//! `get-many`: look-ups that all hit, in batches. Caches without a batch of their own loop over the keys.
+//! `get-many`: look-ups that all hit, in batches. Caches without a batch operation loop over the keys.
 //!
-//! So does `fibre_cache`, which has one: its `multiget` spreads the keys over rayon's threads and collects them in a map, which
-//! took ten times as long as a loop for 256 keys and a hundred times for 16. A user would loop.
+//! So does `fibre_cache`, although it has one. Its `multiget` spreads the keys over rayon's threads and
+//! collects them in a map, which took ten times as long as a loop for 256 keys and a hundred times as long
+//! for 16. Its users would loop.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! `hot`: all threads read, modify and write the value of one key, for a fixed time.
 //!
-//! How fast it goes is one thing; whether every thread gets its share is the other. A lock that lets whoever holds it
-//! take it again is fast and unfair, since the value never has to travel to another core.
+//! The scenario measures throughput, and whether every thread gets its share. A lock that lets its holder
+//! take it again at once is fast and unfair, since the value never has to travel to another core.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,11 +14,12 @@ use crate::contestants::{EnterUpdating, Plan, Updating};
 use crate::measure::{Effort, Fields, Lap, Run, Spread};
 use crate::workload::threads::together;
 
-/// The key everybody wants; others stand beside it so that the cache is built as usual.
+/// The key that all threads update. The cache holds others too, so that it is built as usual.
 const KEY: u64 = 1;
 const ENTRIES: u64 = 10_000;
 
-/// Of every run, the quick ones too: within less, shares would say who was given a processor and not who got the value.
+/// The time of every run, quick ones included. In a shorter run, the shares would show which thread was given
+/// a processor and not which one got the value.
 const TIME: Duration = Duration::from_secs(1);
 
 /// Updates between two looks at the clock.
@@ -70,16 +71,17 @@ impl EnterUpdating<u64, u64> for Build {
 struct Counter<C> {
     cache: C,
     threads: usize,
-    /// Over all rounds, to be compared with the value at the end.
+    /// The updates of all rounds, to be compared with the value at the end.
     updates: u64,
-    /// Slowest over fastest thread, a round each.
+    /// The slowest thread's updates over the fastest's, for each round.
     shares: Vec<f64>,
     last: Vec<u64>,
 }
 
 impl<C: Updating<u64, u64>> Run for Counter<C> {
     fn run(&mut self, _: u32, _: u64) -> Lap {
-        // Whoever sees the time gone ends it for all, so that nobody's share is counted over a longer time.
+        // The first thread that sees that time is up ends the run for all, so that no thread counts for
+        // longer.
         let over = AtomicBool::new(false);
         let (elapsed, counts) = together(self.threads, &|_| {
             let begun = Instant::now();

@@ -1,6 +1,7 @@
-//! `idle`: the processor time that a cache takes while nobody uses it, full of entries that are far from their deadlines.
+//! `idle`: the processor time a cache takes while it is not used, full of entries far from their deadlines.
 //!
-//! Each run has the process to itself: no other contestant exists meanwhile, so all of the time is this one's.
+//! Each run has the process to itself: no other contestant exists meanwhile, so all of the time belongs to
+//! this one.
 
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use crate::measure::{Effort, Fields, Lap, Run, Spread};
 use crate::workload::threads::together;
 
 const ENTRIES: u64 = 1_000_000;
-/// Deadlines are far away but there.
+/// Deadlines are far away, but there are some.
 const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
-/// What a cache still has to finish after use is not idling.
+/// What a cache still has to finish after use does not count as idling.
 const SETTLING: Duration = Duration::from_millis(200);
-/// Threads that use it before.
+/// The number of threads that use the cache beforehand.
 const USERS: usize = 4;
 
 /// The scenario.
@@ -28,7 +29,7 @@ pub struct Idle;
 impl Scenario for Idle {
     type Case = ();
     const NAME: &'static str = "idle";
-    /// A quick run is a second.
+    /// A quick run takes a second.
     const FULL_RUN: (u64, Duration) = (1, Duration::from_secs(5));
     const MOST_ROUNDS: u32 = 3;
     const CALIBRATED: bool = false;
@@ -79,7 +80,7 @@ struct Seen {
 
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
-    // The time a process has used is never negative.
+    // The processor time of a process is never negative.
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 

@@ -1,8 +1,10 @@
-//! `latency`: how long single look-ups and insertions take in a full cache under churn, to the last percentiles.
+//! `latency`: how long single look-ups and insertions take in a full cache under churn, up to the highest
+//! percentiles.
 //!
-//! Each thread looks up a key that is used over and over, then inserts one never seen before, and times both. With
-//! `ttl=on` each round has a cache of its own, filled with a million entries whose time is up while it is measured, so that
-//! whatever a cache does about the dead happens among the operations. What the clock itself costs is in every figure alike.
+//! Each thread looks up a key that is used over and over, then inserts one never seen before, and times both.
+//! With `ttl=on` each round has its own cache, filled with a million entries that expire during the
+//! measurement, so that whatever a cache does about expired entries happens among the operations. The cost of
+//! reading the clock is in every figure alike.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -21,18 +23,18 @@ use crate::workload::keys::{Distribution, never_seen, sequence};
 use crate::workload::threads::{share, together};
 
 const CAPACITY: u64 = 1_000_000;
-/// Keys that are asked for, few enough that every policy keeps them.
+/// The keys looked up, few enough that every policy keeps them.
 const WANTED: u32 = 20_000;
-/// Filling takes about as long, so that the first entries die when the measurement begins. A cache that is filled sooner
-/// waits.
+/// About as long as filling takes, so that the first entries expire when the measurement begins. If a cache
+/// is filled sooner, the scenario waits.
 const TIME_TO_LIVE: Duration = Duration::from_secs(1);
-/// New keys of a round: more than any contestant comes to insert.
+/// New keys per round: more than any contestant gets to insert.
 const NEW_KEYS: usize = 1 << 22;
-/// The keys that fill the cache are those of laps that are never run.
+/// The keys that fill the cache come from laps that are never run.
 const FILL: u32 = u32::MAX / 2;
-/// Filling is not timed, and yet nobody waits for it any longer: the row says when it was cut short.
+/// The time limit for filling, which is not measured itself. The row says if filling was cut short.
 const FILL_TIME: Duration = Duration::from_secs(10);
-/// Fewer operations than these have no 99.99th percentile.
+/// With fewer operations there is no 99.99th percentile.
 const ENOUGH: u64 = 10_000;
 
 /// The scenario.
@@ -111,7 +113,7 @@ impl Enter<u64, u64> for Build<'_> {
 }
 
 struct Churn<C> {
-    /// The one of all rounds; each has its own where entries expire.
+    /// The cache of all rounds; `None` if entries expire, since each round then has its own.
     cache: Option<C>,
     plan: Plan,
     build: fn(&Plan) -> Result<C, Absent>,
@@ -121,16 +123,16 @@ struct Churn<C> {
     time: Duration,
     gets: Operations,
     inserts: Operations,
-    /// The longest that filling took.
+    /// The longest time that filling took.
     filling: Duration,
-    /// How many entries were stored where filling was cut short, the fewest of all rounds.
+    /// The number of entries stored if filling was cut short, the smallest of all rounds.
     cut: Option<u64>,
     threads_owned: Option<usize>,
-    /// What the cache said after the last round.
+    /// The cache's remarks after the last round.
     outcome: Fields,
 }
 
-/// How long operations of one kind took: of all rounds together, and a summary for each.
+/// How long operations of one kind took: a histogram over all rounds, and a summary for each round.
 struct Operations {
     all: Histogram<u64>,
     rounds: Vec<Value>,
@@ -143,7 +145,7 @@ impl Default for Operations {
 }
 
 impl Operations {
-    /// Takes a round; gives how many operations it had.
+    /// Adds a round, and returns how many operations it had.
     fn take<'a>(&mut self, seen: impl Iterator<Item = &'a Histogram<u64>>) -> u64 {
         let mut round = histogram();
         seen.for_each(|thread| merge(&mut round, thread));
@@ -153,7 +155,7 @@ impl Operations {
     }
 }
 
-/// What one thread saw.
+/// The measurements of one thread.
 struct Seen {
     gets: Histogram<u64>,
     inserts: Histogram<u64>,
@@ -161,7 +163,7 @@ struct Seen {
 }
 
 impl<C: Contestant<u64, u64>> Churn<C> {
-    /// Fills the cache with keys that nobody asks for, and the wanted ones last.
+    /// Fills the cache with keys that are never looked up, and with the wanted ones last.
     fn fill(&mut self, cache: &C, lap: u32) {
         let others = never_seen(FILL - lap, (CAPACITY - u64::from(WANTED)) as usize);
         let begun = Instant::now();
@@ -201,7 +203,8 @@ impl<C: Contestant<u64, u64>> Run for Churn<C> {
     fn run(&mut self, lap: u32, _: u64) -> Lap {
         let new = never_seen(lap, NEW_KEYS);
         let before = machine::threads_of_others();
-        // A cache that is still full of an earlier round's dead would have to be filled against them.
+        // If entries expire, each round builds a new cache: one still full of an earlier round's expired
+        // entries would have to be filled against them.
         let Some(cache) = self.cache.take().or_else(|| (self.build)(&self.plan).ok()) else { return Lap::default() };
         if self.expires {
             let begun = Instant::now();

@@ -1,7 +1,8 @@
-//! `memory`: what a cache allocates for an entry, beyond the key and the value themselves.
+//! `memory`: what a cache allocates per entry, beyond the key and the value themselves.
 //!
-//! A fresh cache is filled to its capacity, and what is allocated then is divided by the entries that are there. A key and a
-//! value count with their size and with what they point to, so the rest is the cache's: table, order, deadlines, spare room.
+//! A fresh cache is filled to its capacity, and the bytes allocated by then are divided by the number of
+//! entries in it. A key and a value count with their own size and with what they point to. The rest is the
+//! cache's: its table, order, deadlines and spare room.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::case::Case;
 use crate::contestants::{Absent, Contestant, Enter, Key, Name, Plan, Value};
 use crate::measure::{Effort, Fields, Lap, Run};
 
-/// Long enough that nothing expires while it is measured.
+/// Long enough that nothing expires during the measurement.
 const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
 
 /// The scenario.
@@ -31,7 +32,7 @@ impl Scenario for Memory {
     type Case = MemoryCase;
     const NAME: &'static str = "memory";
     const FULL_RUN: (u64, Duration) = (1, Duration::MAX);
-    /// Bytes don't depend on the machine's mood.
+    /// Bytes don't depend on the state of the machine.
     const MOST_ROUNDS: u32 = 1;
     const CALIBRATED: bool = false;
 
@@ -57,7 +58,7 @@ impl Scenario for Memory {
             let time_to_live = case.expires.then_some(TIME_TO_LIVE);
             let plan = Plan { time_to_live, ..Plan::entries(case.entries) };
             if case.strings {
-                // 32 bytes to 100.
+                // Keys of 32 bytes, values of 100.
                 let make: fn(u64) -> (String, Arc<str>) = |number| (format!("{number:032}"), "v".repeat(100).into());
                 fills(name, &plan, case, make)
             } else {
@@ -78,7 +79,7 @@ fn fills<K: Key, V: Value>(
     if expires { name.with_time_to_live(build) } else { name.with(build) }
 }
 
-/// Makes the entry of a number.
+/// A function that makes the n-th entry.
 type Make<K, V> = fn(u64) -> (K, V);
 
 struct Build<'a, K, V> {
@@ -91,7 +92,7 @@ impl<K: Key, V: Value> Enter<K, V> for Build<'_, K, V> {
     type Output = Result<Box<dyn Run>, Absent>;
 
     fn enter<C: Contestant<K, V>>(self) -> Self::Output {
-        // Only to hear whether it can be built; the one measured is built under the count.
+        // Only checks that it can be built; the measured one is built while allocations are counted.
         C::build(self.plan)?;
         let Build { plan, entries, make } = self;
         Ok(Box::new(Fill::<K, V> { plan: plan.clone(), entries, make, fill: fill::<K, V, C>, outcome: Fields::new() }))
@@ -106,7 +107,7 @@ struct Fill<K, V> {
     outcome: Fields,
 }
 
-/// What was found with the cache full.
+/// What was found once the cache was full.
 struct Filled {
     bytes: i64,
     entries: u64,
@@ -127,7 +128,8 @@ fn fill<K: Key, V: Value, C: Contestant<K, V>>(plan: &Plan, entries: u64, make: 
     Some(Filled { bytes: count.bytes(), entries, threads_owned })
 }
 
-/// Threads of caches that are gone may still be ending, and what they free would be taken off this one's bytes.
+/// Waits for threads of earlier caches to end, since what they free would be subtracted from this cache's
+/// bytes.
 fn wait_for_threads_to_end() {
     const PATIENCE: Duration = Duration::from_secs(5);
     let begun = Instant::now();
@@ -136,7 +138,7 @@ fn wait_for_threads_to_end() {
     }
 }
 
-/// The bytes of a key and a value, and of what they point to.
+/// Returns the bytes of a key and a value, and of what they point to.
 fn own_bytes<K, V>(make: Make<K, V>) -> i64 {
     wait_for_threads_to_end();
     let count = Count::begin();
@@ -156,7 +158,7 @@ impl<K: Key, V: Value> Run for Fill<K, V> {
         self.outcome.insert("bytes".into(), filled.bytes.into());
         self.outcome.insert("entries".into(), filled.entries.into());
         self.outcome.insert("threads_then".into(), filled.threads_owned.into());
-        // Keys and values are made while it fills, so the time that takes says nothing of the cache.
+        // Keys and values are made while the cache fills, so that time says nothing about the cache.
         Lap::default()
     }
 

@@ -1,4 +1,4 @@
-//! `mixed`: look a key up, insert it when it is missing; zipf over ten times as many keys as the cache holds.
+//! `mixed`: look-ups that insert what is missing, zipf over ten times as many keys as the cache holds.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ const CAPACITY: u64 = KEYS as u64 / 10;
 
 /// Requests that bring a cache to its steady state before anything is timed.
 const WARM_UP: usize = 1 << 20;
-/// A contestant too slow for the whole warm-up goes on with what it has by then: a full cache at least, since only
-/// evicting is slow.
+/// The time limit for the warm-up. A contestant too slow for all of it continues with what it has by then.
+/// That is at least a full cache, since only evicting is slow.
 const WARM_UP_TIME: Duration = Duration::from_secs(2);
 
 /// The scenario.
@@ -31,7 +31,7 @@ pub struct MixedCase {
 }
 
 impl MixedCase {
-    /// So many threads.
+    /// Creates the case of this many threads.
     pub(super) fn of_threads(threads: usize) -> Self {
         Self { threads }
     }
@@ -56,7 +56,8 @@ impl Scenario for Mixed {
 
     fn prepare(&self, case: MixedCase, effort: &Effort) -> Builder {
         let warm_up: Arc<[u32]> = sequence(Distribution::Zipf, KEYS, WARM_UP.max(effort.operations as usize), 3).into();
-        // Rounds that asked for the same keys again, or for those of the calibration, would find too many of them.
+        // Rounds that reused the keys of another round, or those of the calibration, would find too many of
+        // them.
         let all_rounds = effort.operations as usize * effort.rounds as usize;
         let asked: Arc<[u32]> = sequence(Distribution::Zipf, KEYS, all_rounds, 4).into();
         let rounds = effort.rounds;
@@ -95,7 +96,7 @@ impl Enter<u64, u64> for Build<'_> {
     }
 }
 
-/// Asks for the keys in turn and inserts those that are missing; gives how many were there.
+/// Looks up the keys in turn and inserts those that are missing. Returns how many were there.
 fn hits<C: Contestant<u64, u64>>(cache: &C, keys: &[u32]) -> u64 {
     let mut hits = 0;
     for &key in keys {
@@ -122,7 +123,7 @@ struct ReadThrough<C> {
 
 impl<C: Contestant<u64, u64>> Run for ReadThrough<C> {
     fn run(&mut self, lap: u32, operations: u64) -> Lap {
-        // Runs beyond the rounds are there to calibrate.
+        // Laps beyond the rounds are for calibration.
         let keys = if lap < self.rounds { &self.asked } else { &self.warm_up };
         let asked = &keys[window(lap, operations, keys.len())];
         let (elapsed, hits) = together(self.threads, &|thread| hits(&self.cache, share(asked, thread, self.threads)));

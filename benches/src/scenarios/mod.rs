@@ -1,7 +1,8 @@
 //! The scenarios: what is done with a cache, one file each.
 //!
-//! Those that make their own keys are a [`Scenario`], a list of cases with a way to build each contestant's run, and
-//! share [`run`]. `replay` and the main job work through a recorded or simulated stream and have their own.
+//! Those that make their own keys implement [`Scenario`], a list of cases with a way to build each
+//! contestant's run, and share [`run`]. `replay` and the main job work through a recorded or simulated stream
+//! and have their own `run`.
 
 pub mod all;
 pub mod churn;
@@ -31,19 +32,19 @@ use crate::report::Report;
 /// What was asked for, whatever the scenario.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Shorter runs.
+    /// Whether runs are shorter.
     pub quick: bool,
     /// How many times each contestant runs.
     pub rounds: u32,
-    /// Whether somebody said so: then it is not for a report to have fewer where a round takes long.
+    /// Whether the number of rounds was given. If not, a report may do fewer where a round takes long.
     pub rounds_said: bool,
-    /// Who takes part.
+    /// The contestants that take part.
     pub contestants: Vec<Name>,
-    /// Which cases; all when empty.
+    /// Which cases to run; all if empty.
     pub wishes: Vec<Wanted>,
 }
 
-/// Builds a contestant's run, all keys being made already.
+/// Builds a contestant's run from keys that have already been made.
 pub type Builder = Box<dyn Fn(Name) -> Result<Box<dyn Run>, Absent>>;
 
 /// A scenario that makes its own keys.
@@ -54,29 +55,31 @@ pub trait Scenario {
     /// Its name on the command line and in reports.
     const NAME: &'static str;
 
-    /// Operations of a full run, and the time after which a contestant does fewer. A scenario that lasts a fixed time has
-    /// one operation, and takes that time from the effort.
+    /// The number of operations in a full run, and the time after which a contestant does fewer. A scenario
+    /// that lasts a fixed time has one operation, and takes that time from the effort.
     const FULL_RUN: (u64, Duration);
-    /// Rounds beyond which nothing new is learned.
+    /// The number of rounds beyond which nothing new is learned.
     const MOST_ROUNDS: u32 = u32::MAX;
-    /// Whether runs are lengthened until they fit the time. Those of a fixed length aren't.
+    /// Whether runs are lengthened until they fit the time. Runs of a fixed length aren't.
     const CALIBRATED: bool = true;
 
-    /// All its cases.
+    /// Returns all its cases.
     fn cases(&self) -> Vec<Self::Case>;
 
-    /// The case in words.
+    /// Returns the case in words.
     fn words(&self, case: Self::Case) -> Case;
 
-    /// Makes the case's keys (once for all contestants), and gives what builds a contestant's run.
+    /// Makes the case's keys, once for all contestants, and returns the function that builds a contestant's
+    /// run.
     fn prepare(&self, case: Self::Case, effort: &Effort) -> Builder;
 }
 
-/// Shorter runs do an eighth of the operations, in a quarter of the time: what was in full stays so.
+/// Quick runs do an eighth of the operations in a quarter of the time, so that a contestant that does a full
+/// run otherwise still does one.
 const QUICKER: (u64, u32) = (8, 4);
 
 impl Settings {
-    /// The effort of one case.
+    /// Returns the effort for one case.
     fn effort(&self, (operations, budget): (u64, Duration)) -> Effort {
         let (fewer, sooner) = if self.quick { QUICKER } else { (1, 1) };
         Effort { rounds: self.rounds, operations: (operations / fewer).max(1), budget: budget / sooner }
@@ -86,7 +89,7 @@ impl Settings {
 /// Runs all wanted cases of a scenario.
 ///
 /// # Errors
-/// When no case is wanted.
+/// If no case is wanted.
 pub fn run<S: Scenario>(scenario: &S, settings: &Settings) -> Result<Report> {
     let cases = choose(scenario.cases(), &settings.wishes, |case| scenario.words(*case))?;
     let effort = settings.effort(S::FULL_RUN);
@@ -117,13 +120,13 @@ pub fn run<S: Scenario>(scenario: &S, settings: &Settings) -> Result<Report> {
     Ok(report)
 }
 
-/// Stores entries, as quickly as the cache can, until all are there or the time is up; gives how many were stored.
+/// Stores entries as fast as the cache can until all are in or the time is up. Returns how many were stored.
 fn fill_within<K: Key, V: Value, C: Contestant<K, V>>(
     cache: &C,
     entries: impl IntoIterator<Item = (K, V)>,
     time: Duration,
 ) -> u64 {
-    /// Between two looks at the clock.
+    /// Entries stored between two looks at the clock.
     const CHUNK: usize = 4096;
     let begun = Instant::now();
     let mut entries = entries.into_iter().peekable();
@@ -135,8 +138,8 @@ fn fill_within<K: Key, V: Value, C: Contestant<K, V>>(
     stored
 }
 
-/// The part of `0..length` that a lap of `operations` covers: laps go on where the one before ended, and begin again
-/// when they reach the end.
+/// Returns the part of `0..length` that a lap of `operations` covers. Each lap continues where the one before
+/// ended, and starts over at the end.
 fn window(lap: u32, operations: u64, length: usize) -> std::ops::Range<usize> {
     let operations = usize::try_from(operations).map_or(length, |operations| operations.min(length));
     let places = length / operations.max(1);
@@ -149,7 +152,7 @@ mod tests {
     use super::*;
     use crate::contestants::Plan;
 
-    /// Takes a millisecond to store anything.
+    /// A cache that takes a millisecond for each batch it stores.
     struct Slow;
 
     impl Contestant<u64, u64> for Slow {

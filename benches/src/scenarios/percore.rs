@@ -1,8 +1,9 @@
-//! `percore`: what it costs to ask a shard that a thread of its own runs, by message, in each way there is to ask.
+//! `percore`: the cost of asking a shard by message if the shard has its own thread, for each way of asking.
 //!
-//! One worker sits on the last processor and the caller on the first, so every request crosses. Beside it stand the same work
-//! on a bare shard in the caller's own hands, which is what messages are paid on top of, and a cache line sent to the other
-//! processor and back with nothing else, which is the least that a round trip can take.
+//! The worker sits on the last processor and the caller on the first, so every request crosses between them.
+//! Two things are measured alongside: the same work on a bare shard that the caller runs itself, which is the
+//! part of the cost that messages come on top of, and a cache line sent to the other processor and back,
+//! which is the least a round trip can take.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -28,31 +29,31 @@ use crate::workload::threads::together;
 
 /// The scenario's name.
 pub const NAME: &str = "percore";
-/// The same with slots for requests that wait, instead of the channel alone.
+/// The name of the rows in which requests that wait go through slots, instead of the channel alone.
 pub const SLOTS: &str = "sark-cache-percore-slots";
-/// What stands beside it: the same work on a shard in the caller's hands.
+/// The name of the rows for the same work on a shard that the caller runs itself.
 pub const BARE: &str = "bare-shard";
-/// And a cache line sent to and fro.
+/// The name of the rows for a cache line sent back and forth.
 pub const PING_PONG: &str = "ping-pong";
 const KEYS: [u32; 2] = [10_000, 1_000_000];
 const FULL_RUN: (u64, Duration) = (1 << 20, Duration::from_secs(2));
 
-/// Requests in flight, and keys in a message.
+/// The number of requests in flight, and of keys in a message.
 const WINDOW: usize = 32;
 const BATCH: usize = 64;
 
-/// The ways to ask.
+/// The ways of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    /// A look-up at a time, waiting for each.
+    /// One look-up at a time, waiting for each.
     Sync,
     /// Look-ups with up to [`WINDOW`] in flight.
     Windowed,
-    /// Look-ups of [`BATCH`] keys in a message.
+    /// Look-ups of [`BATCH`] keys in one message.
     Batched,
-    /// Insertions that nobody waits for, at the end for the last.
+    /// Insertions that are not waited for individually; a request at the end waits for all of them.
     Posted,
-    /// The same with [`BATCH`] entries in a message.
+    /// The same with [`BATCH`] entries in one message.
     PostedBatches,
 }
 
@@ -71,7 +72,7 @@ impl Asked {
     }
 }
 
-/// A shard with all that an operation on it needs.
+/// A shard with everything that an operation on it needs.
 struct Owned {
     shard: Shard<u64, u64>,
     removed: Vec<Removed<u64, u64>>,
@@ -94,7 +95,7 @@ impl Owned {
 
     #[inline]
     fn insert(&mut self, hash: u64, key: u64) {
-        // There is no bound, so it is stored.
+        // The shard has no limit, so the entry is always stored.
         let _ = self.shard.insert(hash, key, key, 1, Lifetime::Default, Nanos(0), &mut NoPool, &mut self.removed);
         self.removed.clear();
     }
@@ -141,7 +142,7 @@ struct ByMessage {
     caller: Option<CoreId>,
 }
 
-/// The same shard in the caller's hands.
+/// The same shard, run by the caller.
 struct Bare {
     owned: Owned,
     hasher: Hasher,
@@ -150,7 +151,7 @@ struct Bare {
     caller: Option<CoreId>,
 }
 
-/// The first and the last processor this process may use.
+/// Returns the first and the last processor this process may use.
 fn seats() -> (Option<CoreId>, Option<CoreId>) {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     (cores.first().copied(), cores.last().copied())
@@ -162,7 +163,7 @@ fn sit(seat: Option<CoreId>) {
     }
 }
 
-/// What a row goes through, and who sits where.
+/// Returns the fields that say what a request goes through, and on which processors.
 fn row_fields(through: &str, worker: bool) -> Fields {
     let (caller, last) = seats();
     let mut fields = Fields::new();
@@ -221,7 +222,7 @@ impl ByMessage {
     }
 }
 
-/// Polls until it is ready.
+/// Polls a future until it is ready.
 fn finish<F: Future>(submission: F) -> F::Output {
     let mut submission = pin!(submission);
     let mut context = Context::from_waker(Waker::noop());
@@ -286,7 +287,7 @@ impl Run for Bare {
         let keys = self.keys[range].to_vec();
         let asked = self.asked;
         let caller = self.caller;
-        // On a thread of the load's, as the other is, so that both sit alike.
+        // Runs on a load thread, as `ByMessage` does, so that both are pinned alike.
         let this = parking_lot::Mutex::new(self);
         let mut ran = together(1, &|_| {
             sit(caller);
@@ -298,7 +299,7 @@ impl Run for Bare {
     }
 
     fn finish(&mut self) -> Fields {
-        row_fields("a call to a shard of the caller's own", false)
+        row_fields("a call to the caller's own shard", false)
     }
 }
 
@@ -308,7 +309,7 @@ fn timed(work: impl FnOnce() -> u64) -> (Duration, u64) {
     (begun.elapsed(), result)
 }
 
-/// A line of memory that two processors hand to and fro.
+/// A line of memory that two processors pass back and forth.
 struct PingPong;
 
 #[repr(align(128))]
@@ -323,7 +324,8 @@ impl Run for PingPong {
             let mut spins = 0_u32;
             while line.0.load(Ordering::Acquire) != number {
                 spins += 1;
-                // With one processor, or the other one taken away, spinning on would be for nothing.
+                // If there is only one processor, or the other one was taken away, spinning on would achieve
+                // nothing.
                 if spins.is_multiple_of(1 << 14) {
                     std::thread::yield_now();
                 }
@@ -350,14 +352,14 @@ impl Run for PingPong {
     }
 
     fn finish(&mut self) -> Fields {
-        row_fields("two words of memory, and nothing behind them", true)
+        row_fields("two words of memory, and nothing else", true)
     }
 }
 
 /// Runs the scenario.
 ///
 /// # Errors
-/// When no case is wanted, or the system starts no worker.
+/// If no case is wanted, or the system can't start a worker.
 pub fn run(settings: &Settings) -> Result<Report> {
     let all = KEYS.into_iter().flat_map(|keys| Asked::ALL.map(|asked| (keys, asked))).collect();
     let cases = choose(all, &settings.wishes, |(keys, asked)| asked.words(*keys))?;
@@ -376,7 +378,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
     Ok(report)
 }
 
-/// What messages cost, as multiples of what they can be compared with.
+/// Says what messages cost, as multiples of what they can be compared with.
 pub fn verdicts(report: &Report) -> Vec<String> {
     let time = |keys: u32, asked: Asked, contestant: &str| {
         let case = asked.words(keys).to_string();
@@ -387,9 +389,10 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     let sentence = |keys: u32| {
         let over = |asked, other: &str| Some(time(keys, asked, ours)? / time(keys, asked, other)?);
         Some(format!(
-            "With {keys} keys a request that waits takes {:.1} times what a cache line takes to the other processor and back; \
-             {WINDOW} in flight have {:.1} times its rate; a key of a batch of {BATCH} takes {:.1} times what it takes on a bare \
-             shard; an insertion that nobody waits for takes {:.0} ns, {:.0} ns in batches of {BATCH}.",
+            "With {keys} keys, a request whose caller waits takes {:.1} times as long as a cache line to the \
+             other processor and back. With {WINDOW} requests in flight, the rate is {:.1} times as high. A key \
+             in a batch of {BATCH} takes {:.1} times as long as on a bare shard. An insertion that is not waited \
+             for takes {:.0} ns, or {:.0} ns in batches of {BATCH}.",
             over(Asked::Sync, PING_PONG)?,
             time(keys, Asked::Sync, ours)? / time(keys, Asked::Windowed, ours)?,
             over(Asked::Batched, BARE)?,
@@ -400,8 +403,8 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     let through_slots = |keys: u32| {
         let over = |asked, other: &str| Some(time(keys, asked, SLOTS)? / time(keys, asked, other)?);
         Some(format!(
-            "With {keys} keys and slots for requests that wait ({SLOTS}) these are {:.1} times for one request and {:.1} times for a key of \
-             a batch.",
+            "With {keys} keys and slots for requests whose callers wait ({SLOTS}), a request takes {:.1} times as \
+             long as a cache line, and a key in a batch {:.1} times as long as on a bare shard.",
             over(Asked::Sync, PING_PONG)?,
             over(Asked::Batched, BARE)?,
         ))
@@ -412,8 +415,8 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     if let (Some(caller), Some(worker)) = (caller, worker) {
         let (caller, worker) = (caller.id, worker.id);
         sentences.push(format!(
-            "{ours} is one shard behind sark-delegate here, without the cache around it: its worker sits on CPU {worker}, the \
-             caller on CPU {caller}."
+            "{ours} is one shard behind sark-delegate here, without the cache around it. Its worker runs on CPU \
+             {worker}, and the caller on CPU {caller}."
         ));
     }
     sentences
@@ -427,8 +430,8 @@ fn entrants(count: u32, asked: Asked, effort: &Effort) -> Result<Vec<Entrant>> {
     let by_message = |transport| -> Result<Box<dyn Run>> {
         let config = DelegateConfig { dispatch: Dispatch::PerCore, pin: false, transport, ..DelegateConfig::default() };
         let delegates = Delegates::new(config, [Owned::of(count, &hasher)])?;
-        // By itself the first worker would sit on the first processor, where the caller is to be. The first request runs on
-        // the worker, and moves it.
+        // Pinned by the delegates, the first worker would sit on the first processor, where the caller is to
+        // be. Instead the first request, which runs on the worker, moves it.
         delegates.run(0, move |_| sit(last));
         Ok(Box::new(ByMessage { delegates, hasher: hasher.clone(), keys: keys.clone(), asked, caller }))
     };

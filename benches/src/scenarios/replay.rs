@@ -1,7 +1,8 @@
-//! `replay`: a recorded trace, request by request, each contestant on a fresh cache in every round.
+//! `replay`: a recorded trace, request by request. Each contestant gets a fresh cache in every round.
 //!
-//! A get that misses stores the key. With recorded times-to-live an entry stored at t is live while now < t + ttl on
-//! the trace's clock, a dead one is a miss and stored anew, and a request that recorded no time-to-live stores nothing.
+//! A get that misses stores the key. With recorded times-to-live, an entry stored at t is live while
+//! `now < t + ttl` on the trace's clock. An expired entry is a miss and is stored anew, and a request that
+//! recorded no time-to-live stores nothing.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -25,30 +26,31 @@ use crate::trace::{Operation, Request, Trace};
 /// Whether entries expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TimeToLive {
-    /// As the trace recorded, on its own clock.
+    /// As recorded in the trace, on its own clock.
     Recorded,
     /// Never.
     Off,
 }
 
-/// What to find out.
+/// What to measure.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The requests.
     pub trace: Arc<Trace>,
     /// How much the caches may hold.
     pub capacities: Vec<Share>,
-    /// Capacities are bytes.
+    /// Whether capacities are bytes.
     pub bytes: bool,
-    /// Into how many parts the policy is split.
+    /// How many parts the policy is split into.
     pub shards: Option<usize>,
     /// Whether entries expire.
     pub ttl: TimeToLive,
-    /// When sark-cache gives places back.
+    /// When sark-cache frees the space of expired entries.
     pub reclaim: Reclaim,
 }
 
-/// A peer may take so long in each round: two microseconds a request, within bounds. Ours is never cut short.
+/// Returns how long a competitor may take in each round: two microseconds per request, within limits. Ours is
+/// never cut short.
 fn budget(requests: u64) -> Duration {
     Duration::from_micros(2 * requests).clamp(Duration::from_millis(500), Duration::from_secs(5))
 }
@@ -56,7 +58,7 @@ fn budget(requests: u64) -> Duration {
 /// Runs the trace through all contestants, at each capacity.
 ///
 /// # Errors
-/// When no case is wanted, nothing could be stored, or a capacity is too large for anybody.
+/// If no case is wanted, nothing could be stored, or a capacity is too large for any cache.
 pub fn run(settings: &Settings, question: &Question) -> Result<Report> {
     let trace = &question.trace;
     let (keys, bytes) = trace.footprint();
@@ -108,10 +110,10 @@ fn words(question: &Question, capacity: Capacity) -> Case {
     }
 }
 
-/// One contestant's replay of the trace at one capacity; with a budget it stops when the time is up.
+/// Builds one contestant's replay of the trace at one capacity. With a budget, it stops when the time is up.
 ///
 /// # Errors
-/// Why it can't take part.
+/// Says why it can't take part.
 pub fn contestant(
     name: Name,
     question: &Question,
@@ -140,7 +142,7 @@ fn with_keys<K: TraceKey>(
     }
 }
 
-/// A key as the trace has it.
+/// A key in the form that the trace has.
 trait TraceKey: Key {
     fn of<'a>(request: &'a Request, trace: &'a Trace) -> &'a Self;
 }
@@ -196,7 +198,7 @@ where
     C: Contestant<K, u64>,
     S: FnMut(&C, &K, &Request, &mut Counts) + Clone + 'static,
 {
-    // Says now, and not in the first round, when it can't be built.
+    // If it can't be built, that is reported now and not in the first round.
     C::build(build.plan)?;
     let Build { plan, trace, budget } = build;
     let (plan, trace) = (plan.clone(), Arc::clone(trace));
@@ -222,7 +224,7 @@ struct Replay<C, K, S> {
     expires: bool,
     outcome: Fields,
     threads_owned: Option<usize>,
-    /// Operations of the longest run so far, which is the one that is told of.
+    /// The operations of the longest run so far, which is the one reported.
     most: u64,
     key: PhantomData<fn() -> K>,
     cache: PhantomData<fn() -> C>,
@@ -235,7 +237,7 @@ where
     S: FnMut(&C, &K, &Request, &mut Counts) + Clone,
 {
     fn run(&mut self, _: u32, _: u64) -> Lap {
-        /// How often a contestant with a budget looks at the clock.
+        /// How many requests a contestant with a budget does between two looks at the clock.
         const CHUNK: usize = 64;
         let threads_before = machine::threads_of_others();
         let Ok(cache) = C::build(&self.plan) else { return Lap::default() };
@@ -274,7 +276,7 @@ where
     }
 }
 
-/// What happened in one pass.
+/// The counts of one pass.
 #[derive(Clone, Debug, Default)]
 struct Counts {
     hits: u64,
@@ -282,7 +284,7 @@ struct Counts {
     absent: u64,
     stored: u64,
     deleted: u64,
-    /// True when a request may have replaced an entry, so that entries stored are not entries added.
+    /// True if a request may have replaced an entry, so that the entries stored are not all entries added.
     replaced: bool,
 }
 
@@ -340,8 +342,8 @@ impl Counts {
         }
     }
 
-    /// The row's counts. What the cache counts itself is taken from there, the rest is worked out: what was stored and
-    /// is neither there nor otherwise gone was evicted.
+    /// Returns the row's counts. What the cache counts itself is taken from there and the rest is worked out:
+    /// an entry that was stored and is neither there nor gone otherwise was evicted.
     fn fields(&self, departures: Option<Departures>, entries: u64) -> Fields {
         let worked_out = self.stored.saturating_sub(self.deleted + self.dead + entries);
         let evicted = match departures {

@@ -1,4 +1,5 @@
-//! `scale`: the requests of [`mixed`](super::mixed), by more and more threads, up to twice the cores and beyond.
+//! `scale`: the requests of [`mixed`](super::mixed) from more and more threads, up to twice the cores and
+//! beyond.
 
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use crate::case::Case;
 use crate::machine;
 use crate::measure::Effort;
 
-/// Many threads on few cores, whatever the machine.
+/// A number of threads that is always measured, however few the cores.
 const CROWD: usize = 8;
 
 /// The scenario.
 #[derive(Debug)]
 pub struct Scale;
 
-/// Each number of threads up to eight, then doubling, up to twice the cores; and a crowd.
+/// Returns each number of threads up to eight and then powers of two, up to twice the cores, and the crowd.
 fn threads(cores: usize) -> Vec<usize> {
     let few = 1..=8;
     let many = (4..).map(|power| 1 << power);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Collector, Fields, TimeUnit, Trace};
 
-/// Column names that mean something here, beyond the usual ones: `--columns key=url,size=length`.
+/// Column names in addition to the usual ones: `--columns key=url,size=length`.
 #[derive(Clone, Debug, Default)]
 pub struct Columns(Vec<(Field, String)>);
 
@@ -19,7 +19,7 @@ enum Field {
     Operation,
 }
 
-/// The names by which published traces call these fields.
+/// The names that published traces use for these fields.
 const USUAL: [(Field, &[&str]); 5] = [
     (Field::Timestamp, &["timestamp", "time", "ts", "clock_time"]),
     (Field::Key, &["key", "obj_id", "object_id", "object", "id", "block", "lbn", "url"]),
@@ -49,7 +49,7 @@ impl std::str::FromStr for Columns {
 }
 
 impl Columns {
-    /// Where the field's column stands in this header.
+    /// Returns the position of the field's column in this header.
     fn position(&self, field: Field, header: &csv::StringRecord) -> Result<Option<usize>> {
         let place = |wanted: &str| header.iter().position(|name| name.trim().eq_ignore_ascii_case(wanted));
         if let Some((_, column)) = self.0.iter().find(|(named, _)| *named == field) {

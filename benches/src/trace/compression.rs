@@ -1,4 +1,4 @@
-//! Compressed traces, told apart by their first bytes and not by their names.
+//! Compressed traces, recognized by their first bytes and not by their names.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -8,7 +8,7 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 
-/// The plain bytes of a file that may be compressed.
+/// Returns the plain bytes of a file that may be compressed.
 pub(super) fn decompress(file: impl Read + 'static) -> Result<Box<dyn Read>> {
     let mut file = BufReader::new(file);
     let start = file.fill_buf()?;

@@ -1,4 +1,4 @@
-//! Which format a trace file has, guessed from its name and first line when nobody says.
+//! The format of a trace file, guessed from its name and first line unless it is given.
 
 use std::path::Path;
 
@@ -9,16 +9,17 @@ use anyhow::{Result, bail};
 pub enum Format {
     /// `timestamp key size ttl op`, separated by blanks, `-` where unknown.
     Plain,
-    /// The ARC authors' `.lis`: `first_block blocks ignored request`, each line asking for a run of blocks.
+    /// The ARC authors' `.lis`: `first_block blocks ignored request`, where each line requests a run of
+    /// blocks.
     Lis,
-    /// One key a line.
+    /// One key per line.
     Keys,
     /// Comma-separated, with the columns named in the first line.
     Csv,
 }
 
 impl Format {
-    /// Guesses from the file's endings (compression set aside), then from the first line of `start`.
+    /// Guesses from the file's extensions (apart from compression), then from the first line of `start`.
     pub(super) fn guess(path: &Path, start: &[u8]) -> Result<Self> {
         let file = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         for ending in file.rsplit('.').take_while(|ending| *ending != file) {

@@ -1,4 +1,4 @@
-//! The formats with one request, or one run of requests, per line of blank-separated fields.
+//! The formats with blank-separated fields and one request, or one run of requests, per line.
 
 use std::io::BufRead;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Collector, Fields, Format, TimeUnit, Trace};
 
-/// Reads every line; empty ones and those that begin with `#` are passed over.
+/// Reads every line except empty ones and those that begin with `#`.
 pub(super) fn read(mut text: impl BufRead, format: Format, unit: TimeUnit) -> Result<Trace> {
     let mut collector = Collector::new(unit);
     let mut line = String::new();
@@ -29,7 +29,7 @@ pub(super) fn read(mut text: impl BufRead, format: Format, unit: TimeUnit) -> Re
     Ok(collector.finish())
 }
 
-/// `timestamp key size ttl op`
+/// Adds a line of the form `timestamp key size ttl op`.
 fn push_plain(collector: &mut Collector, line: &str) -> Result<()> {
     let mut fields = line.split_ascii_whitespace();
     let timestamp = fields.next();
@@ -39,10 +39,11 @@ fn push_plain(collector: &mut Collector, line: &str) -> Result<()> {
     collector.push(&Fields { timestamp, key: key.unwrap_or_default(), size, ttl, operation })
 }
 
-/// Gigabytes in one request, of the smallest blocks there are. What has more is no number of blocks, and would take all memory.
+/// The limit on blocks in one request, which is gigabytes even with the smallest blocks in use. A larger
+/// number can't be meant as one, and would take all memory.
 const MOST_BLOCKS: u64 = 10_000_000;
 
-/// `first_block blocks ignored request`
+/// Adds the requests of a line of the form `first_block blocks ignored request`.
 fn push_run_of_blocks(collector: &mut Collector, line: &str) -> Result<()> {
     let mut fields = line.split_ascii_whitespace();
     let mut number = |name: &str| -> Result<u64> {

@@ -1,7 +1,7 @@
-//! Recorded request streams: reading them from files, and what they hold.
+//! Recorded request streams: their contents, and how they are read from files.
 //!
-//! `replay` and the main job's `--trace` come here. A trace is read once, completely, before any clock starts: the
-//! formats below turn text into [`Request`]s, and nothing here knows of caches.
+//! `replay` and the main job's `--trace` use this. A trace is read completely, once, before any clock starts.
+//! The formats below turn text into [`Request`]s, and nothing here knows about caches.
 
 mod columns;
 mod compression;
@@ -20,34 +20,34 @@ pub use columns::Columns;
 pub use format::Format;
 pub use number::TimeUnit;
 
-/// What a request wants of the cache.
+/// What a request asks of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Look the key up, and store it if it is not there.
+    /// Looks up the key, and stores it if it is missing.
     Get,
-    /// Store the key whether or not it is there.
+    /// Stores the key, whether or not it is there.
     Set,
-    /// Forget the key.
+    /// Removes the key.
     Delete,
 }
 
 /// One line of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Nanoseconds since the trace's first recorded timestamp; never less than the request before.
+    /// Nanoseconds since the trace's first recorded timestamp; never less than the previous request's.
     pub at: u64,
-    /// The key itself where the trace has numbers for keys, else its index in [`Trace::names`].
+    /// The key itself if the trace's keys are numbers; otherwise its index in [`Trace::names`].
     pub key: u64,
-    /// Recorded time-to-live in nanoseconds; `None` where the trace has `-`.
+    /// The recorded time-to-live in nanoseconds; `None` where the trace has `-`.
     pub ttl: Option<u64>,
-    /// Recorded size in bytes; 1 where the trace has `-`.
+    /// The recorded size in bytes; 1 where the trace has `-`.
     pub size: u32,
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
 }
 
 impl Request {
-    /// The recorded time-to-live, if there is one that lets an entry live at all.
+    /// Returns the recorded time-to-live, unless it is zero or none was recorded.
     pub fn lifetime(&self) -> Option<Duration> {
         self.ttl.filter(|&ttl| ttl > 0).map(Duration::from_nanos)
     }
@@ -56,45 +56,46 @@ impl Request {
 /// A whole trace in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    /// The file's name without folders and endings, for rows and headings.
+    /// The file's name without folders and extensions, for rows and headings.
     pub name: String,
     /// The requests in order.
     pub requests: Vec<Request>,
-    /// The text of each key, by [`Request::key`]; empty where the keys are numbers.
+    /// The text of each key, by [`Request::key`]; empty if the keys are numbers.
     pub names: Vec<String>,
 }
 
 impl Trace {
-    /// True when keys are text, to be found in [`names`](Self::names).
+    /// Returns true if keys are text, found in [`names`](Self::names).
     pub fn has_text_keys(&self) -> bool {
         !self.names.is_empty()
     }
 
-    /// True when at least one request recorded a time-to-live.
+    /// Returns true if at least one request recorded a time-to-live.
     pub fn has_ttls(&self) -> bool {
         self.requests.iter().any(|request| request.ttl.is_some())
     }
 
-    /// How many different keys there are, and the bytes they take together (the last recorded size of each counts).
+    /// Returns the number of distinct keys and the bytes they take together, by the last recorded size of
+    /// each.
     pub fn footprint(&self) -> (u64, u64) {
         let sizes: HashMap<u64, u32, ahash::RandomState> =
             self.requests.iter().map(|request| (request.key, request.size)).collect();
         (sizes.len() as u64, sizes.values().map(|&size| u64::from(size)).sum())
     }
 
-    /// How many different keys there are.
+    /// Returns the number of distinct keys.
     pub fn distinct_keys(&self) -> u64 {
         let keys: HashSet<u64, ahash::RandomState> = self.requests.iter().map(|request| request.key).collect();
         keys.len() as u64
     }
 }
 
-/// How to read a file whose own form does not say it all.
+/// How to read a file that does not say everything itself.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// The format, when it is not to be guessed from the file's name and first line.
+    /// The format, if it is not to be guessed from the file's name and first line.
     pub format: Option<Format>,
-    /// Which columns of a CSV file mean what, beyond the names that are known.
+    /// The names of a CSV file's columns, in addition to the usual ones.
     pub columns: Columns,
     /// The unit of timestamps and times-to-live.
     pub unit: TimeUnit,
@@ -134,13 +135,13 @@ impl Reading {
     }
 }
 
-/// `folder/arc_oltp.txt.zst` is called `arc_oltp`.
+/// Returns the name without folders and extensions: `folder/arc_oltp.txt.zst` is called `arc_oltp`.
 fn bare_name(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     file.split('.').next().unwrap_or_default().replace(char::is_whitespace, "_")
 }
 
-/// Collects requests while a file is read: gives keys their numbers and keeps time from running backwards.
+/// Collects requests while a file is read. It numbers the keys and keeps time from running backwards.
 struct Collector {
     unit: TimeUnit,
     trace: Trace,
@@ -187,7 +188,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Numbers stay what they are. The first key that is not one makes all of them text.
+    /// Returns the number that stands for a key. Numbers stand for themselves until the first key that is not
+    /// one; it turns all keys into text.
     fn key(&mut self, key: &str) -> u64 {
         if self.indices.is_empty() {
             if let Some(number) = number::integer_key(key) {
@@ -221,7 +223,7 @@ impl Collector {
     }
 }
 
-/// The field's text, unless it is empty or says that nothing was recorded.
+/// Returns the field's text, unless it is empty or says that nothing was recorded.
 fn recorded(field: Option<&str>) -> Option<&str> {
     field.map(str::trim).filter(|text| !text.is_empty() && *text != "-")
 }

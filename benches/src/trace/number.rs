@@ -1,4 +1,4 @@
-//! Numbers in traces: decimal times without a detour through floating point, and keys that are integers.
+//! Numbers in traces: decimal times parsed without floating point, and keys that are integers.
 
 use anyhow::{Context, Result};
 
@@ -17,7 +17,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// Digits after the point that still make whole nanoseconds.
+    /// Returns how many digits after the decimal point still make whole nanoseconds.
     fn decimals(self) -> u32 {
         match self {
             Self::S => 9,
@@ -27,7 +27,7 @@ impl TimeUnit {
         }
     }
 
-    /// Nanoseconds in a decimal number of this unit. Digits beyond a nanosecond are dropped.
+    /// Returns the nanoseconds in a decimal number of this unit. Digits below a nanosecond are dropped.
     pub(super) fn nanoseconds(self, text: &str) -> Result<u128> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let wrong = || format!("{text:?} is not a time: expected a number like 12 or 12.345");
@@ -44,19 +44,20 @@ impl TimeUnit {
     }
 }
 
-/// Times beyond 584 years mean "never" to a cache.
+/// Limits a time to 64 bits, since more than 584 years means "never" to a cache.
 pub(super) fn saturate(nanoseconds: u128) -> u64 {
     u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
 
-/// A key that is an integer, as its 64 bits; only in its usual spelling, so that two spellings stay two keys.
+/// Returns an integer key as its 64 bits. Only the usual spelling counts as an integer, so that two spellings
+/// stay two keys.
 pub(super) fn integer_key(text: &str) -> Option<u64> {
     let number = text.parse::<i64>().ok()?;
     let usual = text == "0" || text.trim_start_matches('-').starts_with(|first: char| ('1'..='9').contains(&first));
     usual.then_some(number as u64)
 }
 
-/// The spelling that [`integer_key`] read.
+/// Returns the spelling that [`integer_key`] read.
 pub(super) fn integer_text(key: u64) -> String {
     (key as i64).to_string()
 }

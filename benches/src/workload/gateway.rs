@@ -1,7 +1,8 @@
 //! The requests of an authorization gateway: may this user call this tool?
 //!
-//! Users and tools are zipf-distributed, arrivals are random at a steady rate on the workload's own clock, and a
-//! decision may be kept for as long as the tool's sensitivity allows. A recorded trace can take the place of all that.
+//! Users and tools are zipf-distributed. Arrivals are random, at a steady rate on the workload's own clock. A
+//! decision may be kept for as long as the tool's sensitivity allows. A recorded trace can take the place of
+//! all that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +14,17 @@ use rand_distr::{Exp, Zipf};
 use super::generator;
 use crate::trace::{Operation, Trace};
 
-/// Users of the gateway.
+/// The number of users.
 const USERS: usize = 4000;
-/// Tools behind it.
+/// The number of tools behind the gateway.
 const TOOLS: usize = 120;
 /// Requests per second of the workload's clock.
 const RATE: f64 = 1000.0;
 
-/// Requests of the main job, twenty minutes' worth: the longest lifetime passes four times.
+/// The requests of the main job: twenty minutes' worth, in which the longest lifetime passes four times.
 pub const REQUESTS: usize = 1_200_000;
 
-/// What a tool touches, and how long a decision about it may be kept.
+/// The sensitivity of a tool, which decides how long a decision about it may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sensitivity {
     Critical,
@@ -59,35 +60,35 @@ impl Sensitivity {
 pub struct Asked {
     /// Nanoseconds on the load's clock.
     pub at: u64,
-    /// Index of the key, and of the value that a miss stores.
+    /// The index of the key, and of the value that a miss stores.
     pub key: u32,
-    /// How long a miss stores it; `None`: not at all.
+    /// How long a miss stores the value; `None` if it does not.
     pub ttl: Option<Duration>,
-    /// What is asked; of the gateway always a look-up.
+    /// The operation; the gateway only looks keys up.
     pub operation: Operation,
 }
 
-/// Values of a trace have its sizes within what a test machine holds many of.
+/// Limits for the sizes of a trace's values, so that a test machine can hold many of them.
 const SMALLEST: u32 = 8;
 const LARGEST: u32 = 4096;
 
-/// A load ready to run: every key and value is made.
+/// A load that is ready to run: every key and value has been made.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// What it is called in rows.
+    /// Its name in rows.
     pub name: String,
-    /// In order of time.
+    /// The requests in order of time.
     pub requests: Vec<Asked>,
     /// The keys that requests point to.
     pub keys: Vec<String>,
     /// The value of each key.
     pub values: Vec<Arc<str>>,
-    /// Keys whose value is not as long as a trace recorded.
+    /// The number of keys whose value does not have the length that the trace recorded.
     pub resized: usize,
 }
 
 impl Load {
-    /// So many of the gateway's requests. The same seed gives the same load.
+    /// Creates this many of the gateway's requests. The same seed gives the same load.
     pub fn gateway(seed: u64, requests: usize) -> Self {
         let mut random = generator(seed);
         let users = Zipf::new(USERS as f64, 1.1).expect("there are users");
@@ -119,8 +120,8 @@ impl Load {
         load
     }
 
-    /// A trace in the gateway's place. Without recorded times-to-live its entries never expire. A key has the size of its first
-    /// request throughout.
+    /// Creates a load from a trace. If it recorded no times-to-live, entries never expire. Each key keeps the
+    /// size of its first request.
     pub fn recorded(trace: &Trace) -> Self {
         let expires = trace.has_ttls();
         let mut load =

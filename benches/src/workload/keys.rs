@@ -1,4 +1,4 @@
-//! Key sequences: which of the first N keys is asked for when.
+//! Key sequences: which of the first N keys are requested, and in which order.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use rand_distr::Zipf;
 
 use super::generator;
 
-/// How requests spread over the keys.
+/// How requests are distributed over the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
-    /// The k-th most popular key is asked for 1/k^0.99 times as often as the first.
+    /// The k-th most popular key is requested 1/k^0.99 times as often as the first.
     Zipf,
-    /// Every key as often as any other.
+    /// Every key is requested equally often.
     Uniform,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for Distribution {
     }
 }
 
-/// `count` requests over the keys `0..keys`.
+/// Returns `count` requests for the keys `0..keys`.
 pub fn sequence(distribution: Distribution, keys: u32, count: usize, seed: u64) -> Vec<u32> {
     let random = generator(seed);
     match distribution {
@@ -43,16 +43,17 @@ pub fn sequence(distribution: Distribution, keys: u32, count: usize, seed: u64) 
     }
 }
 
-/// All of `0..keys` in random order. Filling a cache in this order keeps popular keys from lying side by side in memory.
+/// Returns all of `0..keys` in random order. Filling a cache in this order keeps popular keys from lying next
+/// to each other in memory.
 pub fn shuffled(keys: u32, seed: u64) -> Vec<u32> {
     let mut all: Vec<u32> = (0..keys).collect();
     all.shuffle(&mut generator(seed));
     all
 }
 
-/// `count` keys that no other `lap` has: the same lap gives the same keys.
+/// Returns `count` keys that no other `lap` has. The same lap always gives the same keys.
 pub fn never_seen(lap: u32, count: usize) -> Vec<u64> {
-    // An odd factor maps different numbers to different numbers.
+    // Multiplying by an odd number maps different numbers to different numbers.
     let spread = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..count as u64).map(|index| spread(u64::from(lap) << 32 | index)).collect()
 }

@@ -1,6 +1,7 @@
-//! What the caches are asked: seeded key sequences, an authorization gateway's requests, and the threads that ask.
+//! What the caches are asked: seeded key sequences, an authorization gateway's requests, and the threads that
+//! send them.
 //!
-//! Everything here is made before a clock starts, and is the same for every contestant and every run.
+//! All requests are made before a clock starts, and are the same for every contestant and every run.
 
 pub mod gateway;
 pub mod keys;
@@ -9,7 +10,8 @@ pub mod threads;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
-/// A generator whose sequence is part of its specification, so that a seed means the same keys in years to come.
+/// Creates a generator whose sequence is part of its specification, so that a seed still means the same keys
+/// in years to come.
 pub fn generator(seed: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(seed)
 }

@@ -1,15 +1,16 @@
-//! The threads that ask: started together, timed from the first one's start to the last one's end.
+//! The threads that send requests: started together, timed from the first one's start to the last one's end.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// The load's own threads are called so, to be told from those that a cache owns.
+/// The prefix of the load's thread names, which tells them from threads that a cache owns.
 pub const LOAD_THREAD: &str = "load";
 
-/// Runs `work(0)` to `work(threads - 1)` on a thread each; gives what they return and the time they took together.
+/// Runs `work(0)` to `work(threads - 1)` on one thread each. Returns the time they took together, and their
+/// results.
 ///
-/// `work` is called through its vtable, once per thread: starting threads is then compiled once for each result, and not for
-/// each contestant in each scenario.
+/// `work` is called through its vtable, once per thread. Starting threads is therefore compiled once per
+/// result type, and not for each contestant in each scenario.
 pub fn together<R: Send>(threads: usize, work: &(dyn Fn(usize) -> R + Sync)) -> (Duration, Vec<R>) {
     let barrier = &Barrier::new(threads);
     let ran: Vec<(Instant, Instant, R)> = std::thread::scope(|scope| {
@@ -37,7 +38,7 @@ pub fn together<R: Send>(threads: usize, work: &(dyn Fn(usize) -> R + Sync)) -> 
     (elapsed, ran.into_iter().map(|(.., result)| result).collect())
 }
 
-/// The `index`-th of `parts` nearly equal pieces of `all`.
+/// Returns the `index`-th of `parts` nearly equal pieces of `all`.
 pub fn share<T>(all: &[T], index: usize, parts: usize) -> &[T] {
     let edge = |index: usize| all.len() * index / parts;
     &all[edge(index)..edge(index + 1)]

@@ -1,4 +1,4 @@
-//! An exact LRU with deadlines, written for being obviously right: three ordered maps and no cleverness.
+//! An exact LRU with deadlines, written to be obviously correct: three ordered maps and nothing clever.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,14 +6,14 @@ use sark_bench::contestants::{Capacity, Reclaim};
 use sark_bench::scenarios::replay::{Question, TimeToLive};
 use sark_bench::trace::Operation;
 
-/// What happened in one pass.
+/// The counts of one pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub hits: u64,
     pub misses: u64,
-    /// Gets that found a dead entry.
+    /// Gets that found an expired entry.
     pub expired: u64,
-    /// Dead entries that left without anybody asking for them.
+    /// Expired entries that left without a get.
     pub reclaimed: u64,
     pub evicted: u64,
 }
