@@ -36,8 +36,7 @@ class CacheInfo(tuple):
 
 
 def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
-    """Keeps the results of a function, a method or an ``async def`` function by its arguments, which must be
-    hashable.
+    """Keeps the results of a function, a method or an ``async def`` function by its hashable arguments.
 
     ``cache_or_maxsize`` is a ``Cache``, or the size of a new cache for this function alone. Functions may
     share a cache; each finds only its own results. ``ttl`` is how many seconds a result is kept. ``key(*args,
@@ -148,9 +147,7 @@ def _make_async(function, cache, flights, ttl, key, typed, shared):
 
 def _info_of(cache):
     def cache_info():
-        """Returns hits and misses so far, the bound, and how much of it is used: for the whole cache, if it
-        is shared.
-        """
+        """Returns hits and misses so far, the bound, and how much of it is used. A shared cache counts as a whole."""
         stats = cache.stats()
         return CacheInfo(stats.hits, stats.misses, cache.maxsize, cache.currsize)
 

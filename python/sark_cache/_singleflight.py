@@ -234,16 +234,17 @@ class Flights:
     def run(
         self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Any], keep: Callable[[Any], object]
     ) -> Any:
-        """Returns the result of ``compute()``, run here or by another thread. ``look()`` finds a value
-        already stored.
+        """Returns the result of ``compute()``, run here or by another thread.
+
+        ``look()`` returns a value that is already stored, or ``ABSENT``.
         """
         within = _marks_here()
         while True:
             mine = Flight()
             joined: Flight | None = None
             mark = mine.mark
-            # Announced before the flight can be found, and until it can't be found any more. What a finalizer
-            # or a signal handler asks for meanwhile must not wait for it.
+            # The mark is entered before the flight can be found, and stays until it can't be found any more.
+            # What a finalizer or a signal handler asks for meanwhile must not wait for it.
             within.append(mark)
             try:
                 joined = self._join(key, mine)

@@ -330,8 +330,9 @@ class BasePolicyCache:
     async def preload_cache(
         self, preload_data: Iterable[tuple[str, str, str, Decision, Mapping[str, Any] | None]]
     ) -> int:
-        """Stores many decisions, given as ``(user_id, action, resource, decision, context)``. Returns how
-        many were stored.
+        """Stores many decisions and returns how many were stored.
+
+        They are given as ``(user_id, action, resource, decision, context)``.
         """
         if not self.enabled:
             return 0

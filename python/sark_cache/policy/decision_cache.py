@@ -185,9 +185,7 @@ class DecisionCache(EvaluatingCache):
         return found.decision
 
     def _engine_tells_ttl(self) -> bool:
-        """Returns whether the engine is known to have ``get_with_ttl``. Other engines are only asked through
-        ``get``.
-        """
+        """Returns whether the engine is known to have ``get_with_ttl``. Other engines are asked by ``get``."""
         return False
 
     async def get_batch(

@@ -65,8 +65,8 @@ class EvaluatingCache(BasePolicyCache):
         the caller's context variables: if the caller is cancelled, it continues for the others.
 
         Args:
-            evaluate: Asks the policy engine. Called without arguments, may be async. Usually a closure over
-                the caller's roles.
+            evaluate: Asks the policy engine. Called without arguments, may be async. Use a closure over the
+                caller's roles.
             bypass: Evaluate regardless of what is cached, and leave the cache as it is.
 
         Raises:
@@ -122,7 +122,7 @@ class EvaluatingCache(BasePolicyCache):
         raise NotImplementedError
 
     def _flight_of(self, key: str, token: Token | None) -> str:
-        """Returns which evaluations may be shared: those of one key, under the same generations."""
+        """Returns what identifies evaluations that may be shared: those of one key, under the same generations."""
         return key
 
     def _under_way(self) -> Flights[_Outcome]:
@@ -146,7 +146,7 @@ class EvaluatingCache(BasePolicyCache):
         found: Lookup,
         evaluate: Evaluate,
     ) -> None:
-        """Evaluates a decision that is still valid again, in the background, for the same time as before."""
+        """Re-evaluates a decision that is still good, in the background, for the same time as before."""
         context = _copied(context)
 
         async def work() -> _Outcome:

@@ -23,8 +23,9 @@ Result = TypeVar("Result")
 
 
 class EvaluationCancelled(RuntimeError):
-    """The evaluation was cancelled from inside. The callers that waited for it get this, since they were not
-    cancelled.
+    """The evaluation was cancelled from inside.
+
+    The callers that waited for it get this exception, since they were not cancelled.
     """
 
 

@@ -39,8 +39,9 @@ class Token(NamedTuple):
 
 
 class Generations:
-    """The generations of one cache, and which of its keys were deleted lately. All methods are O(1) and
-    thread-safe.
+    """The generations of one cache, and which of its keys were deleted lately.
+
+    All methods are O(1) and thread-safe.
 
     >>> generations = Generations()
     >>> before = generations.token("alice")

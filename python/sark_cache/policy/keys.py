@@ -46,11 +46,11 @@ class Request(NamedTuple):
 
 
 def encode(value: object, where: str = "value") -> bytes:
-    """Returns the canonical encoding of a JSON value, or of bytes. Linear in its size, plus sorting the keys
-    of dicts.
+    """Returns the canonical encoding of a JSON value, or of bytes.
 
-    Values of different types, and different values, have different encodings: True, 1, 1.0 and "1" all
-    differ. Lists and tuples are the same, as they are in JSON. So are dicts in different order, and all NaNs.
+    The time is linear in the size, plus sorting the keys of dicts. Values of different types, and different
+    values, have different encodings: True, 1, 1.0 and "1" all differ. Lists and tuples are the same, as they
+    are in JSON. So are dicts in different order, and all NaNs.
 
     >>> encode({"b": 1, "a": [True, None]}) == encode({"a": (True, None), "b": 1})
     True
@@ -129,9 +129,7 @@ def _length(length: int, where: str) -> bytes:
 
 
 def encode_context(context: object, volatile: Collection[str] = frozenset()) -> bytes | None:
-    """Returns the encoding of a context without its volatile fields, or None if there is no context or
-    nothing is left.
-    """
+    """Returns the encoding of a context without its volatile fields, or None if nothing is left."""
     if context is None:
         return None
     if type(context) is dict:
