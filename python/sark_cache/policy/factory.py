@@ -31,7 +31,7 @@ _warned = False
 def create_policy_cache(*, redis_url: str | None = None, **options: Unpack[AllSettings]) -> PolicyCache:
     """Returns the policy cache for a configuration: the same one for the same configuration.
 
-    * With ``redis_url``, decisions are kept in that Redis or Valkey, and shared by all its users.
+    * With ``redis_url``, decisions are kept in that Redis or Valkey, and shared by all its clients.
     * Without it, they are kept in this process, by the native engine, or by one in plain Python where the
       extension is missing.
 

@@ -151,8 +151,9 @@ class PythonCache:
             return len(self._entries)
 
     def cleanup_expired(self) -> int:
-        """Reclaims everything due, and returns how many entries expired since the last call, by whatever call
-        they were reclaimed.
+        """Reclaims everything due, and returns how many entries expired since the last call.
+
+        Entries count regardless of which call reclaimed them.
         """
         with self._lock:
             self._reclaim()

@@ -350,7 +350,7 @@ class RedisPolicyCache(EvaluatingCache):
         return bool((await pipe.execute())[0])
 
     async def clear(self) -> bool:
-        """Forgets everything, for all users of the server. O(1): old entries stay there until they expire."""
+        """Forgets everything, for all clients of the server. O(1): old entries stay there until they expire."""
         await self._replace(f"{self.KEY_PREFIX}:generation", f"{self.KEY_PREFIX}:recent")
         return True
 
@@ -361,7 +361,7 @@ class RedisPolicyCache(EvaluatingCache):
     async def invalidate(
         self, user_id: str | None = None, action: str | None = None, resource: str | None = None
     ) -> int:
-        """Forgets all decisions on a user, for all users of the server. Without a user id, forgets everything."""
+        """Forgets all decisions on a user, for all clients of the server. Without a user id, forgets everything."""
         names = self._names(user_id, "", "", None) if isinstance(user_id, str) else None
         if names is None:
             await self.clear()

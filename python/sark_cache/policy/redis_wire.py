@@ -1,5 +1,4 @@
-"""How policy decisions are stored in Redis or Valkey: the names of keys, the form of an entry, and the client
-to use.
+"""How policy decisions are stored in Redis or Valkey: the names of keys, the form of an entry, and the client.
 
 This module sends nothing.
 """
