@@ -10,9 +10,7 @@ from pathlib import Path
 
 
 def describe() -> dict[str, object]:
-    """Returns the processor, the CPUs that this process may use, the system and the Python: the head of every
-    report.
-    """
+    """Returns the processor, usable CPUs, system and Python: the head of every report."""
     return {"cpu": _processor(), "cores": _cores(), "os": platform.system(), "python": _python()}
 
 

@@ -14,8 +14,9 @@ from .report import Report, Row
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Shows a progress bar over ``total`` cases, on a terminal only. Yields the function to call when a case
-    begins.
+    """Shows a progress bar over ``total`` cases, on a terminal only.
+
+    Yields the function to call when a case begins.
     """
     columns = (
         BarColumn(),
