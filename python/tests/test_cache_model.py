@@ -90,9 +90,7 @@ class Entry:
 
 
 class Model:
-    """The naive cache: an OrderedDict, least recently used first, that drops expired entries when it reads
-    the time.
-    """
+    """The naive cache: an OrderedDict, least recently used first, that drops expired entries at each operation."""
 
     def __init__(self, maxsize: int, ttl: float | None, tti: float | None, clock: Clock) -> None:
         self.maxsize, self.ttl, self.tti, self.clock = maxsize, ttl, tti, clock

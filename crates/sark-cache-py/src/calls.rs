@@ -75,7 +75,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
     pub(crate) fn by_position(&self) -> &'a [Bound<'py, PyAny>] {
         let values = &self.values[..self.positional];
         // SAFETY: `Bound` is a transparent pointer to an object that is alive, and a shared reference to a
-        // `Bound` releases no reference count.
+        // `Bound` releases nothing.
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
     }
 

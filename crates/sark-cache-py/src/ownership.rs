@@ -15,7 +15,7 @@
 //!   wait for it, so they never hold up a garbage collection that stops the world.
 //! * The garbage collector runs when a collectable object is allocated (or when the world is stopped at a
 //!   point where threads can be), so never while a shard is owned. It may inspect every shard without asking,
-//!   and always shows everything. Skipping a shard once would make it free objects that are alive.
+//!   and always shows everything. Skipping a shard once would make the collector free objects that are alive.
 
 use std::cell::UnsafeCell;
 

@@ -59,8 +59,8 @@ impl RustCache {
         self.cache.size()
     }
 
-    /// Reclaims everything due, and returns how many entries expired since the last call, by whatever call they
-    /// were reclaimed.
+    /// Reclaims everything due, and returns how many entries expired since the last call, regardless of
+    /// which call reclaimed them.
     fn cleanup_expired(&self) -> u64 {
         self.cache.cleanup_expired()
     }

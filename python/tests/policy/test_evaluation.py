@@ -317,9 +317,7 @@ def test_loops_in_several_threads_use_one_cache() -> None:
 
 
 class TestRevalidation:
-    """Near the end of its time a decision is served and re-evaluated in the background, once, for the same
-    time again.
-    """
+    """Near its end a decision is served, and re-evaluated in the background, once, for the same time as before."""
 
     @staticmethod
     def aged(**options: Any) -> tuple[Any, Clock]:

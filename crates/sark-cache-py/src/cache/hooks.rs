@@ -23,7 +23,7 @@ pub(crate) enum Hook {
     Timer,
 }
 
-/// The functions, and a record of which are present, so that a cache without any takes no look at them.
+/// The functions, and a record of which are present, so that a missing one isn't looked up.
 pub(crate) struct Hooks {
     functions: Owned<[Option<Object>; 3]>,
     present: [bool; 3],
