@@ -3,14 +3,14 @@
     pip install "sark-cache[prometheus]" fastapi uvicorn
     uvicorn examples.gateway:app --workers 4
 
-* `POST /tools/{tool}` is answered only if the policy allows it. The decision is cached per user, tool and roles; those
-  who ask for the same one at the same time wait for one evaluation.
-* `PUT /users/{user}/roles` changes a user's roles, and invalidates what was decided about that user.
+* `POST /tools/{tool}` is answered only if the policy allows it. The decision is cached per user, tool and
+  roles. Requests for the same decision at the same time share one evaluation.
+* `PUT /users/{user}/roles` changes a user's roles, and invalidates the decisions on that user.
 * `GET /metrics` is for Prometheus.
 
-The cleanup of expired decisions is started and stopped with the service. Every worker process has a cache of its own:
-it starts empty, also in servers that fork after loading the application. An invalidation reaches one process only;
-where several of them must agree, give `create_policy_cache` a `redis_url`.
+The cleanup of expired decisions is started and stopped with the service. Every worker process has its own
+cache, which starts empty, even in servers that fork after loading the application. An invalidation reaches
+one process only. If several processes must agree, pass a `redis_url` to `create_policy_cache`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ ROLES = {"alice": ["admin"], "bob": ["developer"]}
 
 cache = create_policy_cache(
     max_size=10_000,
-    # Calls of critical tools are decided each time.
+    # Calls of critical tools are decided anew each time.
     optimized_ttl={"critical": 0},
-    # A denial is forgotten soon, so that whoever was let in doesn't wait.
+    # A denial is forgotten soon, so a user who has been granted access doesn't wait long.
     deny_ttl_seconds=10,
-    # What was denied because the policy engine was down is asked again.
+    # A denial made because the policy engine was down is evaluated again.
     cacheable=lambda decision: not decision.get("fail_closed", False),
 )
 
@@ -44,7 +44,7 @@ registry.register(PolicyCacheCollector(cache))
 
 
 async def ask_the_policy_engine(user: str, tool: str, roles: list[str]) -> dict[str, Any]:
-    """In real life a request to a policy engine, such as `POST /v1/data/gateway/allow` of OPA."""
+    """Stands for a request to a policy engine, such as `POST /v1/data/gateway/allow` of OPA."""
     app.state.evaluations += 1
     allow = "admin" in roles or ("developer" in roles and not tool.startswith("admin-"))
     return {"allow": allow, "reason": f"{user} has the roles {roles}"}
@@ -59,12 +59,12 @@ async def may_call(
         x_user,
         "tool:invoke",
         tool,
-        # What decides belongs into the key: the same user with other roles is another question.
+        # Whatever decides must be in the key: the same user with other roles is another question.
         {"roles": roles},
         x_sensitivity,
         evaluate=lambda: ask_the_policy_engine(x_user, tool, roles),
     )
-    # `is True`: nothing but an explicit allow lets anybody in.
+    # `is True`: only an explicit allow grants access.
     if decision is None or decision.get("allow") is not True:
         raise HTTPException(403, detail=decision and decision["reason"])
     return x_user
@@ -89,7 +89,7 @@ async def call_tool(tool: str, user: Annotated[str, Depends(may_call)]) -> dict[
 
 @app.put("/users/{user}/roles")
 async def set_roles(user: str, roles: Annotated[list[str], Body()]) -> dict[str, Any]:
-    # First the change, then the invalidation: what is evaluated after it sees the new roles.
+    # First the change, then the invalidation: evaluations after it see the new roles.
     ROLES[user] = roles
     await cache.invalidate(user)
     return {"user": user, "roles": roles}

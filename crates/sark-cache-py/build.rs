@@ -1,4 +1,4 @@
-//! Tells the compiler which Python this is built for: `ownership` is another thing where there is no GIL.
+//! Tells the compiler which Python this is built for: `ownership` differs where there is no GIL.
 
 fn main() {
     pyo3_build_config::use_pyo3_cfgs();

@@ -1,12 +1,12 @@
 """An in-process LRU + TTL cache with a native engine.
 
-The native part is ``sark_cache._core``. Importing this package starts no thread and imports nothing that takes long.
-Where there is no native part for a platform, ``sark_cache.policy`` still works, in plain Python; the caches say what is
-missing.
+The native part is ``sark_cache._core``. Importing this package starts no thread and imports nothing that
+takes long. On platforms without a native part, ``sark_cache.policy`` still works, in plain Python, and the
+caches report what is missing.
 """
 
-# `collections.abc` under the name that every Python has loaded already; importing `collections` takes longer than this
-# package.
+# This is `collections.abc` under the name that every Python has already loaded. Importing `collections` takes
+# longer than importing this package.
 from _collections_abc import MutableMapping as _MutableMapping
 
 _missing: "ImportError | None" = None
@@ -16,7 +16,8 @@ try:
 except ImportError as _error:
     _missing = _error
 else:
-    # A cache has all that is asked of a MutableMapping. Said here and not by inheritance: the class is native.
+    # A cache has everything that a MutableMapping needs. It is registered, not derived, because the class is
+    # native.
     _MutableMapping.register(Cache)  # pyright: ignore[reportAttributeAccessIssue]
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ else:
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
-            # Not at import: `importlib.metadata` takes longer to import than this package.
+            # Not done at import: importing `importlib.metadata` takes longer than importing this package.
             from importlib.metadata import version
 
             globals()["__version__"] = found = version("sark-cache")

@@ -15,7 +15,7 @@ _D = TypeVar("_D")
 
 @final
 class Stats:
-    """Counts since the cache was made."""
+    """Counts since the cache was made. Both caches return them from `stats()`."""
 
     @property
     def hits(self) -> int: ...
@@ -42,9 +42,10 @@ class Stats:
 # At run time `Cache` is registered as a MutableMapping, which `isinstance` sees but a type checker can't.
 @disjoint_base
 class Cache(MutableMapping[_K, _V]):
-    """A bounded cache of any objects under any hashable keys: least recently used out first, with time-to-live.
+    """A bounded cache of any objects under any hashable keys, with LRU eviction and expiry.
 
-    ``shards`` is the most that it may have. Every build uses one today, which keeps the order of eviction exact.
+    ``shards`` is the most parts that threads can work on at once. Every build uses one today, which keeps the
+    order of eviction exact.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Cache(MutableMapping[_K, _V]):
     def __ne__(self, other: object, /) -> bool: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_error: object) -> None: ...
-    # Settings, entries, attributes, and the values of slots if there are any.
+    # The settings, the entries, the attributes and, if there are any, the values of slots.
     def __getstate__(
         self,
     ) -> (
@@ -145,7 +146,7 @@ class Cache(MutableMapping[_K, _V]):
 
 @final
 class CachedFunction:
-    """What `sark_cache.cached` makes of a function. Not for applications."""
+    """A function whose results are kept. Made by `sark_cache.cached`; not for applications."""
 
     def __new__(
         cls,
@@ -168,7 +169,7 @@ class CachedFunction:
 
 @disjoint_base
 class RustCache:
-    """A bounded cache of strings: least recently used out first, each with a time-to-live."""
+    """A bounded cache of strings, with LRU eviction and a time-to-live for each entry."""
 
     def __new__(cls, max_size: int, ttl_secs: int) -> RustCache: ...
     def get(self, key: str) -> str | None: ...
@@ -187,7 +188,7 @@ class RustCache:
 
 @final
 class PolicyFront:
-    """The keys of one policy cache, and look-ups under them. `sark_cache.policy` uses it; it is not for applications."""
+    """The keys of one policy cache, and look-ups under them. Used by `sark_cache.policy`; not for applications."""
 
     def __new__(cls, prefix: str, revision: str | None, volatile: list[str]) -> PolicyFront: ...
     def key(

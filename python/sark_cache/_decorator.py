@@ -1,7 +1,7 @@
-"""``@cached``: keeps what a function, method or coroutine function returned, by its arguments.
+"""``@cached``: keeps the results of a function, method or coroutine function by its arguments.
 
-A hit is found by the native ``CachedFunction``. What happens after a miss is here: one caller computes, the others wait
-(``_singleflight``). Types are in ``_decorator.pyi``.
+The native ``CachedFunction`` serves hits. This module handles what happens after a miss: one caller computes,
+and the others wait (``_singleflight``). The types are in ``_decorator.pyi``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from sark_cache._core import Cache, CachedFunction
 from sark_cache._singleflight import ABSENT, Flights
 
-# Of a function's code: it is defined with `async def`; it has a `yield`. As `inspect` has them, which takes long to import.
+# Flags of a code object: defined with `async def`; contains a `yield`. Copied from `inspect`, which takes
+# long to import.
 _IS_COROUTINE = 0x80
 _IS_GENERATOR = 0x20 | 0x200
 
 
 class CacheInfo(tuple):
-    """What ``cache_info()`` answers: hits, misses, maxsize, currsize, as ``functools`` has it."""
+    """The result of ``cache_info()``: hits, misses, maxsize and currsize, as in ``functools``."""
 
     __slots__ = ()
 
@@ -35,15 +36,16 @@ class CacheInfo(tuple):
 
 
 def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
-    """Keeps the results of a function, a method or an ``async def`` function, by its arguments, which must be hashable.
+    """Keeps the results of a function, a method or an ``async def`` function by its hashable arguments.
 
-    ``cache_or_maxsize`` is a ``Cache``, or the size of a new one for this function alone. Functions may share a cache:
-    each finds only its own results. ``ttl`` is how many seconds a result is kept. ``key(*args, **kwargs)`` makes the
-    key instead; functions that share a cache then share what has equal keys. With ``typed``, 1 and 1.0 are different
-    arguments.
+    ``cache_or_maxsize`` is a ``Cache``, or the size of a new cache for this function alone. Functions may
+    share a cache; each finds only its own results. ``ttl`` is how many seconds a result is kept. ``key(*args,
+    **kwargs)`` makes the key instead; functions that share a cache then share results with equal keys. If
+    ``typed`` is true, 1 and 1.0 are different arguments.
 
-    Of several callers that miss the same key, one computes and the others wait for it; if it raises, so do they, and
-    nothing is kept. A function that needs its own result to compute it gets no hang: it is called again.
+    If several callers miss the same key, one computes and the others wait for it. If it raises, they raise
+    too, and nothing is kept. A function that needs its own result to compute it doesn't hang: it is called
+    again.
 
     >>> @cached(1000, ttl=60)
     ... def square(number):
@@ -60,7 +62,7 @@ def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
         raise TypeError(f"key must be callable, not {type(key).__name__}")
     if shared:
         cache, keep_for = cache_or_maxsize, ttl
-        Cache(1, ttl=ttl)  # Refuses what is no time-to-live, now and not at the first call.
+        Cache(1, ttl=ttl)  # Refuses an invalid time-to-live now, not at the first call.
     else:
         cache, keep_for = Cache(cache_or_maxsize, ttl=ttl), None
 
@@ -88,11 +90,14 @@ def cached(cache_or_maxsize, /, *, ttl=None, key=None, typed=False):
 
 
 def _flags_of(function):
-    """What kind of function it is: also for methods, partials, objects with a ``__call__``, and whatever has code that
-    says so, as an ``AsyncMock`` does."""
+    """Returns the code flags of a function.
+
+    Works for methods, partials and objects with a ``__call__``, too, and for whatever has a code object with
+    flags, as an ``AsyncMock`` does.
+    """
     from functools import partial
 
-    # Only these: other objects may answer to any name, and for ever.
+    # Only partials are unwrapped: other objects may have any attribute, endlessly.
     while isinstance(function, partial):
         function = function.func
     for called in (function, getattr(type(function), "__call__", None)):
@@ -126,8 +131,8 @@ def _make_async(function, cache, flights, ttl, key, typed, shared):
             lambda value: cache._keep(made_key, value, ttl),
         )
 
-    # What a hit runs. Apart from `fill`, so that it doesn't pay for what those lambdas capture; and with a name for the
-    # first argument, so that no tuple is made for a lone one.
+    # This is what a hit runs. It is apart from `fill`, so that it doesn't pay for what those lambdas capture,
+    # and it names the first argument, so that a lone argument needs no tuple.
     async def wrapper(first=ABSENT, /, *others, **kwargs):
         value = find(first, others, kwargs, ABSENT)
         if value is ABSENT:
@@ -142,7 +147,7 @@ def _make_async(function, cache, flights, ttl, key, typed, shared):
 
 def _info_of(cache):
     def cache_info():
-        """Hits and misses so far, the bound and what is used of it: of the whole cache, if it is shared."""
+        """Returns hits and misses so far, the bound, and how much of it is used. A shared cache counts as a whole."""
         stats = cache.stats()
         return CacheInfo(stats.hits, stats.misses, cache.maxsize, cache.currsize)
 

@@ -12,7 +12,7 @@ _R_co = TypeVar("_R_co", covariant=True)
 _S = TypeVar("_S")
 
 class CacheInfo(tuple[int, int, int, int]):
-    """What `cache_info()` answers, as `functools` has it."""
+    """The result of `cache_info()`: hits, misses, maxsize and currsize, as in `functools`."""
 
     def __new__(cls, hits: int, misses: int, maxsize: int, currsize: int) -> Self: ...
     def __getnewargs__(self) -> tuple[int, int, int, int]: ...
@@ -27,7 +27,7 @@ class CacheInfo(tuple[int, int, int, int]):
 
 @type_check_only
 class _Cached(Generic[_P, _R_co]):
-    """A function whose results are kept: for type checkers alone."""
+    """A function whose results are kept. For type checkers only."""
 
     __name__: str
     __qualname__: str
@@ -48,7 +48,7 @@ class _Cached(Generic[_P, _R_co]):
 
 @type_check_only
 class _CachedMethod(Generic[_P, _R_co]):
-    """Such a function as a method of an instance; the cache is that of all instances."""
+    """Such a function as a method of an instance. All instances share one cache."""
 
     __name__: str
     __qualname__: str

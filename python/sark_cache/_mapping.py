@@ -1,7 +1,7 @@
-"""What a cache has beside its entries as a mapping: views, equality, and its state for copies and pickles.
+"""The mapping features of a cache that need no speed: views, equality, and its state for copies and pickles.
 
-The native class calls these; none of them has to be fast. All work on a list of what was there at one moment, so
-whatever happens to the cache while somebody looks through it does no harm.
+The native class calls these functions. All of them work on a list of what was there at one moment, so
+changing the cache while iterating over a view does no harm.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class CacheItems(ItemsView["K", "V"]):
 
 
 def equal(cache: Cache[Any, Any], other: object) -> object:
-    """Whether two mappings have the same pairs, as ``__eq__`` says it."""
+    """Returns whether two mappings have the same pairs, as ``__eq__`` does."""
     if not isinstance(other, Mapping):
         return NotImplemented
     return dict(cache.items()) == dict(other.items())
 
 
 def get_state(cache: Cache[Any, Any]) -> tuple[dict[str, Any], list[tuple[Any, Any, float | None]], dict[str, Any]]:
-    """All that makes a copy: the settings, the entries, and what a subclass keeps in its instances."""
+    """Returns all that a copy consists of: settings, entries, and the attributes of a subclass's instance."""
     return cache._settings(), cache._entries(), dict(getattr(cache, "__dict__", ()))
 
 
@@ -72,11 +72,11 @@ def set_state(
     cache: Cache[Any, Any],
     state: tuple[dict[str, Any], list[tuple[Any, Any, float | None]], dict[str, Any]],
 ) -> None:
-    """Makes an instance that ``__init__`` was not called on into the copy."""
+    """Turns an instance whose ``__init__`` was not called into the copy."""
     settings, entries, attributes = state
     Cache.__init__(cache, **settings)
     for key, value, left in entries:
-        # An entry that never expires stays so, also where the settings say otherwise.
+        # An entry that never expires keeps doing so, even if the settings have a time-to-live.
         Cache.set(cache, key, value, float("inf") if left is None else left)
     if attributes:
         cache.__dict__.update(attributes)

@@ -1,18 +1,20 @@
-"""One computation per key at a time: whoever misses a key that is being computed waits for the one who computes it.
+"""One computation per key at a time: a caller that misses a key under computation waits for the result.
 
-A *flight* is one such computation. Who starts it leads it, in its own thread or task; the others wait. An exception of
-the leader reaches everybody. If the leader is stopped from outside (a cancelled task, a KeyboardInterrupt), one of
-those who wait starts over.
+A *flight* is one such computation. The caller that starts it leads it, in its own thread or task; the others
+wait. An exception of the leader reaches all of them. If the leader is stopped from outside (a cancelled task,
+a KeyboardInterrupt), one of the waiting callers starts over.
 
-Nobody waits for itself. Each flight has a *mark*, which knows the marks that the code it runs waits for; the running
-code knows those of the flights that it is part of. If waiting would close a circle, the caller computes for itself.
+No caller waits for itself. Each flight has a *mark*, which records the marks that the code inside the flight
+waits for. The running code knows the marks of the flights that it is part of. If waiting would close a
+circle, the caller computes for itself.
 
-All of this may be entered again at any point, by a finalizer that the garbage collector runs or by a signal handler, in
-the same thread, and that code may wait in turn. So nothing is locked here: whoever waits says so first and looks for a
-circle then, so that of several who would close one the last sees it. What is shared is changed in single steps
-(``append``, ``remove``, ``setdefault``) and read by ``extend``, which is one, too.
+All of this code may be re-entered at any point in the same thread, by a finalizer that the garbage collector
+runs or by a signal handler, and that code may wait in turn. So nothing is locked here. A caller that waits
+announces that first and looks for a circle afterwards, so that if several callers would close one, the last
+of them sees it. Shared state is changed in single steps (``append``, ``remove``, ``setdefault``) and read by
+``extend``, which is also a single step.
 
-Nothing here runs on a hit, and asyncio is imported by the first coroutine that has to wait.
+Nothing here runs on a hit. The first coroutine that has to wait imports asyncio.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
 
     from sark_cache._core import Cache
 
-# What a look-up answers that finds nothing: None is a value.
+# The answer of a look-up that finds nothing. None is a value.
 ABSENT = object()
 
-# How many forks led to this process: tables of flights from before a fork are stale, for their leaders are not here.
+# How many forks led to this process. Tables of flights from before a fork are stale, since their leaders are
+# not here.
 _forks = 0
 
 
@@ -48,7 +51,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Mark:
-    """What others know a flight by. Contexts that were copied keep it for as long as they like, so it has no value."""
+    """The identity of a flight. It holds no value, because copied contexts keep it as long as they like."""
 
     __slots__ = ("over", "waits_for")
 
@@ -57,12 +60,14 @@ class Mark:
         self.waits_for: list[Mark] = []
 
 
-# Of the computations that a thread is inside of, outermost first. Not a context variable: CPython up to 3.11 crashes if
-# a finalizer sets one while another is being set, and finalizers may well miss in a cache.
+# The marks of the computations that a thread is inside of, outermost first. Not a context variable: CPython
+# up to 3.11 crashes if a finalizer sets one while another is being set, and finalizers may well miss in a
+# cache.
 _here = _local()
 
-# Of coroutines, and of what they were part of when they began: a task that is started inside copies it. Never reset,
-# since a coroutine may be closed in another context; marks of flights that are over count for nothing.
+# The marks of coroutines, and of what they were part of when they began: a task that is started inside copies
+# them. Never reset, since a coroutine may be closed in another context. Marks of flights that are over are
+# ignored.
 _coroutines: ContextVar[tuple[Mark, ...]] = ContextVar("sark_cache_marks", default=())
 
 
@@ -70,13 +75,13 @@ def _marks_here() -> list[Mark]:
     try:
         marks: list[Mark] = _here.marks
     except AttributeError:
-        # In one step, unlike an assignment: a finalizer may be doing the same.
+        # A single step, unlike an assignment: a finalizer may be doing the same.
         marks = _here.__dict__.setdefault("marks", [])
     return marks
 
 
 def _under_way() -> list[Mark]:
-    """The marks of the flights that the running code is part of, each once."""
+    """Returns the marks of the flights that the running code is part of, each once."""
     marks = [*_coroutines.get(), *_marks_here()]
     return list(dict.fromkeys(mark for mark in marks if not mark.over)) if marks else marks
 
@@ -90,37 +95,39 @@ def _leave(marks: list[Mark], mark: Mark) -> None:
 
 
 class Flight:
-    """One computation, and those who wait for it."""
+    """One computation, and the callers that wait for it."""
 
     __slots__ = ("_error", "_tasks", "_threads", "_traceback", "_value", "abandoned", "mark")
 
     def __init__(self) -> None:
         self.mark = Mark()
-        # What those who wait sleep on. Each thread has a lock of its own, which nobody passes on: so a lock may be
-        # released twice.
+        # What waiting callers sleep on. Each thread has a lock of its own that is never passed on, so a lock
+        # may be released twice.
         self._threads: list[LockType] = []
         self._tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._value: Any = None
         self._error: Exception | None = None
         self._traceback: TracebackType | None = None
-        # The leader was stopped: there is no outcome.
+        # The leader was stopped, so there is no outcome.
         self.abandoned = False
 
     def land(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Ends the flight and wakes everybody. If a signal handler raises meanwhile and the flight is over already,
-        ``wake`` is what is left to be done."""
+        """Ends the flight and wakes all waiting callers.
+
+        If a signal handler raises meanwhile and the flight is already over, only ``wake`` remains to be done.
+        """
         if error is None:
             self._value = value
         elif isinstance(error, Exception):
             self._error, self._traceback = error, error.__traceback__
         else:
             self.abandoned = True
-        # First this, then those who wait: whoever comes to wait now looks at this last.
+        # This comes before waking: a caller that comes to wait now checks it last.
         self.mark.over = True
         self.wake()
 
     def wake(self) -> None:
-        """Wakes everybody, now that the flight is over. All of it may be done again, as often as it takes."""
+        """Wakes all waiting callers, now that the flight is over. May be repeated as often as needed."""
         for lock in self._threads:
             try:
                 lock.release()
@@ -130,25 +137,26 @@ class Flight:
             try:
                 loop.call_soon_threadsafe(_wake, future)
             except RuntimeError:
-                pass  # That loop is closed: nobody waits there any more.
-        # Only now: who was taken out before being woken would be missing when it is done again. Whoever came meanwhile
-        # sees that the flight is over.
+                pass  # That loop is closed, so nothing waits there any more.
+        # Cleared only now: an entry taken out before its caller was woken would be missing on a repetition. A
+        # caller that came meanwhile sees that the flight is over.
         self._threads, self._tasks = [], []
 
     def outcome(self) -> Any:
-        """What the leader returned or raised."""
+        """Returns what the leader returned, or raises what it raised."""
         error = self._error
         if error is None:
             return self._value
         try:
-            # It is the same exception for everybody. Without this it would have the tracebacks of all who had it before.
+            # All callers get the same exception. Otherwise it would collect the tracebacks of all callers
+            # that got it before.
             raise error.with_traceback(self._traceback)
         finally:
             # The traceback holds this frame, which must not hold the exception in turn.
             del self, error
 
     def wait(self) -> bool:
-        """Waits in this thread until the flight is over; False at once if it would wait for itself."""
+        """Waits in this thread until the flight is over. Returns False at once if it would wait for itself."""
         waiting: list[Mark] = []
         try:
             if not self._may_be_waited_for(waiting):
@@ -157,14 +165,14 @@ class Flight:
             lock.acquire()
             self._threads.append(lock)
             if not self.mark.over:
-                # Until it is released elsewhere.
+                # This blocks until another thread releases the lock.
                 lock.acquire()
         finally:
             self._no_longer_waited_for(waiting)
         return True
 
     async def wait_async(self) -> bool:
-        """Waits in this task."""
+        """Waits in this task until the flight is over. Returns False at once if it would wait for itself."""
         from asyncio import get_running_loop
 
         waiting: list[Mark] = []
@@ -181,8 +189,10 @@ class Flight:
         return True
 
     def _may_be_waited_for(self, waiting: list[Mark]) -> bool:
-        """Whether none of the flights that the running code is part of is waited for by this one. Those that wait for
-        it from now on are added to ``waiting``."""
+        """Returns whether this flight waits for none of the flights that the running code is part of.
+
+        Marks that wait for this flight from now on are added to ``waiting``.
+        """
         marks = _under_way()
         for mark in marks:
             mark.waits_for.append(self.mark)
@@ -218,20 +228,23 @@ class Flights:
         self._forks = _forks
 
     def forget(self) -> None:
-        """What is under way is given to those who wait for it, but not kept."""
+        """Makes sure that results under way reach the callers that wait for them, but are not kept."""
         self._by_key = {}
 
     def run(
         self, key: Hashable, look: Callable[[], Any], compute: Callable[[], Any], keep: Callable[[Any], object]
     ) -> Any:
-        """What ``compute()`` returns, here or in another thread that is at it; ``look()`` tells if it is there."""
+        """Returns the result of ``compute()``, run here or by another thread.
+
+        ``look()`` returns a value that is already stored, or ``ABSENT``.
+        """
         within = _marks_here()
         while True:
             mine = Flight()
             joined: Flight | None = None
             mark = mine.mark
-            # Before it can be found, and until it can't be any more: what a finalizer or a signal handler asks for
-            # meanwhile must not wait for it.
+            # The mark is entered before the flight can be found, and stays until it can't be found any more.
+            # What a finalizer or a signal handler asks for meanwhile must not wait for it.
             within.append(mark)
             try:
                 joined = self._join(key, mine)
@@ -247,7 +260,8 @@ class Flights:
                 try:
                     self._give_up(key, mine, joined, error)
                 finally:
-                    # Again, for a signal handler may have raised in it. Nobody else would wake those who wait.
+                    # Repeated, because a signal handler may have raised in it. Nothing else would wake the
+                    # waiting callers.
                     self._give_up(key, mine, joined, error)
                     # The traceback holds this frame, which must not hold what holds the exception.
                     del mine, joined
@@ -269,7 +283,7 @@ class Flights:
         compute: Callable[[], Awaitable[Any]],
         keep: Callable[[Any], object],
     ) -> Any:
-        """The same for coroutines; those who wait may be in other loops."""
+        """Does what ``run`` does, for coroutines. The waiting callers may be in other loops."""
         while True:
             mine = Flight()
             joined: Flight | None = None
@@ -300,33 +314,36 @@ class Flights:
                     del mine, joined
 
     def get_or_set(self, cache: Cache[Any, Any], key: Hashable, factory: Callable[[], Any], ttl: float | None) -> Any:
-        """``Cache.get_or_set``, after a miss."""
+        """Implements ``Cache.get_or_set`` after a miss."""
         return self.run(key, lambda: cache.peek(key, ABSENT), factory, lambda value: cache._keep(key, value, ttl))
 
     def _join(self, key: Hashable, mine: Flight) -> Flight:
-        """The flight of a key, which is ``mine`` if there was none."""
+        """Returns the flight of a key, which is ``mine`` if there was none."""
         if self._forks != _forks:
-            # Those that the forking thread itself leads go on here.
+            # Flights that the forking thread itself leads continue here.
             marks = _under_way()
             self._by_key = {key: flight for key, flight in self._by_key.items() if flight.mark in marks}
             self._forks = _forks
         return self._by_key.setdefault(key, mine)
 
     def _give_up(self, key: Hashable, mine: Flight, joined: Flight | None, error: BaseException) -> None:
-        """Ends a flight that failed; also one that was joined although a signal kept the answer from arriving. Of one that
-        is over, wakes those whom a signal kept from being woken."""
+        """Ends a flight that failed, also one that was joined although a signal kept the answer from arriving.
+
+        If the flight is over, wakes the callers that a signal kept from being woken.
+        """
         if mine.mark.over:
             mine.wake()
         elif joined is mine or (joined is None and mine in list(self._by_key.values())):
             self._end(key, mine, error=error)
 
     def _end(self, key: Hashable, flight: Flight, value: Any = None, error: BaseException | None = None) -> None:
-        """Makes way for the next flight of the key, then wakes those who wait: they may want to start it."""
+        """Makes way for the next flight of the key, then wakes the waiting callers, which may want to start it."""
         try:
             if self._by_key.get(key) is flight:
                 del self._by_key[key]
         except BaseException:
-            # The key raised when it was hashed or compared. Left there, this flight would be the answer for ever.
+            # The key raised when it was hashed or compared. If it stayed, this flight would be the answer for
+            # ever.
             self.forget()
             raise
         finally:

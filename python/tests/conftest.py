@@ -1,4 +1,4 @@
-"""What several tests share: a clock under their control, programs in a process of their own, waiting for a condition.
+"""What several tests share: a clock that they control, programs in their own process, and waiting for a condition.
 
 Nothing here knows how the cache is built.
 """
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Clock:
-    """A timer that stands still until it is moved; pass it as ``timer=``."""
+    """A timer that stands still until it is moved. Pass it as ``timer=``."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -49,7 +49,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def run_python() -> Callable[..., str]:
-    """Runs a program in a fresh interpreter that must end by itself, well and without a word on standard error."""
+    """Runs a program in a fresh interpreter, which must end successfully and without output on standard error."""
 
     def run(program: str, *arguments: str, timeout: float = 60) -> str:
         finished = subprocess.run(
@@ -66,7 +66,7 @@ def run_python() -> Callable[..., str]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Waits until the condition holds; it is a failure if it doesn't within so many seconds."""
+    """Waits until the condition holds. Fails if it doesn't hold within ``seconds``."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

@@ -1,4 +1,4 @@
-"""What is wrong with an argument is said in full: which one, what it was, what is allowed."""
+"""Errors in arguments are reported in full: which argument, what it was, and what is allowed."""
 
 from __future__ import annotations
 

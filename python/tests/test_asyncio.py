@@ -12,7 +12,7 @@ LOOPS = 4
 
 
 def in_loops(main: object) -> None:
-    """Runs main(number) in as many event loops, each in a thread of its own; an error in any is raised here."""
+    """Runs main(number) in several event loops, each in its own thread. An error in any of them is raised here."""
     errors: list[BaseException] = []
 
     def run(number: int) -> None:
@@ -64,7 +64,8 @@ def test_a_decorated_coroutine_serves_loops_in_several_threads() -> None:
             assert answers == [number * number for number in range(50) for _ in range(4)]
 
     in_loops(main)
-    # Tasks of one loop wait for the one that computes; loops may compute at the same time, but never twice in one.
+    # Tasks of one loop wait for the one that computes. Several loops may compute at the same time, but never
+    # twice in one.
     assert set(called) == set(range(50))
     assert max(called.values()) <= LOOPS
 
@@ -106,7 +107,7 @@ def test_a_hit_never_suspends() -> None:
 
     asyncio.run(constant(1))
     coroutine = constant(1)
-    # Driven by hand, with no loop: a coroutine that suspended would yield instead of returning.
+    # Driven by hand, without a loop: a coroutine that suspended would yield instead of returning.
     try:
         coroutine.send(None)
     except StopIteration as finished:

@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic, and that what it prints is whole. Never how fast anything is."""
+"""The benchmark: its arithmetic is right, and its output is complete. Never checks how fast anything is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lap(nanoseconds: int) -> Lap:
 
 
 class CountingWork:
-    """Takes so long per operation, and remembers what was asked of it."""
+    """Work that takes a set time per operation, and records what was asked of it."""
 
     def __init__(self, name: str, log: list[str], ns_per_op: int = 10) -> None:
         self.name, self.log, self.ns_per_op = name, log, ns_per_op
@@ -138,7 +138,7 @@ def test_an_import_is_one_fresh_interpreter_in_each_round(capsys: pytest.Capture
 def test_what_is_not_installed_is_absent_with_the_reason(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What `import` does with a module that it is told not to find.
+    # This is what `import` does with a module that it is told not to find.
     monkeypatch.setitem(sys.modules, "cachebox", None)
     monkeypatch.setenv("PATH", "")
     arguments = [

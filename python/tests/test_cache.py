@@ -1,4 +1,7 @@
-"""`Cache`, promise by promise. Sequences of operations are `test_cache_model`, keys that run code `test_cache_keys`."""
+"""`Cache`, promise by promise.
+
+`test_cache_model` tests sequences of operations, `test_cache_keys` keys that run code.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ class TestConstruction:
 
 
 class WithKeys:
-    """As little of a mapping as `dict` takes for one."""
+    """The least that `dict` accepts as a mapping."""
 
     def keys(self) -> list[str]:
         return ["a", "b"]

@@ -1,4 +1,4 @@
-"""Which keys are one key: `Cache` must agree with `dict`, whether the engine compares by itself or asks Python."""
+"""Which keys are one key: `Cache` must agree with `dict`, whether the engine compares alone or asks Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Colour(Enum):
 
 
 class Text(str):
-    """A str with an opinion of its own on equality."""
+    """A str with its own definition of equality."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Text) and str.__eq__(self, other)
@@ -34,7 +34,7 @@ class Text(str):
 
 
 class Loud(str):
-    """A str like any other, of another type."""
+    """A str like any other, but of another type."""
 
 
 Point = namedtuple("Point", "x y")
@@ -158,7 +158,8 @@ def test_keys_that_share_a_hash_are_told_apart() -> None:
 
 
 def test_small_integers_and_their_multiples_spread() -> None:
-    # Python's hash of an int is the int, and shards index by 32 bits: without mixing these would all share one place.
+    # Python's hash of an int is the int, and shards index by 32 bits. Without mixing, these would all share
+    # one place.
     cache: Cache[int, int] = Cache(20_000)
     for step in (1, 2**16, 2**32, 2**40):
         for number in range(5_000):

@@ -1,6 +1,7 @@
-"""`Cache` against an OrderedDict with deadlines: any sequence of operations, the same answers, order, and events.
+"""`Cache`, compared with an OrderedDict with deadlines: the same answers, order and events for any operations.
 
-The clock is the test's, keys are equal without being identical or have one hash, and entries die while nobody looks.
+The test controls the clock. Keys are equal without being identical, or share one hash, and entries expire
+between operations.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sark_cache import Cache
 
 
 class Word:
-    """A user's key: equal whatever the case, and with the hash of all others."""
+    """A user's key that ignores case, and hashes like all others."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -65,7 +66,7 @@ MAKERS: list[Callable[[], Hashable]] = [
     lambda: ((1, None), (-0.0,)),
     lambda: (1, Word("x")),
     lambda: (True, Word("X")),
-    # Equal to itself alone, and in a tuple, too.
+    # Equal only to itself, also inside a tuple.
     lambda: NAN,
     lambda: (NAN,),
     lambda: frozenset({1, "a"}),
@@ -89,7 +90,7 @@ class Entry:
 
 
 class Model:
-    """The naive cache: an OrderedDict, least recently used first, that forgets the dead when it looks at the time."""
+    """The naive cache: an OrderedDict, least recently used first, that drops expired entries at each operation."""
 
     def __init__(self, maxsize: int, ttl: float | None, tti: float | None, clock: Clock) -> None:
         self.maxsize, self.ttl, self.tti, self.clock = maxsize, ttl, tti, clock
@@ -200,7 +201,7 @@ class CacheIsAnOrderedDictWithDeadlines(RuleBasedStateMachine):
         else:
             idle = math.inf if self.model.tti is None else expected.used + self.model.tti
             until = min(expected.dies, idle) - self.clock.now
-            # What lasts longer than the engine counts, some hundred years, may be told as that.
+            # A time longer than the engine counts, some hundred years, may be reported as that limit.
             assert left == (until if until < 1e9 else pytest.approx(left)) and (until < 1e9 or left > 1e9)
 
     @rule(key=keys, value=values, ttl=ttls)
@@ -320,7 +321,7 @@ class CacheIsAnOrderedDictWithDeadlines(RuleBasedStateMachine):
 
     @invariant()
     def the_same_entries_are_there_in_the_same_order_of_use(self) -> None:
-        """Iterating reclaims nothing, so that what died is still met by the next operation."""
+        """Iterating reclaims nothing, so the next operation still meets expired entries."""
         assert list(self.cache) == list(self.model.live())
 
     def teardown(self) -> None:

@@ -1,4 +1,4 @@
-"""Caches as objects: pickled, copied, subclassed, referred to weakly, parametrised, collected."""
+"""Caches as objects: pickled, copied, subclassed, weakly referenced, parametrised and collected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 class Named(Cache[str, int]):
-    """A user's subclass, with a constructor and an attribute of its own."""
+    """A user's subclass, with its own constructor and attribute."""
 
     def __init__(self, label: str) -> None:
         super().__init__(10)
@@ -33,7 +33,7 @@ class Counting(Cache[str, int]):
 
 
 class Slotted(Cache[str, int]):
-    """A subclass whose attributes have places instead of names."""
+    """A subclass whose attributes are slots."""
 
     __slots__ = ("__private", "never", "owner")
 
@@ -47,11 +47,11 @@ class Slotted(Cache[str, int]):
 
 
 class Half(Slotted):
-    """One that has both."""
+    """A subclass with both."""
 
 
 class Reduced(Cache[str, int]):
-    """One that knows itself what makes a copy."""
+    """A subclass that defines what makes up a copy."""
 
     def __reduce__(self) -> Any:
         return Reduced, (5,)
@@ -188,7 +188,7 @@ def test_a_cache_can_be_referred_to_weakly(make: Callable[[], object]) -> None:
 
 
 class Value:
-    """Something that can be referred to weakly."""
+    """Something that weak references can refer to."""
 
 
 def test_what_leaves_is_let_go_of_at_once() -> None:

@@ -1,4 +1,4 @@
-"""`@cached`: what is one call, who computes and who waits, and what it leaves of a function."""
+"""`@cached`: what counts as one call, which callers compute and which wait, and what it preserves of a function."""
 
 from __future__ import annotations
 
@@ -409,7 +409,7 @@ class TestCoroutines:
             called.append((args, kwargs))
             return args, kwargs
 
-        # Names that somebody who wraps functions may use are names like any other.
+        # Names that the implementation of a wrapper may use are names like any other.
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
             ((), {}),
             ((None,), {}),

@@ -1,4 +1,4 @@
-"""The Python in README and docs runs."""
+"""The Python examples in the README and the docs run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One computation per key, where it is hard: finalizers and contexts that come in between, and what it leaves behind."""
+"""One computation per key in the hard cases: finalizers and contexts that interfere, and what is left behind."""
 
 from __future__ import annotations
 
@@ -49,13 +49,15 @@ for user in range(100_000):
     decide(user)
 assert ended > 10_000
 """
-    # Not in development mode: whether it crashes depends on what is allocated where.
+    # Not in development mode: whether this crashes depends on what is allocated where.
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 class Interruption:
-    """Calls a function before every line of the flights' code in this thread, where a finalizer or a signal handler could
-    run, while it is active."""
+    """Calls a function before every line of the flights' code in this thread, while it is active.
+
+    These are the places where a finalizer or a signal handler could run.
+    """
 
     def __init__(self, handler: Callable[[], None]) -> None:
         self.handler = handler
@@ -80,7 +82,7 @@ class Interruption:
 
 
 def ends(work: Callable[[], None]) -> None:
-    """Runs it in a thread, which has to end and to raise nothing."""
+    """Runs ``work`` in a thread, which has to end without raising anything."""
     ended: list[bool] = []
     thread = threading.Thread(target=lambda: (work(), ended.append(True)), daemon=True)
     thread.start()
@@ -187,8 +189,10 @@ def lead_as_coroutine(flights: _singleflight.Flights, compute: Callable[[], str]
 def is_led_while_others_wait(
     flights: _singleflight.Flights, leading: Callable[[Callable[[], None]], None], prepare: Callable[[Any], None]
 ) -> None:
-    """Calls ``leading`` in this thread, with what returns once two other threads and two tasks wait for its flight. All
-    of them have to end; ``prepare`` is given the loop of the tasks."""
+    """Calls ``leading`` in this thread, with a function that returns once others wait for its flight.
+
+    The others are two threads and two tasks. All of them have to end. ``prepare`` gets the loop of the tasks.
+    """
 
     async def compute_again() -> str:
         return "again"
@@ -257,7 +261,7 @@ def test_an_interrupt_at_any_line_that_ends_a_flight_keeps_nobody_asleep(
 
         def interrupt(at: int = at) -> None:
             nonlocal seen
-            # Whose line it is: outside of this and of the trace function.
+            # The function of the interrupted line, past this function and the trace function.
             if waited and sys._getframe(2).f_code.co_name in {"_give_up", "_end", "land", "wake"}:
                 seen += 1
                 if seen > at:
@@ -280,7 +284,7 @@ def test_an_interrupt_at_any_line_that_ends_a_flight_keeps_nobody_asleep(
 
         is_led_while_others_wait(flights, leading, lambda loop: None)
         if seen <= at:
-            # There was no such line any more.
+            # There is no such line any more.
             break
     assert at > 10
 
@@ -325,7 +329,7 @@ def test_an_exception_is_as_long_for_the_last_thread_as_for_the_first() -> None:
     for thread in threads:
         thread.join(30)
     assert len(lengths) == 100
-    # Threads that raise it at the very same time may see a few of each other's lines.
+    # Threads that raise it at the same moment may see a few of each other's lines.
     assert max(lengths) < 10 * min(lengths)
 
 
@@ -379,7 +383,7 @@ def test_a_chain_of_computations_that_start_the_next_one_does_not_grow() -> None
 
 @pytest.fixture
 def unraisable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What is raised where nobody can catch it."""
+    """Collects what is raised where it can't be caught."""
     told: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda it: told.append((it.exc_type, str(it.exc_value))))
     yield told
@@ -438,7 +442,7 @@ def test_a_call_that_failed_leaves_no_cycle() -> None:
 
 
 def test_a_thread_started_by_a_coroutine_does_not_wait_for_what_it_is_part_of() -> None:
-    # The threads' computations and the coroutines' know of each other.
+    # The computations of threads and those of coroutines know of each other.
     cache: Cache[str, str] = Cache(10)
     calls: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Forking with loaded caches: the child finds everything, hangs nowhere, and goes its own way.
+"""Forking with loaded caches: the child finds everything, hangs nowhere, and is independent of its parent.
 
 Each test forks in a fresh interpreter, and every child is under an alarm, so that a hang is a failure.
 """

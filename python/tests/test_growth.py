@@ -1,6 +1,6 @@
 """A million operations, and nothing grows: not the interpreter's blocks, not the process, not a reference count.
 
-Each test runs in a fresh interpreter. It warms up until everything has the size it will keep, and measures from there.
+Each test runs in a fresh interpreter. It warms up until everything has its final size, and measures from there.
 """
 
 from __future__ import annotations

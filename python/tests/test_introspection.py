@@ -1,4 +1,4 @@
-"""What classes tell about themselves: signatures, settings, and the memory that they take."""
+"""What classes report about themselves: signatures, settings, and the memory that they take."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_size_of_a_cache_grows_with_what_it_has_allocated_for_entries() -> N
     for number in range(10_000):
         cache[number] = number
     full = sys.getsizeof(cache)
-    # A key, a hash and a value each, at the least.
+    # At least a key, a hash and a value each.
     assert full - empty > 10_000 * 24
     assert empty < 10_000
 

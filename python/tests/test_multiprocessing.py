@@ -14,7 +14,7 @@ STRINGS = RustCache(100, 3600)
 
 METHODS = [method for method in ("fork", "spawn") if method in multiprocessing.get_all_start_methods()]
 
-# Forking is what is tested; from 3.12 on Python warns of it where there are threads.
+# Forking is what is tested here. From 3.12 on, Python warns about it if there are threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 

@@ -1,7 +1,7 @@
-"""Keys, values and functions of the caller that call the cache back, change it, raise, sleep or switch threads.
+"""Keys, values and callbacks that call the cache back, change it, raise, sleep or switch threads.
 
-No shard is owned while any of them runs: so nothing hangs, nothing is corrupted, and equal keys never become two
-entries.
+No shard is owned while any of them runs, so nothing hangs, nothing is corrupted, and equal keys never become
+two entries.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def switching_often() -> Iterator[None]:
 
 
 class Key:
-    """Equal by name, all with one hash; does something whenever it is compared or hashed."""
+    """A key equal by name, with the same hash as all others, that does something whenever it is compared or hashed."""
 
     def __init__(
         self, name: str, on_eq: Callable[[], object] | None = None, on_hash: Callable[[], object] | None = None
@@ -286,7 +286,7 @@ def test_threads_whose_keys_compare_slowly_never_make_two_entries_of_one(switchi
     pause = threading.Event()
 
     def compare_slowly() -> None:
-        pause.wait(0)  # Lets go of the GIL.
+        pause.wait(0)  # Releases the GIL.
 
     def work(seed: int) -> None:
         try:

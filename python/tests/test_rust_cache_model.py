@@ -1,6 +1,6 @@
-"""`RustCache` against an OrderedDict: any sequence of operations, the same answers and the same order of use.
+"""`RustCache`, compared with an OrderedDict: the same answers and the same order of use for any operations.
 
-Its clock can't be set, so entries here either last or aren't stored at all; deadlines are `test_rust_cache`'s.
+Its clock can't be set, so entries here either last or aren't stored at all. `test_rust_cache` tests deadlines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The end of the interpreter with live caches: no crash, no hang, not a word on standard error."""
+"""The end of the interpreter with live caches: no crash, no hang, and no output on standard error."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ for number in range(100):
 
 
 def test_daemon_threads_in_the_middle_of_it(run_python: Run) -> None:
-    # They are stopped wherever they are: also while they wait for the interpreter inside a call.
+    # They are stopped wherever they are, even while they wait for the interpreter inside a call.
     run_python("""
 import sys, threading, time
 from sark_cache import Cache, RustCache
@@ -126,7 +126,7 @@ IN_USER_CODE = {
 
 @pytest.mark.parametrize("call", IN_USER_CODE.values(), ids=IN_USER_CODE.keys())
 def test_a_daemon_thread_in_code_that_the_cache_called(run_python: Run, call: str) -> None:
-    # CPython before 3.14 unwinds the thread's stack, where the frames of the cache are.
+    # CPython before 3.14 unwinds the thread's stack, which has frames of the cache on it.
     for _ in range(5):
         run_python(f"""
 import copy, sys, threading, time

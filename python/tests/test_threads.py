@@ -22,7 +22,7 @@ def threads_take_turns_often() -> Iterator[None]:
 
 
 def together(work: Callable[[int], None], threads: int = THREADS) -> None:
-    """Runs work(0), work(1), ... at the same time; an error in any of them is raised here."""
+    """Runs work(0), work(1), ... at the same time. An error in any of them is raised here."""
     start = threading.Barrier(threads)
     errors: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""The examples that type checkers read also run. What checkers say of them is checked by scripts/python-types.sh."""
+"""The examples for type checkers also run. scripts/python-types.sh checks what the checkers report about them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-//! What callers pass, and what their functions return, checked: sizes, counts, durations, texts.
+//! Checks what callers pass and what their functions return: sizes, counts, durations and texts.
 //!
-//! Every refusal names the argument, the value and what is allowed. Too large is never an error: it saturates. This
-//! room knows no cache.
+//! Every error names the argument, the value and what is allowed. A number that is too large is never an
+//! error: it saturates. This module knows nothing of caches.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use pyo3::types::{PyBool, PyFloat, PyInt, PyMapping, PyString, PyTuple};
 
 use crate::user_code::{self, Items};
 
-/// A size of at least one; what is more than fits means "no bound".
+/// A size of at least one. A size that doesn't fit into a `u64` means "no bound".
 pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     match whole(name, value)? {
         Some(size) if size > 0 => Ok(size),
@@ -20,7 +20,8 @@ pub(crate) fn size(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     }
 }
 
-/// At most so many shards, or as many as are best for `None`. A bool is no count, although Python says that it is an int.
+/// The most shards allowed, or `None` to leave the choice to the cache. A bool is refused, although Python
+/// counts it as an int.
 pub(crate) fn shards(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
     const NAME: &str = "shards";
     let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(None) };
@@ -34,7 +35,7 @@ pub(crate) fn shards(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> 
     }
 }
 
-/// An integer, `u64::MAX` if it is larger than that, `None` if it is negative.
+/// An integer: `u64::MAX` if it is larger than that, `None` if it is negative.
 pub(crate) fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     if !value.is_instance_of::<PyInt>() {
         return Err(wrong_type(name, "an int", value));
@@ -47,14 +48,15 @@ pub(crate) fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<u64
     }
 }
 
-/// Seconds, an int or a float that is neither negative nor NaN. What is too long to be counted lasts for ever.
+/// A number of seconds: an int or a float that is neither negative nor NaN. A duration too long to count
+/// lasts for ever.
 pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     duration(name, value)?.ok_or_else(|| {
         PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more, not {}", shown(value)))
     })
 }
 
-/// [`seconds`], or nothing if they are negative or NaN.
+/// Like [`seconds`], but `None` for a negative number or NaN.
 #[inline]
 fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
     if let Ok(float) = value.cast::<PyFloat>() {
@@ -68,12 +70,12 @@ fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> 
     Ok(whole(name, value)?.map(Duration::from_secs))
 }
 
-/// [`seconds`], or nothing for `None`.
+/// Like [`seconds`], but `None` for `None`.
 pub(crate) fn optional_seconds(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     value.filter(|value| !value.is_none()).map(|value| seconds(name, value)).transpose()
 }
 
-/// A str that UTF-8 can express: UnicodeEncodeError for lone surrogates.
+/// A str that can be encoded as UTF-8. Lone surrogates raise UnicodeEncodeError.
 pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     text_object(name, value)?.to_str()
 }
@@ -87,12 +89,13 @@ fn wrong_type(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{name} must be {wanted}, not {given}"))
 }
 
-/// The value in an error message, if it can be shown: an int of thousands of digits can't.
+/// The value as an error message shows it, or "that" if it has no representation, such as an int of thousands
+/// of digits.
 fn shown(value: &Bound<'_, PyAny>) -> String {
     user_code::representation(value).unwrap_or_else(|_| "that".to_owned())
 }
 
-/// [`optional_seconds`] of a whole cache, for which zero makes no sense.
+/// Like [`optional_seconds`], for the lifetime of a whole cache, where zero makes no sense.
 pub(crate) fn lifetime(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(None) };
     match duration(name, value)? {
@@ -130,12 +133,12 @@ pub(crate) fn moment(seconds: &Bound<'_, PyAny>) -> PyResult<f64> {
     }
 }
 
-/// Something that can be called.
+/// Checks that `value` can be called.
 pub(crate) fn callable(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_callable() { Ok(()) } else { Err(wrong_type(name, "callable", value)) }
 }
 
-/// What an iterable of `wanted` holds.
+/// The elements of an iterable. `wanted` names them in the error message.
 pub(crate) fn items<'py>(name: &str, wanted: &str, value: &Bound<'py, PyAny>) -> PyResult<Items<'py>> {
     user_code::iterate(value).map_err(|error| {
         let refused = error.is_instance_of::<PyTypeError>(value.py());
@@ -143,13 +146,13 @@ pub(crate) fn items<'py>(name: &str, wanted: &str, value: &Bound<'py, PyAny>) ->
     })
 }
 
-/// All of an iterable of str, before anything is done with it.
+/// All elements of an iterable of str, collected before any of them is used.
 pub(crate) fn texts<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyString>>> {
     let each = format!("each of {name}");
     items(name, "str", value)?.map(|item| item.and_then(|item| text_object(&each, &item).cloned())).collect()
 }
 
-/// All of a mapping from str to str, before anything is done with it.
+/// All pairs of a mapping from str to str, collected before any of them is used.
 pub(crate) fn text_pairs(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
     if !value.is_instance_of::<PyMapping>() {
         return Err(wrong_type(name, "a mapping from str to str", value));
@@ -162,8 +165,8 @@ pub(crate) fn text_pairs(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(
 /// A key and a value.
 type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// All of a mapping, or of an iterable of pairs, before anything is done with it. What is a mapping and what is a pair
-/// is as with `dict`.
+/// All pairs of a mapping or of an iterable of pairs, collected before any of them is used. `dict` defines
+/// what counts as a mapping and what as a pair.
 pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     let py = pairs.py();
     if let Some(items) = user_code::attribute(pairs, intern!(py, "items"))? {
@@ -182,7 +185,7 @@ pub(crate) fn pairs<'py>(pairs: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> 
     }
 }
 
-/// One element of an iterable of pairs: any two things that can be iterated over.
+/// One element of an iterable of pairs, which is any iterable of exactly two things.
 fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<Pair<'py>> {
     if let Ok(tuple) = item.cast_exact::<PyTuple>()
         && let [key, value] = tuple.as_slice()
@@ -196,7 +199,7 @@ fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<Pair<'py>> {
         }
         Err(error) => return Err(error),
     };
-    // A third is enough to know that there are too many, and there may be no end to them.
+    // A third element is enough to know that there are too many, and the iterable may be endless.
     let elements = elements.take(3).collect::<PyResult<Vec<_>>>()?;
     match <[_; 2]>::try_from(elements) {
         Ok([key, value]) => Ok((key, value)),

@@ -1,9 +1,10 @@
-//! What can be known of objects of builtin types without running Python code.
+//! What can be known about objects of builtin types without running Python code.
 //!
-//! Called while a shard is owned, so nothing here runs a method that a user can define, allocates a collectable object
-//! or drops somebody's reference. It looks only at objects whose type *is* `str`, `bytes`, `int`, `float`, `bool`,
-//! `tuple` or `None`, not at instances of subclasses: those may have an `__eq__` of their own. All of these are
-//! immutable, so they can be read whoever else uses them.
+//! These functions are called while a shard is owned, so they run no method that a user can define, allocate
+//! no collectable object, and drop no reference held elsewhere. They look only at objects whose type *is*
+//! `str`, `bytes`, `int`, `float`, `bool`, `tuple` or `None`, not at instances of subclasses, which may
+//! define their own `__eq__`. All of these types are immutable, so they can be read while other threads use
+//! them.
 
 use std::sync::atomic::{AtomicIsize, Ordering};
 
@@ -13,10 +14,10 @@ use sark_shard::Match;
 
 use crate::object::Object;
 
-/// Tuples that are nested deeper than this are left to Python, which knows how deep its stack is.
+/// Tuples nested deeper than this are left to Python, which knows how deep its stack is.
 const MAX_DEPTH: u32 = 20;
 
-/// The types that can be compared here.
+/// The types that this module can compare.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Str,
@@ -29,12 +30,12 @@ enum Kind {
     Other,
 }
 
-/// The hash of a str that was hashed before, without a call.
+/// The hash of a str that was hashed before, read without a call.
 #[inline]
 pub(crate) fn cached_hash(object: Borrowed<'_, '_, PyAny>) -> Option<isize> {
     let pointer = object.as_ptr();
-    // SAFETY: the object lives, so its type can be read; if that is str, it has the layout of one, and its hash is
-    // only ever written as a whole word (a relaxed load of it is a plain one).
+    // SAFETY: the object is alive, so its type can be read. If that is str, the object has the layout of one,
+    // and its hash is only ever written as a whole word (a relaxed load of it is a plain one).
     let hash = unsafe {
         if ffi::PyUnicode_CheckExact(pointer) == 0 {
             return None;
@@ -42,30 +43,30 @@ pub(crate) fn cached_hash(object: Borrowed<'_, '_, PyAny>) -> Option<isize> {
         let hash = &raw mut (*pointer.cast::<ffi::PyASCIIObject>()).hash;
         AtomicIsize::from_ptr(hash).load(Ordering::Relaxed)
     };
-    // -1 is how Python says "not hashed yet".
+    // Python stores -1 for "not hashed yet".
     (hash != -1).then_some(hash)
 }
 
-/// Whether an object is of a type that can be compared here, and not a tuple.
+/// Whether an object is of a type that this module can compare, other than tuple.
 #[inline]
 pub(crate) fn is_simple(object: Borrowed<'_, '_, PyAny>) -> bool {
-    // SAFETY: the object lives.
+    // SAFETY: the object is alive.
     let kind = unsafe { kind(object.as_ptr()) };
     kind != Kind::Tuple && kind != Kind::Other
 }
 
-/// Whether two objects are equal, as `==` would say, if that can be known here.
+/// Whether two objects are equal, as `==` would say, or [`Match::Ask`] if only Python can tell.
 #[inline]
 pub(crate) fn compare(sought: Borrowed<'_, '_, PyAny>, stored: &Object) -> Match {
-    // SAFETY: both objects live, kept alive by the caller and by the shard; and the caller is attached.
+    // SAFETY: the caller and the shard keep both objects alive, and the caller is attached.
     unsafe { compare_pointers(sought.as_ptr(), stored.as_ptr()) }
 }
 
 /// # Safety
-/// Both objects live for as long as this runs, on an attached thread. The same goes for all functions below.
+/// Both objects stay alive while this runs, on an attached thread. The same applies to all functions below.
 #[inline]
 unsafe fn compare_pointers(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> Match {
-    // SAFETY: both live; if they are str they have that layout.
+    // SAFETY: both are alive. If they are str, they have that layout.
     unsafe {
         if ffi::PyUnicode_CheckExact(a) != 0 && ffi::PyUnicode_CheckExact(b) != 0 {
             return said(equal_texts(a, b));
@@ -81,8 +82,8 @@ fn said(equal: bool) -> Match {
 
 #[inline]
 unsafe fn equal_texts(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> bool {
-    // SAFETY: both are str. A str has its characters in an array of `length` times `kind` bytes, in the smallest kind
-    // that fits, so equal ones have equal kinds.
+    // SAFETY: both are str. A str stores its characters in an array of `length` times `kind` bytes, using the
+    // smallest kind that fits, so equal strings have equal kinds.
     unsafe {
         let (length, kind) = (ffi::PyUnicode_GET_LENGTH(a), ffi::PyUnicode_KIND(a));
         if length != ffi::PyUnicode_GET_LENGTH(b) || kind != ffi::PyUnicode_KIND(b) {
@@ -95,13 +96,13 @@ unsafe fn equal_texts(a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> bool {
 
 #[inline]
 unsafe fn equal_bytes(a: *const u8, b: *const u8, length: usize) -> bool {
-    // SAFETY: the caller read pointers and length off the same immutable objects.
+    // SAFETY: the caller read the pointers and the length from the same immutable objects.
     unsafe { std::slice::from_raw_parts(a, length) == std::slice::from_raw_parts(b, length) }
 }
 
 #[inline]
 unsafe fn kind(object: *mut ffi::PyObject) -> Kind {
-    // SAFETY: the object lives.
+    // SAFETY: the object is alive.
     unsafe {
         let is = |kind: *mut ffi::PyTypeObject| ffi::Py_IS_TYPE(object, kind) != 0;
         if ffi::PyUnicode_CheckExact(object) != 0 {
@@ -126,7 +127,7 @@ unsafe fn compare_others(a: *mut ffi::PyObject, b: *mut ffi::PyObject, depth: u3
     if a == b {
         return Match::Equal;
     }
-    // SAFETY: both live, and are read as what their types say.
+    // SAFETY: both are alive, and are read as their types prescribe.
     unsafe {
         match (kind(a), kind(b)) {
             (Kind::Other, _) | (_, Kind::Other) => Match::Ask,
@@ -138,7 +139,7 @@ unsafe fn compare_others(a: *mut ffi::PyObject, b: *mut ffi::PyObject, depth: u3
                 said(same && equal_bytes(a.cast(), b.cast(), length.cast_unsigned()))
             }
             (Kind::Tuple, Kind::Tuple) => compare_tuples(a, b, depth),
-            // The comparison of the type itself: plain C, which knows how 1, 1.0 and True relate.
+            // The type's own comparison is plain C, and knows how 1, 1.0 and True relate.
             (Kind::Integer, Kind::Integer) => ask_type(&raw mut ffi::PyLong_Type, a, b),
             (Kind::Float, Kind::Float | Kind::Integer) => ask_type(&raw mut ffi::PyFloat_Type, a, b),
             (Kind::Integer, Kind::Float) => ask_type(&raw mut ffi::PyFloat_Type, b, a),
@@ -169,16 +170,16 @@ unsafe fn compare_tuples(a: *mut ffi::PyObject, b: *mut ffi::PyObject, depth: u3
     }
 }
 
-/// Compares two numbers by what `==` of `kind` does, of which the first is one.
+/// Compares two numbers with the `==` of `kind`, which is the type of the first.
 unsafe fn ask_type(kind: *mut ffi::PyTypeObject, a: *mut ffi::PyObject, b: *mut ffi::PyObject) -> Match {
-    // SAFETY: the types are builtin ones that live for ever and don't change. Their comparison is plain C on immutable
-    // numbers; what it may allocate are numbers, too, and what it returns are the objects True, False and
+    // SAFETY: the types are builtin, live for ever and don't change. Their comparison is plain C on immutable
+    // numbers. It allocates nothing but numbers, and returns one of the objects True, False and
     // NotImplemented.
     unsafe {
         let Some(compare) = (*kind).tp_richcompare else { return Match::Ask };
         let answer = compare(a, b, ffi::Py_EQ);
         if answer.is_null() {
-            // Out of memory for a number. Python will say so itself.
+            // There was no memory for a number. Python will report that itself.
             ffi::PyErr_Clear();
             return Match::Ask;
         }
@@ -194,12 +195,14 @@ unsafe fn ask_type(kind: *mut ffi::PyTypeObject, a: *mut ffi::PyObject, b: *mut 
     }
 }
 
-/// The sum of two numbers of type int or float. `None` for other types, and for an int beyond 64 bits with a float.
+/// The sum of two numbers of type int or float. `None` for other types, and for an int beyond 64 bits plus a
+/// float.
 pub(crate) fn add(a: Borrowed<'_, '_, PyAny>, b: Borrowed<'_, '_, PyAny>) -> Option<Object> {
     let py = a.py();
     let (a, b) = (a.as_ptr(), b.as_ptr());
-    // SAFETY: both live. Addition of ints is plain C and makes an int; the sum of floats is made by hand, because
-    // converting an int that is too large would make an exception, which is collectable. Sums are owned references.
+    // SAFETY: both are alive. Addition of ints is plain C and makes an int. Floats are added by hand, because
+    // converting an int that is too large would make an exception, which is collectable. Sums are owned
+    // references.
     unsafe {
         let integers = ffi::PyLong_CheckExact(a) != 0 && ffi::PyLong_CheckExact(b) != 0;
         let sum = if integers {
@@ -217,7 +220,7 @@ pub(crate) fn add(a: Borrowed<'_, '_, PyAny>, b: Borrowed<'_, '_, PyAny>) -> Opt
 }
 
 unsafe fn as_double(number: *mut ffi::PyObject) -> Option<f64> {
-    // SAFETY: the object lives, and is read as what its type says.
+    // SAFETY: the object is alive, and is read as its type prescribes.
     unsafe {
         if ffi::PyFloat_CheckExact(number) != 0 {
             return Some(ffi::PyFloat_AS_DOUBLE(number));

@@ -1,7 +1,8 @@
-//! `CachedFunction`: what `@cached` makes of a function.
+//! `CachedFunction`: what `@cached` turns a function into.
 //!
-//! A hit is found here: the key is made of the arguments, looked up, and the value returned, without any Python code.
-//! For a miss it calls `fill`, a Python function that computes the value while others wait (`sark_cache._decorator`).
+//! A hit is served here without any Python code: the key is made from the arguments and looked up, and the
+//! value is returned. On a miss it calls `fill`, a Python function that computes the value while other
+//! callers wait (`sark_cache._decorator`).
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,15 +23,15 @@ pub(crate) struct CachedFunction {
     /// How Python calls an instance; see `calls`.
     vectorcall: Vectorcall,
     cache: Py<Cache>,
-    /// Computes and keeps what isn't there: `fill(key, args, kwargs)`.
+    /// Computes and keeps what isn't there, called as `fill(key, args, kwargs)`.
     fill: Py<PyAny>,
-    /// Forgets what is being computed.
+    /// Makes sure that what is being computed now is not kept.
     forget: Py<PyAny>,
-    /// The caller's own way to make keys.
+    /// The caller's own function that makes keys.
     key: Option<Py<PyAny>>,
     /// Whether 1 and 1.0 are different arguments.
     typed: bool,
-    /// Whether the cache has other users, so that keys must tell whose they are.
+    /// Whether the cache has other users, so that keys must tell which function they belong to.
     shared: bool,
 }
 
@@ -49,7 +50,7 @@ impl CachedFunction {
         Self { vectorcall: Vectorcall::new(raw_call), cache: cache.unbind(), fill, forget, key, typed, shared }
     }
 
-    /// The key of a call with these arguments.
+    /// Returns the key of a call with these arguments.
     #[pyo3(signature = (*args, **kwargs))]
     fn cache_key<'py>(
         slf: &Bound<'py, Self>,
@@ -59,7 +60,7 @@ impl CachedFunction {
         slf.get().make_key(slf, args.as_slice(), &by_name(kwargs)?)
     }
 
-    /// For `function.__call__`; calls of the function itself come in by `vectorcall`.
+    /// Serves `function.__call__`. Calls of the function itself come in through `vectorcall`.
     #[pyo3(signature = (*args, **kwargs))]
     fn __call__<'py>(
         slf: &Bound<'py, Self>,
@@ -77,7 +78,7 @@ impl CachedFunction {
         }
     }
 
-    /// Removes everything from the cache, and what is being computed now won't be kept.
+    /// Removes everything from the cache. What is being computed now won't be kept.
     fn cache_clear(&self, py: Python<'_>) -> PyResult<()> {
         user_code::call(self.forget.bind(py), [])?;
         self.cache.get().store()?.clear(py)
@@ -89,7 +90,7 @@ impl CachedFunction {
         self.cache.bind(py)
     }
 
-    /// As a function does: looked up on an instance it is a method.
+    /// Binds to an instance on look-up, as a function does.
     fn __get__<'py>(
         slf: &Bound<'py, Self>,
         instance: &Bound<'py, PyAny>,
@@ -106,7 +107,7 @@ impl CachedFunction {
         Ok(format!("<cached function {}>", slf.getattr("__qualname__")?))
     }
 
-    /// Pickled as functions are, by name.
+    /// Pickles by name, as functions do.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.getattr("__qualname__")
     }
@@ -133,13 +134,14 @@ fn by_name<'py>(kwargs: Option<&Bound<'py, PyDict>>) -> PyResult<Named<'py>> {
 }
 
 impl CachedFunction {
-    /// The key of a call: a lone argument of a simple builtin type is its own key; else a tuple of
+    /// Makes the key of a call. A lone argument of a simple builtin type is its own key. Otherwise the key is
+    /// a tuple of
     ///
     /// * this function, if the cache has other users;
-    /// * the arguments by position;
-    /// * if there are any by name: the class of cached functions, which nobody passes by chance, then names and
-    ///   values, sorted;
-    /// * if `typed`: the type of each.
+    /// * the positional arguments;
+    /// * if there are keyword arguments: the class of cached functions, which is never passed by chance, then
+    ///   names and values, sorted;
+    /// * if `typed`: the type of each argument.
     ///
     /// A lone argument can't be mistaken for such a tuple, since tuples are not among those types.
     fn make_key<'py>(
@@ -181,7 +183,7 @@ impl CachedFunction {
         Ok(PyTuple::new(py, parts)?.into_any())
     }
 
-    /// Whether keys are made of the arguments alone, so that a lone simple one may be its own key.
+    /// Whether keys are made from the arguments alone, so that a lone simple argument may be its own key.
     #[inline]
     fn keys_are_arguments(&self) -> bool {
         !self.shared && !self.typed && self.key.is_none()
@@ -204,7 +206,7 @@ fn call(slf: Borrowed<'_, '_, CachedFunction>, arguments: Arguments<'_, '_>) -> 
 }
 vectorcall!(raw_call, CachedFunction, call);
 
-/// Any arguments at all.
+/// Handles calls with any arguments.
 fn call_with_any(slf: &Bound<'_, CachedFunction>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
     let this = slf.get();
     let key = this.make_key(slf, arguments.by_position(), &arguments.by_name()?)?;
@@ -214,8 +216,9 @@ fn call_with_any(slf: &Bound<'_, CachedFunction>, arguments: Arguments<'_, '_>) 
     }
 }
 
-/// For coroutine functions: what they return can't be made here, only found. The first argument comes apart from the
-/// others, as `absent` if there is none, so that a call with one makes no tuple of it.
+/// Looks a result up for coroutine functions, whose results can't be computed here. The first argument is
+/// passed apart from the others, or as `absent` if there is none, so that a call with one argument needs no
+/// tuple.
 fn find(slf: Borrowed<'_, '_, CachedFunction>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
     let [Some(first), Some(others), Some(kwargs), Some(absent)] =
         arguments.parse("find", &["first", "others", "kwargs", "absent"], 4)?
@@ -242,7 +245,7 @@ fn find(slf: Borrowed<'_, '_, CachedFunction>, arguments: Arguments<'_, '_>) -> 
 method!(raw_find, CachedFunction, find);
 
 impl CachedFunction {
-    /// After a miss: `fill` computes the value and keeps it, or waits for the one who does.
+    /// After a miss: `fill` computes and keeps the value, or waits for the caller that computes it.
     #[cold]
     fn compute(&self, key: &Bound<'_, PyAny>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
         let py = key.py();
@@ -252,7 +255,7 @@ impl CachedFunction {
     }
 }
 
-/// Lets Python call instances without making a tuple first, and methods without making a bound method.
+/// Lets Python call instances without building a tuple, and methods without creating a bound method.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let nothing = || py.None();
     let cache = Bound::new(py, Cache::uninitialised())?;

@@ -1,10 +1,10 @@
-//! Methods that Python calls without a detour: the raw form of the C interface.
+//! Methods that Python calls directly, through the raw form of the C interface.
 //!
-//! PyO3's methods sort arguments by name in general code and count how deep in Rust a thread is; that costs as much as
-//! a look-up. The few methods that are called all the time are therefore written as functions over an array of
-//! arguments (`METH_FASTCALL | METH_KEYWORDS`) and put on the type as method descriptors, which CPython 3.11 and later
-//! call directly. This room turns the raw call into a safe one: [`Arguments`] in, a result or an exception out. It
-//! knows no cache.
+//! PyO3's methods sort arguments by name in general code and count how deep in Rust a thread is, which costs
+//! as much as a look-up. The few hot methods are therefore written as functions over an array of arguments
+//! (`METH_FASTCALL | METH_KEYWORDS`) and put on the type as method descriptors, which CPython 3.11 and later
+//! call directly. This module turns the raw call into a safe one: [`Arguments`] in, a result or an exception
+//! out. It knows nothing of caches.
 
 use std::any::Any;
 use std::ffi::CStr;
@@ -18,17 +18,17 @@ use smallvec::SmallVec;
 
 use crate::object::Object;
 
-/// Arguments by name.
+/// Keyword arguments.
 pub(crate) type Named<'py> = SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 4]>;
 
-/// What a method was called with.
+/// The arguments of one call.
 #[derive(Clone, Copy)]
 pub(crate) struct Arguments<'a, 'py> {
     py: Python<'py>,
-    /// Those by position, then those by name.
+    /// The positional arguments, then the values of the keyword arguments.
     values: &'a [*mut ffi::PyObject],
     positional: usize,
-    /// A tuple of str, or null.
+    /// The names of the keyword arguments, a tuple of str, or null.
     names: *mut ffi::PyObject,
 }
 
@@ -38,7 +38,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self.py
     }
 
-    /// The arguments in the order of `names`, the first `required` of which must be there.
+    /// Returns the arguments in the order of `names`. The first `required` of them must be there.
     #[inline]
     pub(crate) fn parse<const N: usize>(
         &self,
@@ -47,7 +47,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         required: usize,
     ) -> PyResult<[Option<Borrowed<'a, 'py, PyAny>>; N]> {
         if self.names.is_null() && (required..=N).contains(&self.positional) {
-            // Of a length known to the compiler, so it is no loop.
+            // The compiler knows this length, so no loop remains.
             return Ok(std::array::from_fn(|index| self.values.get(index).map(|&value| self.borrow(value))));
         }
         let mut parsed = [None; N];
@@ -55,7 +55,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         Ok(parsed)
     }
 
-    /// The argument of a call with one, by position.
+    /// The argument of a call with exactly one, which is positional.
     #[inline]
     pub(crate) fn alone(&self) -> Option<&'a Bound<'py, PyAny>> {
         match self.by_position() {
@@ -64,22 +64,22 @@ impl<'a, 'py> Arguments<'a, 'py> {
         }
     }
 
-    /// The first argument, of functions that have one.
+    /// The first argument, for functions that have one.
     #[inline]
     pub(crate) fn first(&self) -> &'a Bound<'py, PyAny> {
         &self.by_position()[0]
     }
 
-    /// The arguments by position.
+    /// The positional arguments.
     #[inline]
     pub(crate) fn by_position(&self) -> &'a [Bound<'py, PyAny>] {
         let values = &self.values[..self.positional];
-        // SAFETY: `Bound` is a transparent pointer to an object that is alive, and a shared reference to one gives
-        // nothing up.
+        // SAFETY: `Bound` is a transparent pointer to an object that is alive, and a shared reference to a
+        // `Bound` releases nothing.
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
     }
 
-    /// The arguments by name.
+    /// The keyword arguments.
     #[inline]
     pub(crate) fn by_name(&self) -> PyResult<Named<'py>> {
         if self.names.is_null() {
@@ -92,7 +92,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
 
     #[inline]
     fn borrow(&self, value: *mut ffi::PyObject) -> Borrowed<'a, 'py, PyAny> {
-        // SAFETY: Python keeps the arguments of a call alive until it returns, and that is what 'a stands for.
+        // SAFETY: Python keeps the arguments of a call alive until it returns, and 'a stands for that time.
         unsafe { Borrowed::from_ptr(self.py, value) }
     }
 
@@ -142,8 +142,8 @@ impl<'a, 'py> Arguments<'a, 'py> {
 /// Runs the body of a method, and turns its result into what Python expects.
 ///
 /// # Safety
-/// Called by Python, attached, as a method of an instance of `C` with the arguments of a `METH_FASTCALL |
-/// METH_KEYWORDS` call.
+/// Python, with the thread attached, must call this as a method of an instance of `C`, with the arguments of
+/// a `METH_FASTCALL | METH_KEYWORDS` call.
 #[inline(always)]
 pub(crate) unsafe fn enter<C: PyClass>(
     slf: *mut ffi::PyObject,
@@ -152,9 +152,9 @@ pub(crate) unsafe fn enter<C: PyClass>(
     names: *mut ffi::PyObject,
     body: impl FnOnce(Borrowed<'_, '_, C>, Arguments<'_, '_>) -> PyResult<Object>,
 ) -> *mut ffi::PyObject {
-    // SAFETY: Python holds the thread attached, `slf` is an instance of the class on which the descriptor is (the
-    // descriptor checks), `values` has that many arguments by position and one more for each name, all alive until this
-    // returns.
+    // SAFETY: Python holds the thread attached. `slf` is an instance of the class that the descriptor is on
+    // (the descriptor checks). `values` holds as many positional arguments as stated, plus one for each name,
+    // and all are alive until this returns.
     let (slf, arguments) = unsafe {
         let py = Python::assume_attached();
         let positional = positional.cast_unsigned();
@@ -163,7 +163,7 @@ pub(crate) unsafe fn enter<C: PyClass>(
         let values = if count == 0 { &[] } else { std::slice::from_raw_parts(values, count) };
         (Borrowed::from_ptr(py, slf).cast_unchecked::<C>(), Arguments { py, values, positional, names })
     };
-    // Shards stay valid when something panics; see `sark_shard`.
+    // Shards stay valid if something panics; see `sark_shard`.
     match catch_unwind(AssertUnwindSafe(|| body(slf, arguments))) {
         Ok(Ok(object)) => object.into_ptr(),
         Ok(Err(error)) => raise(error),
@@ -171,8 +171,9 @@ pub(crate) unsafe fn enter<C: PyClass>(
     }
 }
 
-/// Hands an exception to Python. Attached once more, because raw calls don't tell PyO3 that this thread is attached, and
-/// it would put off the release of what the error refers to. While the interpreter shuts down that is refused, and put off.
+/// Hands an exception to Python. This attaches again, because raw calls don't tell PyO3 that the thread is
+/// attached, and PyO3 would defer the release of what the error refers to. During the interpreter's shutdown
+/// attaching is refused, and the release is deferred.
 #[cold]
 fn raise(error: PyErr) -> *mut ffi::PyObject {
     let mut error = Some(error);
@@ -180,13 +181,13 @@ fn raise(error: PyErr) -> *mut ffi::PyObject {
     if restored.is_none()
         && let Some(error) = error
     {
-        // SAFETY: this is called on the way out of a call from Python.
+        // SAFETY: this runs on the way out of a call from Python.
         error.restore(unsafe { Python::assume_attached() });
     }
     std::ptr::null_mut()
 }
 
-/// A panic is a mistake of this module; Python gets an exception that it can catch.
+/// Turns a panic, which is a bug of this module, into an exception that Python can catch.
 #[cold]
 fn report(panic: Box<dyn Any + Send>) -> PyErr {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -201,7 +202,7 @@ pub(crate) type Function = unsafe extern "C" fn(
     *mut ffi::PyObject,
 ) -> *mut ffi::PyObject;
 
-/// Puts a method on a class. `doc` begins with the signature, as `inspect` reads it: `name($self, key)\n--\n\n`.
+/// Adds a method to a class. `doc` begins with the signature that `inspect` reads: `name($self, key)\n--\n\n`.
 pub(crate) fn add_method(
     class: &Bound<'_, PyType>,
     name: &'static CStr,
@@ -214,10 +215,10 @@ pub(crate) fn add_method(
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: doc.as_ptr(),
     };
-    // The descriptor refers to it for as long as it lives, which is as long as the process.
+    // The descriptor refers to the definition for as long as it lives, which is as long as the process.
     let definition = Box::leak(Box::new(definition));
-    // SAFETY: the class is a type, the definition lives for ever and says truly how the function is called; the
-    // descriptor is a new reference or null with an exception set.
+    // SAFETY: the class is a type. The definition lives for ever and describes correctly how the function is
+    // called. The descriptor is a new reference, or null with an exception set.
     let descriptor =
         unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(PyString::new(class.py(), &name.to_string_lossy()), descriptor)
@@ -240,9 +241,9 @@ macro_rules! method {
 }
 pub(crate) use method;
 
-/// Defines the raw functions behind `obj[key]`, `obj[key] = value` with `del obj[key]`, and `key in obj`. Bodies get
-/// the key, or key and value, as arguments; what they return is dropped, but for the first, and for the truth of the
-/// last.
+/// Defines the raw functions behind `obj[key]`, `obj[key] = value` with `del obj[key]`, and `key in obj`.
+/// Bodies get the key, or key and value, as arguments. The first body's result is returned, the last one's
+/// truth is returned, and the other results are dropped.
 macro_rules! mapping {
     ($slots:ident, $class:ty, $get:path, $set:path, $delete:path, $contains:path) => {
         mod $slots {
@@ -263,8 +264,8 @@ macro_rules! mapping {
                 value: *mut ffi::PyObject,
             ) -> std::ffi::c_int {
                 let (pair, none) = ([key, value], std::ptr::null_mut());
-                // SAFETY: Python calls this as `__setitem__`, or without a value as `__delitem__`, of the class whose
-                // slot it is in.
+                // SAFETY: Python calls this as `__setitem__`, or without a value as `__delitem__`, of the
+                // class whose slot it is in.
                 let done = unsafe {
                     if value.is_null() {
                         $crate::calls::enter::<$class>(slf, pair.as_ptr(), 1, none, $delete)
@@ -288,17 +289,17 @@ macro_rules! mapping {
 }
 pub(crate) use mapping;
 
-/// What [`mapping`] defines.
+/// The functions that [`mapping`] defines.
 pub(crate) struct MappingSlots {
     pub(crate) get: ffi::binaryfunc,
     pub(crate) assign: ffi::objobjargproc,
     pub(crate) contains: ffi::objobjproc,
 }
 
-/// 1 for True, 0 for anything else, -1 for an exception.
+/// Converts a result to 1 for True, 0 for anything else, and -1 for an exception.
 ///
 /// # Safety
-/// `result` is an owned reference, given up here, or null with an exception set.
+/// `result` is an owned reference, which this releases, or null with an exception set.
 pub(crate) unsafe fn truth(result: *mut ffi::PyObject) -> std::ffi::c_int {
     if result.is_null() {
         return -1;
@@ -311,11 +312,12 @@ pub(crate) unsafe fn truth(result: *mut ffi::PyObject) -> std::ffi::c_int {
     }
 }
 
-/// Puts raw functions in the place of those that PyO3 made, before anybody has used or inherited them.
+/// Replaces the slot functions that PyO3 made by raw ones, before the class is used or inherited from.
 pub(crate) fn replace_mapping_slots(class: &Bound<'_, PyType>, slots: &MappingSlots) {
     let class = class.as_type_ptr();
-    // SAFETY: the class was made by this module, has no subclasses yet, and has both tables, since it defines these
-    // methods; the functions are for its instances, which all that is in these slots is only ever called with.
+    // SAFETY: the class was made by this module, has no subclasses yet, and has both tables, since it defines
+    // these methods. The functions expect instances of this class, and what is in these slots is only ever
+    // called with those.
     unsafe {
         (*(*class).tp_as_mapping).mp_subscript = Some(slots.get);
         (*(*class).tp_as_mapping).mp_ass_subscript = Some(slots.assign);
@@ -324,7 +326,7 @@ pub(crate) fn replace_mapping_slots(class: &Bound<'_, PyType>, slots: &MappingSl
     }
 }
 
-/// How Python calls an instance; a field of its class, set for as long as it lives.
+/// The function through which Python calls an instance: a field of its class that never changes.
 #[repr(transparent)]
 pub(crate) struct Vectorcall(ffi::vectorcallfunc);
 
@@ -334,18 +336,19 @@ impl Vectorcall {
     }
 }
 
-/// Makes the instances of a class callable through the field that `field` names, and lets `obj.f(x)` call `f(obj, x)`
-/// where `f` is one. Before there is any instance but `sample`.
+/// Makes the instances of a class callable through the field that `field` returns, and lets `obj.f(x)` call
+/// `f(obj, x)` if `f` is such an instance. Must be called before there is any instance but `sample`.
 pub(crate) fn make_callable<C>(sample: &Bound<'_, C>, field: impl FnOnce(&C) -> &Vectorcall) -> PyResult<()>
 where
     C: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync,
 {
-    // Where PyO3 puts the field is its own business, so it is measured.
+    // PyO3 decides where the field is, so its offset is measured.
     let offset = std::ptr::from_ref(field(sample.get())).addr() - sample.as_ptr().addr();
     let offset = ffi::Py_ssize_t::try_from(offset)?;
     let class = sample.as_any().get_type().as_type_ptr();
-    // SAFETY: the class was made by this module and has no subclasses and no instances but the sample, so nobody has
-    // looked at these slots yet; each instance has a function pointer at the offset, which is never changed.
+    // SAFETY: the class was made by this module and has no subclasses and no instances but the sample, so
+    // these slots have not been read yet. Each instance has a function pointer at the offset, which never
+    // changes.
     unsafe {
         (*class).tp_vectorcall_offset = offset;
         (*class).tp_call = Some(ffi::PyVectorcall_Call);
@@ -357,13 +360,13 @@ where
 
 #[cfg(not(Py_GIL_DISABLED))]
 unsafe fn add_flags(class: *mut ffi::PyTypeObject, flags: std::ffi::c_ulong) {
-    // SAFETY: the caller has a class that nobody uses yet.
+    // SAFETY: the caller passes a class that isn't in use yet.
     unsafe { (*class).tp_flags |= flags }
 }
 
 #[cfg(Py_GIL_DISABLED)]
 unsafe fn add_flags(class: *mut ffi::PyTypeObject, flags: std::ffi::c_ulong) {
-    // SAFETY: the caller has a class that nobody uses yet.
+    // SAFETY: the caller passes a class that isn't in use yet.
     unsafe { (*class).tp_flags.fetch_or(flags, std::sync::atomic::Ordering::Relaxed) };
 }
 

@@ -1,9 +1,9 @@
-//! Keys: hashed by Python before anything is owned, and compared, as far as that goes, without Python.
+//! Keys: hashed by Python before anything is owned, and compared without Python where possible.
 //!
-//! A stored key is an object with its hash. A sought key brings its own hash and says of each stored key that it meets
-//! whether it is the same: by identity, or because both are of the builtin types that `builtins` can compare. If
-//! neither tells, it remembers that it could not, and whoever looked it up asks Python, with nothing owned
-//! (`cache::find`).
+//! A stored key is an object with its hash. A sought key brings its own hash and tells for each stored key
+//! that it meets whether it is the same one: by identity, or because both are of the builtin types that
+//! `builtins` can compare. If neither decides, it records that, and the code doing the look-up asks Python
+//! while nothing is owned (`cache::find`).
 
 use std::cell::Cell;
 
@@ -23,11 +23,11 @@ pub(crate) struct Key {
     pub(crate) object: Object,
 }
 
-/// A key that is looked for.
+/// A key that is being looked up.
 pub(crate) struct Sought<'a, 'py> {
     pub(crate) hash: u64,
     pub(crate) object: Borrowed<'a, 'py, PyAny>,
-    /// Whether a stored key was met of which can't be said here whether it is equal.
+    /// Whether the look-up met a stored key that can't be compared here.
     asks: Cell<bool>,
 }
 
@@ -43,13 +43,13 @@ impl<'a, 'py> Sought<'a, 'py> {
         Ok(Self { hash: mix(hash), object, asks: Cell::new(false) })
     }
 
-    /// Whether a look-up has ever met a key that only Python can compare.
+    /// Whether the look-up has met a key that only Python can compare.
     #[inline]
     pub(crate) fn asks(&self) -> bool {
         self.asks.get()
     }
 
-    /// Whether `stored` is the key sought. Runs no Python code.
+    /// Whether `stored` is the sought key. Runs no Python code.
     #[inline]
     pub(crate) fn compare(&self, stored: &Key) -> Match {
         if stored.object.as_ptr() == self.object.as_ptr() {
@@ -61,14 +61,14 @@ impl<'a, 'py> Sought<'a, 'py> {
         builtins::compare(self.object, &stored.object)
     }
 
-    /// The key to be stored: takes a reference.
+    /// The key to be stored, which takes a new reference.
     #[inline]
     pub(crate) fn to_key(&self) -> Key {
         Key { hash: self.hash, object: Object::new(self.object) }
     }
 }
 
-/// For look-ups in which "can't be said" counts as different, and is noted.
+/// For look-ups that treat "can't tell" as different, and record it.
 impl Equivalent<Key> for Sought<'_, '_> {
     #[inline]
     fn equivalent(&self, stored: &Key) -> bool {
@@ -83,8 +83,9 @@ impl Equivalent<Key> for Sought<'_, '_> {
     }
 }
 
-/// Python's hash of a small integer is that integer, and shards want every bit to depend on all: multiplied by a large
-/// odd number, the upper half of the product folded over the lower.
+/// Spreads a hash so that every bit depends on all, as shards expect: Python's hash of a small integer is
+/// that integer. The hash is multiplied by a large odd number, and the upper half of the product is folded
+/// over the lower.
 #[inline]
 fn mix(hash: isize) -> u64 {
     const MULTIPLIER: u128 = 0x9E37_79B9_7F4A_7C15;
@@ -92,7 +93,7 @@ fn mix(hash: isize) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
-/// Of a str, which runs no Python code.
+/// Hashes a str, which runs no Python code.
 #[cold]
 fn hash_of_text(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
     object.hash()

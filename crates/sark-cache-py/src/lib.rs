@@ -1,12 +1,13 @@
-//! The native module of the Python package `sark_cache`: what has to be fast.
+//! The native module of the Python package `sark_cache`: the parts that have to be fast.
 //!
-//! `cache` keeps Python objects, under the rule of `ownership`, on which everything rests: read that first. `cached` is
-//! a function whose results are in one. `key` and `builtins` say what can be known of keys without running Python,
-//! `object` is a reference to one, `calls` is how Python calls the hot methods, `user_code` how Python code is called
-//! from here. `string_cache` is the engine's plain string cache. `arguments` turns what Python passes into what the
-//! engine takes, and everything that can be wrong with it into an exception that names it. `policy` looks decisions up.
+//! `cache` stores Python objects under the rule of `ownership`. Everything rests on that rule, so read that
+//! module first. `cached` is a function whose results are kept in a cache. `key` and `builtins` establish
+//! what can be known about keys without running Python code. `object` is a reference to a Python object,
+//! `calls` is how Python calls the hot methods, and `user_code` is how this module calls Python code.
+//! `string_cache` is the engine's plain string cache. `arguments` converts what Python passes into what the
+//! engine takes, and reports invalid arguments as exceptions that name them. `policy` looks decisions up.
 //!
-//! Unsafe code is in `ownership`, `object`, `builtins`, `calls` and `user_code` alone.
+//! Unsafe code is confined to `ownership`, `object`, `builtins`, `calls` and `user_code`.
 
 mod arguments;
 mod builtins;

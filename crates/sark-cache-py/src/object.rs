@@ -1,9 +1,9 @@
 //! A reference to a Python object, as shards hold it.
 //!
-//! `Py` of PyO3 asks at each drop whether this thread is attached to the interpreter, and puts the object on a list if
-//! it isn't. Everything that holds an [`Object`] is itself inside a Python object or on the stack of a call from
-//! Python, so it is always dropped attached, and the reference goes at once. Nothing here runs Python code but
-//! [`Drop`], which may run any.
+//! PyO3's `Py` checks at each drop whether the thread is attached to the interpreter, and puts the object on
+//! a list if it isn't. Everything that holds an [`Object`] is itself inside a Python object or on the stack
+//! of a call from Python. It is therefore always dropped while attached, and the reference is released at
+//! once. Nothing here runs Python code except [`Drop`], which may run any.
 
 use std::mem::ManuallyDrop;
 
@@ -13,7 +13,8 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::user_code;
 
-/// A counted reference, never null. Made, cloned and dropped only by a thread that is attached to the interpreter.
+/// A counted reference, never null. It is created, cloned and dropped only by threads attached to the
+/// interpreter.
 #[repr(transparent)]
 pub(crate) struct Object(ManuallyDrop<Py<PyAny>>);
 
@@ -24,19 +25,19 @@ impl Object {
         Self(ManuallyDrop::new(Bound::clone(&object).unbind()))
     }
 
-    /// A new str. It may be made while the string cache's shard is held: that is run only by threads in a call from
-    /// Python.
+    /// Creates a new str. This may happen while the string cache's shard is held, because only threads in a
+    /// call from Python run that shard.
     #[inline]
     pub(crate) fn text(text: &str) -> Self {
-        // SAFETY: whoever makes an `Object` is attached.
+        // SAFETY: every thread that creates an `Object` is attached.
         let py = unsafe { Python::assume_attached() };
         Self(ManuallyDrop::new(PyString::new(py, text).into_any().unbind()))
     }
 
-    /// Another reference to the same object.
+    /// Takes another reference to the same object.
     #[inline]
     pub(crate) fn another(&self) -> Self {
-        // SAFETY: whoever uses an `Object` is attached.
+        // SAFETY: every thread that uses an `Object` is attached.
         let py = unsafe { Python::assume_attached() };
         Self(ManuallyDrop::new(self.0.clone_ref(py)))
     }
@@ -46,7 +47,7 @@ impl Object {
         self.0.as_ptr()
     }
 
-    /// Gives the reference to the caller, as Python's C functions want it.
+    /// Passes the reference to the caller, as Python's C functions expect.
     #[inline]
     pub(crate) fn into_ptr(self) -> *mut ffi::PyObject {
         let pointer = self.as_ptr();
@@ -61,7 +62,7 @@ impl Object {
 
     #[inline]
     pub(crate) fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {
-        // SAFETY: the pointer is an owned reference, and nobody else gives it up.
+        // SAFETY: the pointer is an owned reference, and nothing else releases it.
         unsafe { Bound::from_owned_ptr(py, self.into_ptr()) }
     }
 
@@ -78,12 +79,12 @@ impl From<Bound<'_, PyAny>> for Object {
     }
 }
 
-/// May run any Python code: never happens while a shard is owned.
+/// May run any Python code, so it never happens while a shard is owned.
 impl Drop for Object {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this owns a reference, and is dropped attached: it lives in Python objects and on the stacks of calls
-        // from Python only.
+        // SAFETY: this owns a reference and is dropped while attached, because an `Object` lives only in
+        // Python objects and on the stacks of calls from Python.
         unsafe {
             if ffi::Py_REFCNT(self.as_ptr()) == 1 {
                 user_code::release(self.as_ptr());

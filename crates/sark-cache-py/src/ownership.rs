@@ -1,33 +1,34 @@
-//! Who may touch what holds Python objects: the rule that this binding's soundness rests on.
+//! Which threads may touch what holds Python objects: the rule that the soundness of this binding rests on.
 //!
-//! **A shard that holds Python objects is run only by a thread attached to the interpreter, which, while it owns the
-//! shard, never detaches, never runs Python code (`__eq__`, `__hash__`, `__del__`, listeners, logging), never allocates
-//! a collectable object, and never drops a reference.** It may take references. What leaves a shard is carried out of
-//! it and dropped after the release.
+//! **A shard that holds Python objects is run only by a thread attached to the interpreter. While the thread
+//! owns the shard, it never detaches, never runs Python code (`__eq__`, `__hash__`, `__del__`, listeners,
+//! logging), never allocates a collectable object, and never drops a reference.** It may take references.
+//! What leaves a shard is carried out of it and dropped after the release.
 //!
-//! What follows from it:
+//! It follows that:
 //!
-//! * With a GIL, whenever a thread gets to run, every shard is free: its owner would have had to let go of the GIL
-//!   inside. So ownership is a plain flag, which only catches mistakes; a forked child finds every shard free; and code
-//!   that calls back into the cache from `__eq__` or `__del__` is just another call.
-//! * Without a GIL, owners never wait for anything, so a shard is free soon. The others detach before they wait, so
-//!   that they never hold up a garbage collection that stops the world.
-//! * The garbage collector runs when a collectable object is allocated (or when the world is stopped at a point where
-//!   threads can be), so never while a shard is owned: it may look at every shard without asking, and always shows
-//!   everything. Skipping a shard once would make it free objects that are alive.
+//! * With a GIL, every shard is free whenever a thread gets to run: its owner would have had to release the
+//!   GIL inside the shard. So ownership is a plain flag, which only catches mistakes. A forked child finds
+//!   every shard free, and code that calls back into the cache from `__eq__` or `__del__` is just another
+//!   call.
+//! * Without a GIL, owners never wait for anything, so a shard is soon free. Other threads detach before they
+//!   wait for it, so they never hold up a garbage collection that stops the world.
+//! * The garbage collector runs when a collectable object is allocated (or when the world is stopped at a
+//!   point where threads can be), so never while a shard is owned. It may inspect every shard without asking,
+//!   and always shows everything. Skipping a shard once would make the collector free objects that are alive.
 
 use std::cell::UnsafeCell;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-/// Something that one thread at a time may touch, under the rule above.
+/// State that one thread at a time may touch, under the rule above.
 pub(crate) struct Owned<S> {
     word: Word,
     state: UnsafeCell<S>,
 }
 
-/// Owned by somebody who can't be: a bug of this module, not of its users.
+/// The state is owned by a thread that can't own it: a bug of this module, not of its users.
 #[derive(Debug)]
 pub(crate) struct Busy;
 
@@ -38,10 +39,10 @@ impl From<Busy> for PyErr {
     }
 }
 
-// SAFETY: the state is reached only through `run`, by the one who took the word, and through `inspect`, whose callers
-// know that nobody has it. References to Python objects may be used by any attached thread.
+// SAFETY: the state is reached only through `run`, by the thread that took the word, and through `inspect`,
+// whose callers know that no thread holds it. Any attached thread may use references to Python objects.
 unsafe impl<S> Sync for Owned<S> {}
-// SAFETY: as above; the state moves only with the Python object that holds it.
+// SAFETY: as above. The state moves only with the Python object that holds it.
 unsafe impl<S> Send for Owned<S> {}
 
 impl<S> Owned<S> {
@@ -49,27 +50,27 @@ impl<S> Owned<S> {
         Self { word: Word::new(), state: UnsafeCell::new(state) }
     }
 
-    /// Runs `request` as the only one to touch the state. `request` keeps the rule.
+    /// Runs `request` with exclusive access to the state. `request` must keep the rule.
     #[inline]
     pub(crate) fn run<R>(&self, py: Python<'_>, request: impl FnOnce(&mut S) -> R) -> Result<R, Busy> {
         let _held = self.word.take(py)?;
-        // SAFETY: the word is taken until `_held` is dropped, after `request` returned or unwound, and whoever else
-        // wants the state takes the word first.
+        // SAFETY: the word is taken until `_held` is dropped, after `request` returned or unwound. Any other
+        // access to the state takes the word first.
         Ok(request(unsafe { &mut *self.state.get() }))
     }
 
-    /// Looks at the state without taking it.
+    /// Inspects the state without taking it.
     ///
     /// # Safety
-    /// Only for the garbage collector's traversal, during which no thread owns anything (see above), and which runs
-    /// nothing but the collector's visitor.
+    /// Only for the garbage collector's traversal, during which no thread owns anything (see above), and
+    /// which runs nothing but the collector's visitor.
     pub(crate) unsafe fn inspect<R>(&self, look: impl FnOnce(&mut S) -> R) -> R {
-        // SAFETY: the caller says that nobody else is at it.
+        // SAFETY: the caller guarantees that no other thread has access.
         look(unsafe { &mut *self.state.get() })
     }
 }
 
-/// Gives the word back, also when the request panics: a shard is valid then.
+/// Releases the word, also if the request panics: the shard is still valid then.
 struct Held<'w>(&'w Word);
 
 impl Drop for Held<'_> {
@@ -92,7 +93,7 @@ mod with_gil {
 
     use super::{Busy, Held};
 
-    /// A plain flag: only threads that hold the GIL look at it.
+    /// A plain flag, read and written only by threads that hold the GIL.
     pub(super) struct Word(Cell<bool>);
 
     impl Word {
@@ -100,7 +101,7 @@ mod with_gil {
             Self(Cell::new(false))
         }
 
-        /// Always free, or the rule was broken.
+        /// Takes the word. It is always free, unless the rule was broken.
         #[inline]
         pub(super) fn take(&self, _py: Python<'_>) -> Result<Held<'_>, Busy> {
             if self.0.replace(true) { Err(Busy) } else { Ok(Held(self)) }
@@ -124,12 +125,12 @@ mod without_gil {
 
     use super::{Busy, Held};
 
-    /// An owner is at work for less than a microsecond, so looking again is cheaper than sleeping, at first.
+    /// An owner works for less than a microsecond, so at first looking again is cheaper than sleeping.
     const SPINS: u32 = 100;
     const YIELDS: u32 = 20;
     const NAP: Duration = Duration::from_micros(50);
 
-    /// Taken by one try; nobody queues for it.
+    /// A word that threads try to take; there is no queue.
     pub(super) struct Word(AtomicBool);
 
     impl Word {
@@ -146,14 +147,14 @@ mod without_gil {
             Ok(Held(self))
         }
 
-        /// Acquire: sees all that the last owner did.
+        /// Acquire: sees everything that the last owner did.
         #[inline]
         fn try_take(&self) -> bool {
             self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
         }
 
-        /// Waits without holding up those who need every thread to stand still, and takes the word attached again: an
-        /// owner is never detached.
+        /// Waits without holding up threads that need all others to stand still. The word is taken only after
+        /// attaching again, since an owner is never detached.
         #[cold]
         fn wait(&self, py: Python<'_>) {
             let free = || !self.0.load(Ordering::Relaxed);
@@ -177,7 +178,7 @@ mod without_gil {
             }
         }
 
-        /// Release: the next owner sees all that this one did.
+        /// Release: the next owner sees everything that this one did.
         #[inline]
         pub(super) fn release(&self) {
             self.0.store(false, Ordering::Release);

@@ -1,23 +1,23 @@
-//! What a cache tells about itself, as Python sees it.
+//! What a cache reports about itself to Python.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// Counts since the cache was made. Both caches answer `stats()` with one.
+/// Counts since the cache was made. Both caches return them from `stats()`.
 #[pyclass(frozen, get_all, eq, module = "sark_cache")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stats {
     /// Look-ups that found a live entry.
     hits: u64,
-    /// Look-ups that found none, or one past its deadline.
+    /// Look-ups that found no entry, or one past its deadline.
     misses: u64,
     /// Entries stored under a new key.
     inserted: u64,
-    /// Values displaced by a newer one for their key.
+    /// Values replaced by a newer one for the same key.
     replaced: u64,
     /// Entries evicted to make room.
     evicted: u64,
-    /// Entries whose deadline came.
+    /// Entries that reached their deadline.
     expired: u64,
     /// Entries removed by the caller.
     removed: u64,
@@ -27,14 +27,14 @@ pub(crate) struct Stats {
 
 #[pymethods]
 impl Stats {
-    /// Hits per look-up, from 0 to 1; 0 if there was none.
+    /// Hits divided by look-ups, from 0 to 1; 0 if there was no look-up.
     #[getter]
     fn hit_ratio(&self) -> f64 {
         let lookups = self.hits + self.misses;
         if lookups == 0 { 0.0 } else { self.hits as f64 / lookups as f64 }
     }
 
-    /// All counts by name.
+    /// Returns all counts by name.
     fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         for (name, count) in self.counts() {

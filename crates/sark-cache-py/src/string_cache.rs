@@ -1,8 +1,9 @@
 //! `RustCache`: the engine's plain string cache, for services that used to keep short strings in Redis.
 //!
-//! Strings are copied in and out, so a shard never holds a Python object, and nothing of Python runs while one is held.
-//! The caller runs the shard itself (no worker threads), attached to the interpreter: under a GIL the shard is always
-//! idle when a call begins, and a forked child finds it idle, too.
+//! Strings are copied in and out, so a shard never holds a Python object, and no Python code runs while a
+//! shard is held. The caller runs the shard itself (there are no worker threads) while attached to the
+//! interpreter. Under a GIL the shard is therefore always idle when a call begins, and a forked child finds
+//! it idle, too.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -14,8 +15,9 @@ use crate::calls::{Arguments, add_method, method};
 use crate::object::Object;
 use crate::stats::Stats;
 
-/// A bounded cache of strings: least recently used out first, each entry for `ttl_secs` seconds unless `set` says
-/// otherwise.
+/// A bounded cache of strings, with LRU eviction and a time-to-live for each entry.
+///
+/// Entries are kept for `ttl_secs` seconds unless `set` says otherwise.
 ///
 /// >>> cache = RustCache(1000, 300)
 /// >>> cache.set("user:1", "allow")
@@ -42,7 +44,7 @@ impl RustCache {
         self.cache.set(key.to_owned(), value.to_owned(), ttl).map_err(refused)
     }
 
-    /// Removes `key`; says whether it was there and alive.
+    /// Removes `key`, and returns whether it was there and alive.
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(self.cache.delete(arguments::text("key", key)?))
     }
@@ -52,33 +54,35 @@ impl RustCache {
         self.cache.clear();
     }
 
-    /// How many live entries there are, everything due reclaimed first. Never above `max_size`.
+    /// Returns the number of live entries, after reclaiming everything due. Never above `max_size`.
     fn size(&self) -> u64 {
         self.cache.size()
     }
 
-    /// Reclaims everything due; how many entries expired since the last call, whoever reclaimed them.
+    /// Reclaims everything due, and returns how many entries expired since the last call, regardless of
+    /// which call reclaimed them.
     fn cleanup_expired(&self) -> u64 {
         self.cache.cleanup_expired()
     }
 
-    /// `(value, seconds left, seconds it was stored for)`, or None. Counts as a use.
+    /// Returns `(value, seconds left, seconds it was stored for)`, or None. Counts as a use.
     fn get_with_ttl(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<(String, f64, f64)>> {
         let found = self.cache.get_with_ttl(arguments::text("key", key)?);
         Ok(found.map(|found| (found.text, found.remaining.as_secs_f64(), found.time_to_live.as_secs_f64())))
     }
 
-    /// The values of `keys` in their order, None where there is none.
+    /// Returns the values of `keys` in their order, with None where there is none.
     fn get_many<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let py = keys.py();
         let keys = arguments::texts("keys", keys)?;
         let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
-        // One by one: each value becomes a str in its place, which saves more than a batch, whose values are copies.
+        // Keys are looked up one by one, so that each value becomes a str in place. That saves more than a
+        // batch would, since the values of a batch are copies.
         let values = keys.into_iter().map(|key| self.text_of(key).map(|value| value.into_bound(py)));
         PyList::new(py, values.collect::<Vec<_>>())
     }
 
-    /// Stores every pair of `mapping`, as `set` does one by one. Nothing is stored if any of them isn't a pair of
+    /// Stores every pair of `mapping`, as `set` does one by one. Nothing is stored if any item isn't a pair of
     /// strings.
     #[pyo3(signature = (mapping, ttl=None))]
     fn set_many(&self, mapping: &Bound<'_, PyAny>, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
@@ -87,14 +91,14 @@ impl RustCache {
         pairs.into_iter().try_for_each(|(key, value)| self.cache.set(key, value, ttl)).map_err(refused)
     }
 
-    /// Removes `keys`; how many of them were there and alive.
+    /// Removes `keys`, and returns how many of them were there and alive.
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let keys = arguments::texts("keys", keys)?;
         let keys = keys.iter().map(|key| key.to_str()).collect::<PyResult<Vec<_>>>()?;
         Ok(keys.into_iter().filter(|key| self.cache.delete(key)).count())
     }
 
-    /// What has happened so far.
+    /// Returns the counts since the cache was made.
     fn stats(&self) -> Stats {
         self.cache.as_cache().stats().into()
     }
@@ -113,7 +117,7 @@ impl RustCache {
 }
 
 impl RustCache {
-    /// The value of a key, made a str in its place, without a copy in between: a str is not collectable.
+    /// The value of a key, turned into a str in place, without a copy in between. A str is not collectable.
     #[inline]
     fn text_of(&self, key: &str) -> Option<Object> {
         self.cache.as_cache().get_with(key, |text| Object::text(text.as_str()))
@@ -128,7 +132,7 @@ fn get(slf: Borrowed<'_, '_, RustCache>, arguments: Arguments<'_, '_>) -> PyResu
 }
 method!(raw_get, RustCache, get);
 
-/// Puts the raw method on the class.
+/// Adds the raw method to the class.
 pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_method(
         class,

@@ -1,10 +1,11 @@
-//! Calls of code that isn't ours, out of which a thread may never come back.
+//! Calls of user code, from which a thread may never come back.
 //!
-//! When the interpreter ends, daemon threads are still somewhere. Up to CPython 3.13 one that asks for the GIL then is
-//! ended where it stands by `pthread_exit`, which unwinds its stack, and must not unwind ours: frames of Rust either
-//! abort the process when something passes through them that isn't a panic, or drop references that they are no longer
-//! allowed to touch. So every call that may run Python code goes through here. Where it would be unwound, the thread
-//! stands still instead, until the process is gone: what CPython 3.14 does by itself, and PyO3 where it takes the GIL.
+//! Daemon threads may still be running when the interpreter ends. Up to CPython 3.13, a thread that then asks
+//! for the GIL is ended on the spot by `pthread_exit`, which unwinds its stack. It must not unwind ours: when
+//! something other than a panic passes through Rust frames, they either abort the process or drop references
+//! that they may no longer touch. So every call that may run Python code goes through this module. Where the
+//! thread would be unwound, it stands still instead until the process is gone. CPython 3.14 does the same,
+//! and so does PyO3 where it takes the GIL.
 //!
 //! A call that returns pays nothing for it.
 
@@ -21,7 +22,8 @@ use pyo3::{PyErr, ffi};
 
 use crate::object::Object;
 
-/// Dropped only by what unwinds the stack, as the first thing of Rust that it meets. Nothing of Rust panics inside.
+/// Dropped only when the stack is unwound, as the first Rust value to be reached. No Rust code panics inside
+/// its scope.
 struct StandStill;
 
 impl Drop for StandStill {
@@ -35,20 +37,21 @@ impl Drop for StandStill {
 
 type Pointer = *mut ffi::PyObject;
 
-/// Defines functions that do what functions of Python's do, but don't return if the thread is ended in them. Being
-/// `extern "C"`, they never unwind, so their callers need not be ready for it.
+/// Defines functions that do what functions of Python do, but don't return if the thread is ended inside
+/// them. Being `extern "C"`, they never unwind, so their callers need not be prepared for it.
 macro_rules! or_stand_still {
     ($(fn $name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)? = $function:path;)*) => {$(
         /// # Safety
-        /// As the function in its definition.
+        /// The same as for the function in its definition.
         unsafe extern "C" fn $name($($argument: $kind),*) $(-> $result)? {
             type Plain = unsafe extern "C" fn($($kind),*) $(-> $result)?;
             type Unwinding = unsafe extern "C-unwind" fn($($kind),*) $(-> $result)?;
-            // PyO3 declares it as a function that doesn't unwind. The compiler would take its word and leave out what
-            // is to happen when it does, if it knew which function this is: so it is read from memory.
+            // PyO3 declares it as a function that doesn't unwind. If the compiler knew which function this
+            // is, it would trust that and leave out what is to happen on unwinding. So the pointer is read
+            // from memory.
             static FUNCTION: Plain = $function;
-            // SAFETY: a reference can be read; both types are called alike, and differ in what the compiler believes of
-            // them; the rest is up to the caller.
+            // SAFETY: a reference can be read. Both types are called alike and differ only in what the
+            // compiler assumes about them. The rest is up to the caller.
             unsafe {
                 let function = transmute::<Plain, Unwinding>(ptr::read_volatile(&raw const FUNCTION));
                 let unwound = StandStill;
@@ -78,15 +81,15 @@ or_stand_still! {
     fn give_up(object: Pointer) = ffi::Py_DecRef;
 }
 
-/// Calls a function with arguments by position.
+/// Calls a function with positional arguments.
 pub(crate) fn call<'py, const N: usize>(
     function: &Bound<'py, PyAny>,
     arguments: [&Bound<'py, PyAny>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
     let arguments = arguments.map(Bound::as_ptr);
     let none = ptr::null_mut();
-    // SAFETY: attached, as a `Bound` shows; all of them live until this returns; the result is a new reference, or null
-    // with an exception set.
+    // SAFETY: attached, as a `Bound` proves. All objects live until this returns. The result is a new
+    // reference, or null with an exception set.
     unsafe {
         let result = call_by_position(function.as_ptr(), arguments.as_ptr(), N, none);
         Bound::from_owned_ptr_or_err(function.py(), result)
@@ -106,26 +109,26 @@ pub(crate) fn call_with<'py>(
     }
 }
 
-/// What `__hash__` says.
+/// Returns what `__hash__` returns.
 #[inline]
 pub(crate) fn hash(object: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
-    // SAFETY: attached, and the object lives.
+    // SAFETY: attached, and the object is alive.
     match unsafe { hash_of(object.as_ptr()) } {
         -1 => Err(PyErr::fetch(object.py())),
         hash => Ok(hash),
     }
 }
 
-/// Whether `a == b`, which `a` is asked first.
+/// Whether `a == b`, asking `a` first.
 pub(crate) fn equal(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
-    // SAFETY: attached, and both live.
+    // SAFETY: attached, and both are alive.
     match unsafe { compare(a.as_ptr(), b.as_ptr(), ffi::Py_EQ) } {
         -1 => Err(PyErr::fetch(a.py())),
         answer => Ok(answer != 0),
     }
 }
 
-/// What an iterable holds, one after the other.
+/// Iterates over an iterable.
 pub(crate) fn iterate<'py>(iterable: &Bound<'py, PyAny>) -> PyResult<Items<'py>> {
     // SAFETY: as in `call`.
     let iterator = unsafe {
@@ -152,7 +155,8 @@ impl<'py> Iterator for Items<'py> {
     type Item = PyResult<Bound<'py, PyAny>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: attached, as `py` shows; the iterator is one, and lives; the result is a new reference, or null.
+        // SAFETY: attached, as `py` proves. The iterator is one, and is alive. The result is a new reference,
+        // or null.
         let item = unsafe {
             let result = next_of(self.iterator.as_ptr());
             Bound::from_owned_ptr_or_opt(self.py, result)
@@ -161,13 +165,13 @@ impl<'py> Iterator for Items<'py> {
     }
 }
 
-/// What `mapping[key]` is.
+/// Returns `mapping[key]`.
 pub(crate) fn item<'py>(mapping: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: as in `call`.
     unsafe { Bound::from_owned_ptr_or_err(mapping.py(), item_of(mapping.as_ptr(), key.as_ptr())) }
 }
 
-/// An attribute, if the object has it, for which its `__getattr__` may be asked.
+/// Returns an attribute, or `None` if the object doesn't have it. May call `__getattr__`.
 pub(crate) fn attribute<'py>(
     object: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
@@ -178,7 +182,7 @@ pub(crate) fn attribute<'py>(
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_instance_of::<PyAttributeError>(py) => {
-            // It holds the frames that it came through, and with them what may have finalizers.
+            // The error holds the frames that it passed through, and these may hold objects with finalizers.
             drop(Object::from(error.into_value(py).into_bound(py).into_any()));
             Ok(None)
         }
@@ -186,58 +190,59 @@ pub(crate) fn attribute<'py>(
     }
 }
 
-/// Sets an attribute, which `__setattr__` may do.
+/// Sets an attribute. May call `__setattr__`.
 pub(crate) fn set_attribute(
     object: &Bound<'_, PyAny>,
     name: &Bound<'_, PyString>,
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    // SAFETY: attached, and all of them live.
+    // SAFETY: attached, and all objects are alive.
     match unsafe { set_attribute_of(object.as_ptr(), name.as_ptr(), value.as_ptr()) } {
         -1 => Err(PyErr::fetch(object.py())),
         _ => Ok(()),
     }
 }
 
-/// What `repr` says. It may be of a subclass of str, whose `__str__` isn't asked.
+/// Returns `repr(object)`. The result may be of a subclass of str, whose `__str__` isn't called.
 pub(crate) fn representation(object: &Bound<'_, PyAny>) -> PyResult<String> {
     // SAFETY: as in `call`.
     let text = unsafe { Bound::from_owned_ptr_or_err(object.py(), representation_of(object.as_ptr()))? };
     Ok(text.cast_into::<PyString>()?.to_string_lossy().into_owned())
 }
 
-/// What `float` says of a number.
+/// Converts a number as `float` does.
 pub(crate) fn float(number: &Bound<'_, PyAny>) -> PyResult<f64> {
     if let Ok(float) = number.cast_exact::<PyFloat>() {
         return Ok(float.value());
     }
-    // SAFETY: attached, and the object lives.
+    // SAFETY: attached, and the object is alive.
     let float = unsafe { float_of(number.as_ptr()) };
-    // That is what it answers when it raised, but it may be the number as well.
+    // -1 is the answer after an exception, but it may also be the number.
     let raised = if float.to_bits() == (-1.0_f64).to_bits() { PyErr::take(number.py()) } else { None };
     raised.map_or(Ok(float), Err)
 }
 
-/// Imports a module, which runs it the first time.
+/// Imports a module, which runs its code the first time.
 pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     let name = PyString::new(py, name);
     // SAFETY: as in `call`.
     unsafe { Bound::from_owned_ptr_or_err(py, module_of(name.as_ptr())) }
 }
 
-/// Gives an error of `culprit` to `sys.unraisablehook`, which may be anybody's function, and else writes to a file.
+/// Passes an error of `culprit` to `sys.unraisablehook`, which may be a user's function; the default one
+/// writes to a file.
 pub(crate) fn report(error: PyErr, culprit: &Bound<'_, PyAny>) {
     error.restore(culprit.py());
-    // SAFETY: attached, an exception is set, and the object lives.
+    // SAFETY: attached, an exception is set, and the object is alive.
     unsafe { report_raised(culprit.as_ptr()) }
 }
 
-/// Gives up a reference that may be the last one, so that `__del__` may run.
+/// Releases a reference that may be the last one, so `__del__` may run.
 ///
 /// # Safety
-/// Attached; the reference is the caller's own, and isn't used afterwards.
+/// The thread is attached. The reference is the caller's own, and isn't used afterwards.
 #[inline]
 pub(crate) unsafe fn release(object: Pointer) {
-    // SAFETY: the caller has it.
+    // SAFETY: guaranteed by the caller.
     unsafe { give_up(object) }
 }

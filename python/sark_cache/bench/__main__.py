@@ -1,4 +1,4 @@
-"""``python -m sark_cache.bench [COMMAND] [options]``: chooses the command. Knows nothing of what they measure."""
+"""``python -m sark_cache.bench [COMMAND] [options]``: chooses the command. Knows nothing of what commands measure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT = "caches"
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command that the first argument names; without one, the comparison of caches."""
+    """Runs the command that the first argument names, or without one the comparison of caches."""
     if arguments and arguments[0] in COMMANDS:
         name, *arguments = arguments
     else:

@@ -1,4 +1,4 @@
-"""The command that compares caches: reads the options, runs the cases, hands the report to whoever shows it."""
+"""The command that compares caches: reads the options, runs the cases, and has the report shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .scenarios import Case, cases
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command; what it finds goes to standard output."""
+    """Runs the command. The results go to standard output."""
     options = _parser().parse_args(arguments)
     chosen = [case for case in cases() if _matches(case, options.case)]
     if not chosen:
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     effort = replace(effort, rounds=options.rounds or effort.rounds)
     report = Report("caches", arguments, effort.rounds)
     try:
-        # Before anything is measured, so that nobody waits minutes to hear that something is missing.
+        # Checked before anything is measured, so that a missing package is reported at once, not after minutes.
         plot = importlib.import_module("sark_cache.bench.plot") if options.plot else None
         table = None if options.json else importlib.import_module("sark_cache.bench.table")
     except ImportError as missing:
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 def _run(
     chosen: list[Case], names: list[str], effort: measure.Effort, report: Report, tell: Callable[[str], None]
 ) -> None:
-    """Runs the cases into the report; ``tell`` hears of each when it begins."""
+    """Runs the cases and adds them to the report. ``tell`` is called with each case when it begins."""
     present: dict[str, Contestant] = {}
     reasons: dict[str, str] = {}
     for name in names:

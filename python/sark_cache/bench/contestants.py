@@ -1,8 +1,8 @@
 """The caches that are compared, each behind the few calls that are timed.
 
-The calls are the cache's own bound methods wherever its form allows, so that nothing of ours is on the clock; the rare
-wrapper is said where it stands. A cache that can't do something raises `Absent` with the reason, which is what the
-report shows.
+The calls are the cache's own bound methods wherever its interface allows, so that none of our code is timed.
+The rare wrapper is documented where it is defined. A cache that can't do something raises `Absent` with the
+reason, which the report shows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OURS = "sark-cache"
 
 
 class Absent(Exception):
-    """A contestant can't take part; the message says why."""
+    """A contestant can't take part. The message says why."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Store:
 
 @dataclass
 class _RemoteStore(Store):
-    """One that is filled in a single trip; only filling uses the pipeline, with no clock running."""
+    """A store that is filled in a single trip. Only filling uses the pipeline, while no clock is running."""
 
     pipeline: Callable[[], Any] = lambda: None
 
@@ -78,19 +78,19 @@ class Contestant:
         self._module: Any = None if self.module is None else _module(self.module)
 
     def store(self, capacity: int, ttl: float | None) -> Store:
-        """A cache of at most ``capacity`` entries that live ``ttl`` seconds, or for ever."""
+        """Returns a cache of at most ``capacity`` entries that live for ``ttl`` seconds, or for ever."""
         raise Absent("it is for functions only")
 
     def evicting_store(self, capacity: int, ttl: float | None) -> Store:
-        """The same for a test that stores more than fits."""
+        """Does the same as ``store`` for a test that stores more than fits."""
         return self.store(capacity, ttl)
 
     def decorate(self, function: Function, capacity: int, ttl: float | None) -> Function:
-        """The function, its results cached."""
+        """Returns the function with its results cached."""
         raise Absent("it has no decorator")
 
     def decorate_async(self, function: AsyncFunction, capacity: int, ttl: float | None) -> AsyncFunction:
-        """The coroutine function, its results cached."""
+        """Returns the coroutine function with its results cached."""
         raise Absent("it has no decorator for coroutine functions")
 
 
@@ -115,7 +115,7 @@ class SarkCache(Contestant):
 
 
 class SarkRustCache(Contestant):
-    """Strings only, copied in and out."""
+    """Holds only strings, which are copied in and out."""
 
     name, distribution = "sark-cache RustCache", "sark-cache"
 
@@ -130,7 +130,7 @@ class SarkRustCache(Contestant):
 
 
 class Dict(Contestant):
-    """What Python itself can do, without bound, order or deadline: the floor."""
+    """What Python itself can do without bound, order or deadline: the floor."""
 
     name = "dict"
 
@@ -144,7 +144,7 @@ class Dict(Contestant):
 
 
 class NoCache(Contestant):
-    """The function itself, which does nothing but return: the floor of decorators, not a cache."""
+    """The function itself, which does nothing but return: the floor for decorators, not a cache."""
 
     name = "undecorated"
 
@@ -166,7 +166,7 @@ class LruCache(Contestant):
 
 
 class Cachebox(Contestant):
-    """Its LRU cache; with a time-to-live its TTL cache, which evicts the oldest instead."""
+    """Its LRU cache or, with a time-to-live, its TTL cache, which evicts the oldest entry instead."""
 
     name = distribution = module = "cachebox"
 
@@ -212,7 +212,7 @@ class LruDict(Contestant):
 
 
 class MokaPy(Contestant):
-    """With its LRU policy: the default one refuses new entries, and setting would be another thing."""
+    """Uses its LRU policy. The default policy refuses new entries, so setting would not be comparable."""
 
     name = distribution = "moka-py"
     module = "moka_py"
@@ -246,7 +246,7 @@ class Theine(Contestant):
 
 
 class Redis(Contestant):
-    """Another process, over the loopback interface, through redis-py: what an in-process cache saves."""
+    """Another process, over the loopback interface, through redis-py. Shows what an in-process cache saves."""
 
     name = distribution = module = "redis"
 

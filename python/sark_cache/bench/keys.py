@@ -1,7 +1,8 @@
 """The keys: the same texts in the same order for every contestant, made before any clock starts.
 
-A *repeated* key is the very object that was stored, its hash known: what a constant or a long-lived identifier is to a
-program. A *fresh* one is equal but another object, its hash still to be computed: what comes out of a request.
+A *repeated* key is the very object that was stored, with its hash known, like a constant or a long-lived
+identifier in a program. A *fresh* key is equal but another object, whose hash is still to be computed, like a
+key that comes out of a request.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ CHUNK = 1000
 
 
 def texts(count: int, kind: str) -> list[str]:
-    """``count`` distinct keys, of ``LENGTH`` bytes each, in a random order that is the same each time.
+    """Returns ``count`` distinct keys of ``LENGTH`` bytes each, in a random order that is the same each time.
 
-    Another ``kind`` (one word), other keys.
+    Another ``kind`` (one word) gives other keys.
     """
     made = [
         f"{kind}:user-{number:08}:action-{number % 7}:resource-{number * 7919:012}".ljust(LENGTH, "x")
@@ -30,7 +31,7 @@ def texts(count: int, kind: str) -> list[str]:
 
 
 class Supply:
-    """Hands out keys, round and round, in chunks: each time where it stopped the last time."""
+    """Hands out keys in chunks, round and round, each time from where it stopped the last time."""
 
     def __init__(self, keys: list[str], *, fresh: bool, start: int = 0) -> None:
         self._keys = keys
@@ -38,7 +39,7 @@ class Supply:
         self._position = start
 
     def chunks(self, count: int) -> Iterator[list[str]]:
-        """``count`` keys."""
+        """Yields ``count`` keys in chunks."""
         while count > 0:
             end = min(self._position + min(CHUNK, count), len(self._keys))
             chunk = self._keys[self._position : end]

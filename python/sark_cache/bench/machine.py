@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def describe() -> dict[str, object]:
-    """Processor, CPUs that this process may use, system, and Python: the head of every report."""
+    """Returns the processor, usable CPUs, system and Python: the head of every report."""
     return {"cpu": _processor(), "cores": _cores(), "os": platform.system(), "python": _python()}
 
 
 def version_of(distribution: str) -> str | None:
-    """The installed version of a distribution; None if it isn't installed as one."""
+    """Returns the installed version of a distribution, or None if it isn't installed as one."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -23,7 +23,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def thread_count() -> int | None:
-    """Threads of this process, whoever started them; None where the system doesn't tell."""
+    """Returns the number of threads in this process, or None where the system doesn't tell."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

@@ -1,7 +1,7 @@
 """Laps, rounds and ratios: the same work for every contestant, in turn, over and over.
 
-Rounds run A B C A B C, so that a slow minute of the machine hits all alike, and contestants are compared within each
-round before any median is taken. This room doesn't know what is measured.
+Rounds run A B C A B C, so that a slow minute of the machine affects all contestants alike. They are compared
+within each round, before any median is taken. This module doesn't know what is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Effort:
     """Seconds after which a lap is too long: a contestant that needs more does fewer operations."""
 
 
-# Many short rounds rather than few long ones: what else the machine does comes and goes within seconds.
+# Many short rounds rather than few long ones: other load on the machine comes and goes within seconds.
 FULL = Effort(rounds=15, operations=100_000, budget=0.05)
 QUICK = Effort(rounds=5, operations=20_000, budget=0.01)
 
@@ -46,7 +46,7 @@ class Lap:
 
     @property
     def ns_per_op(self) -> float:
-        """What the operation itself takes."""
+        """Nanoseconds that the operation itself takes."""
         return max(self.elapsed_ns - self.loop_ns, 0) / self.operations
 
 
@@ -54,11 +54,11 @@ class Work(Protocol):
     """What one contestant does in one case."""
 
     def run(self, operations: int) -> Lap:
-        """Does so many operations, or a few more where they come in batches."""
+        """Does this many operations, or a few more where they come in batches."""
         ...
 
     def hit_ratio(self) -> float | None:
-        """Of its look-ups, found out with no clock running; None where it has none."""
+        """Returns the hit ratio of its look-ups, found while no clock is running, or None if it has none."""
         ...
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Work(Protocol):
 
 @dataclass
 class Entrant:
-    """A contestant in a case, and what it did so far."""
+    """A contestant in a case, with its laps so far."""
 
     name: str
     work: Work
@@ -78,7 +78,7 @@ class Entrant:
     full_run: bool = True
 
     def calibrate(self, effort: Effort) -> None:
-        """Finds out how many operations fit the budget, by laps of growing length. It warms the cache up, too."""
+        """Finds out how many operations fit the budget, by laps of growing length. This also warms the cache up."""
         budget_ns = effort.budget * 1e9
         operations = 8
         while True:
@@ -92,7 +92,7 @@ class Entrant:
 
 
 def enter(name: str, prepare: Callable[[], Work]) -> Entrant:
-    """Prepares a contestant's work, watching which threads it starts."""
+    """Prepares a contestant's work, and counts the threads that it starts."""
     before = machine.thread_count()
     work = prepare()
     after = machine.thread_count()
@@ -104,14 +104,15 @@ def interleave(entrants: list[Entrant], rounds: int) -> None:
     """Runs all entrants in turn, ``rounds`` times."""
     for _ in range(rounds):
         for entrant in entrants:
-            # So that nobody pays for another's garbage. The collector stays on: it is part of what users get.
+            # So that no contestant pays for another's garbage. The collector stays on: it is part of what
+            # users get.
             gc.collect()
             entrant.laps.append(entrant.work.run(entrant.operations))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle and the ends of some measurements."""
+    """The median and the extremes of some measurements."""
 
     median: float
     min: float
@@ -119,13 +120,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Of at least one value."""
+        """Returns the spread of at least one value."""
         values = list(values)
         return cls(statistics.median(values), min(values), max(values))
 
 
 def ratios(theirs: list[Lap], ours: list[Lap]) -> Spread | None:
-    """Times of ``theirs`` over times of ``ours``, round by round; None if ours took no time that could be told."""
+    """Returns times of ``theirs`` over times of ``ours``, by round, or None if ours took no measurable time."""
     pairs = [(their.ns_per_op, our.ns_per_op) for their, our in zip(theirs, ours, strict=True)]
     if not pairs or any(our == 0 for _, our in pairs):
         return None

@@ -1,7 +1,8 @@
-"""Who else is at work in this process while something is measured: nobody, or a thread that never rests.
+"""What else runs in this process while something is measured: nothing, or a thread that never rests.
 
-With a GIL whoever lets go of it for a moment gets it back only when such a thread is made to give it up, which is after
-milliseconds. So it tells calls that hold the GIL throughout from those that don't. This room measures nothing.
+With a GIL, a thread that releases it for a moment gets it back only when such a busy thread is forced to
+release it, which takes milliseconds. This distinguishes calls that hold the GIL throughout from those that
+don't. This module measures nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def nobody() -> Iterator[None]:
-    """Quiet."""
+    """Runs nothing else."""
     yield
 
 
 @contextmanager
 def busy_thread() -> Iterator[None]:
-    """A thread of Python code that never waits for anything."""
+    """Runs a thread of Python code that never waits for anything."""
     ended = threading.Event()
 
     def work() -> None:

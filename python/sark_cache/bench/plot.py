@@ -1,4 +1,4 @@
-"""The report as a picture: a panel for each case, a bar for each contestant; time on a logarithmic axis.
+"""The report as a picture: a panel for each case, a bar for each contestant, and time on a logarithmic axis.
 
 Uses matplotlib.
 """
@@ -21,7 +21,7 @@ _OURS, _THEIRS = "#c0392b", "#7f8c8d"
 
 
 def draw(report: Report, file: Path) -> None:
-    """Writes the picture; the ending of the file's name says in what format."""
+    """Writes the picture. The extension of the file's name determines the format."""
     panels: dict[str, list[Row]] = {}
     for row in report.rows:
         panels.setdefault(row.case, []).append(row)
@@ -35,7 +35,7 @@ def draw(report: Report, file: Path) -> None:
     for axis, (case, rows) in zip(axes.flat, panels.items(), strict=False):
         axis.set_visible(True)
         axis.set_title(case, fontsize=7)
-        # Nothing can be drawn at zero on this axis.
+        # A logarithmic axis can't show zero.
         times = [max(row.ns_per_op.median, 0.1) for row in rows]
         colours = [_OURS if row.contestant.startswith("sark-cache") else _THEIRS for row in rows]
         bars = axis.barh([row.contestant for row in rows], times, color=colours)

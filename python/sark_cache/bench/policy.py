@@ -1,12 +1,14 @@
-"""``python -m sark_cache.bench policy``: authorization decisions in this process beside those in a loopback Redis.
+"""``python -m sark_cache.bench policy``: compares decisions cached in this process with those in a loopback Redis.
 
-Whole awaited calls are timed: key, look-up, decoding. Redis is asked through redis-py's asyncio client, with keys that
-are ready-made, and its answers are decoded by ``json.loads``: the least that an application can do. Everything is
-measured twice: quiet, and beside a Python thread that never rests, as services have them. Facts about this machine's
-Python come from the same run, so that figures of different machines can be compared.
+Whole awaited calls are timed: key, look-up and decoding. Redis is asked through redis-py's asyncio client,
+with ready-made keys, and its answers are decoded by ``json.loads``: the least that an application can do.
+Everything is measured twice: quiet, and alongside a Python thread that never rests, as in real services.
+Facts about this machine's Python come from the same run, so that figures of different machines can be
+compared.
 
-Medians come from laps over many calls, the loop included; percentiles from calls that are timed one by one, less what
-the clock takes. Beside a busy thread a lap is twice as long, since the thread gets half of the time; calls are not.
+Medians come from laps over many calls, including the loop. Percentiles come from calls that are timed one by
+one, less the time that the clock takes. Alongside a busy thread a lap takes twice as long, since the thread
+gets half of the time, but single calls don't.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Row:
-    """What one contestant took, in nanoseconds per decision."""
+    """The times of one contestant, in nanoseconds per decision."""
 
     case: str
     contestant: str
@@ -84,12 +86,12 @@ class PolicyReport:
     absent: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Returns the report as one JSON object."""
         return json.dumps(asdict(self))
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command; its exit status."""
+    """Runs the command and returns its exit status."""
     what = "Authorization decisions in this process beside the same ones in a loopback Redis."
     parser = argparse.ArgumentParser(prog="python -m sark_cache.bench policy", description=what)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -126,7 +128,7 @@ async def _measure(arguments: list[str], *, quick: bool) -> PolicyReport:
 
 
 async def _take(report: PolicyReport, contestants: list[Contestant], beside: str, rounds: int, calls: int) -> None:
-    """Interleaved laps of all, then calls timed one by one."""
+    """Runs interleaved laps of all contestants, then calls timed one by one."""
     laps: list[list[float]] = [[] for _ in contestants]
     counts = [await _affordable(contestant, calls) for contestant in contestants]
     for _ in range(rounds):
@@ -147,7 +149,7 @@ async def _take(report: PolicyReport, contestants: list[Contestant], beside: str
 
 
 async def _lap(contestant: Contestant, count: int) -> float:
-    """Nanoseconds per decision, the loop included."""
+    """Returns nanoseconds per decision, including the loop."""
     call, requests = contestant.call, list(islice(cycle(contestant.requests), count))
     start = time.perf_counter_ns()
     if contestant.awaited:
@@ -160,7 +162,7 @@ async def _lap(contestant: Contestant, count: int) -> float:
 
 
 async def _one_by_one(contestant: Contestant, count: int) -> list[int]:
-    """Nanoseconds of each call."""
+    """Returns the nanoseconds of each call."""
     call, now, times = contestant.call, time.perf_counter_ns, []
     for request in islice(cycle(contestant.requests), count):
         start = now()
@@ -173,18 +175,18 @@ async def _one_by_one(contestant: Contestant, count: int) -> list[int]:
 
 
 def _clock() -> int:
-    """What looking at the clock twice takes."""
+    """Returns what reading the clock twice takes."""
     start = time.perf_counter_ns()
     return time.perf_counter_ns() - start
 
 
 async def _affordable(contestant: Contestant, most: int) -> int:
-    """How many calls fit into a tenth of a second, at most ``most``. Warms up, too."""
+    """Returns how many calls fit into a tenth of a second, at most ``most``. This also warms up."""
     return max(20, min(most, int(1e8 / (await _lap(contestant, 50) * contestant.per_call))))
 
 
 def _facts() -> list[Contestant]:
-    """What this Python takes for what everybody does."""
+    """Returns contestants that measure what this Python takes for common operations."""
     text = json.dumps(DECISION)
 
     async def nothing() -> None:
@@ -240,7 +242,7 @@ async def _redis(stack: AsyncExitStack, report: PolicyReport) -> list[Contestant
     keys = [(f"policy:decision:{user}:{action}:mcp_tool_search:none",) for user, action, _resource in REQUESTS]
     for (key,) in keys:
         await store(key)
-    # A ready-made key is as good as another: what the context costs an application isn't counted against Redis.
+    # Any ready-made key will do: what the context costs an application isn't counted against Redis.
     return [
         Contestant("get, hit", REDIS, get, keys),
         Contestant("get, hit, four fields of context", REDIS, get, keys),

@@ -52,7 +52,7 @@ def _micros(nanoseconds: float) -> str:
 
 
 def draw(report: PolicyReport, file: str | Path) -> None:
-    """Writes a picture: for each case p50, p95 and p99 of each contestant, on a logarithmic axis."""
+    """Draws p50, p95 and p99 of each contestant for each case, on a logarithmic axis."""
     import matplotlib
 
     matplotlib.use("agg")

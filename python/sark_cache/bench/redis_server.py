@@ -1,4 +1,4 @@
-"""A real Redis server of our own: on a free port of the loopback interface, in memory only, gone when we are done.
+"""A real Redis server of our own: on a free port of the loopback interface, in memory only, ended after use.
 
 Never touches a server that was there before. Used by the benchmark, and by tests that need a real server.
 """
@@ -19,11 +19,11 @@ _SECONDS_TO_START = 10.0
 
 
 class ServerUnavailable(RuntimeError):
-    """There is no Redis server to be had; the message says why."""
+    """No Redis server is available. The message says why."""
 
 
 class RedisServer:
-    """A running server; a context manager that ends it.
+    """A running server, as a context manager that ends it.
 
     Raises ``ServerUnavailable`` if the program isn't installed or doesn't start.
     """
@@ -49,12 +49,12 @@ class RedisServer:
             self._process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if self._answers():
                 return
-            # Another process may have taken the port since we looked: try the next one.
+            # Another process may have taken the port since it was found free, so try another one.
             self.close()
         raise ServerUnavailable(f"{PROGRAM} did not start on any of {_STARTS} ports")
 
     def close(self) -> None:
-        """Ends the server. Again is nothing."""
+        """Ends the server. May be called again."""
         self._process.terminate()
         try:
             self._process.wait(timeout=_SECONDS_TO_START)

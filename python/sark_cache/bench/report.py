@@ -1,4 +1,4 @@
-"""What comes out: rows with their figures, as one object that can be written as JSON. Table and plot read it."""
+"""The results: rows of figures, as one object that can be written as JSON. Table and plot read it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Missing:
-    """One that did not take part."""
+    """A contestant that did not take part."""
 
     case: str
     contestant: str
@@ -42,7 +42,7 @@ class Missing:
 
 @dataclass
 class Report:
-    """Everything that one call of the program found out."""
+    """Everything that one run of the program found out."""
 
     scenario: str
     arguments: list[str]
@@ -53,11 +53,11 @@ class Report:
     absent: list[Missing] = field(default_factory=list)
 
     def miss(self, case: str, contestant: str, why: str) -> None:
-        """Notes one that can't take part."""
+        """Records a contestant that can't take part."""
         self.absent.append(Missing(case, contestant, why))
 
     def take(self, case: str, entrants: list[Entrant], ours: str) -> None:
-        """Takes the figures of a case whose rounds are over."""
+        """Adds the figures of a case whose rounds are over."""
         our_laps = next((entrant.laps for entrant in entrants if entrant.name == ours), None)
         for entrant in entrants:
             spread = Spread.of(lap.ns_per_op for lap in entrant.laps)
@@ -79,5 +79,5 @@ class Report:
             )
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Returns the report as one JSON object."""
         return json.dumps(asdict(self))

@@ -1,6 +1,7 @@
 """What is done with the caches: cases, and the work of one contestant in one case.
 
-Every loop that is timed stands here. Each is measured against the same loop with nothing in it, over the same keys.
+Every loop that is timed is in this module. Each is compared with the same loop with an empty body, over the
+same keys.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Case:
     ttl: bool
 
     def words(self) -> dict[str, str]:
-        """The case as names and values."""
+        """Returns the case as names and values."""
         if self.operation == "import":
             return {"op": self.operation}
         size = "capacity" if self.operation == "set-evict" else "keys"
@@ -67,21 +68,21 @@ class Case:
         return " ".join(f"{name}={value}" for name, value in self.words().items())
 
     def prepare(self, contestant: Contestant) -> Work:
-        """The contestant's work. Raises `Absent` if it can't take part."""
+        """Returns the contestant's work. Raises `Absent` if the contestant can't take part."""
         return _PREPARE[self.operation](contestant, self)
 
     def effort(self, effort: Effort) -> Effort:
-        """What of it this case takes: one interpreter in each round is enough."""
+        """Returns the effort that this case takes. For an import, one interpreter in each round is enough."""
         return replace(effort, operations=1) if self.operation == "import" else effort
 
     @property
     def seconds(self) -> float | None:
-        """The time-to-live of its entries."""
+        """The time-to-live of its entries, in seconds."""
         return TTL if self.ttl else None
 
 
 def cases() -> Iterator[Case]:
-    """All cases, in the order of the report."""
+    """Yields all cases, in the order of the report."""
     both = (False, True)
     for operation in OPERATIONS:
         if operation == "import":
@@ -94,7 +95,7 @@ def cases() -> Iterator[Case]:
 
 
 def _empty(chunk: list[Any]) -> float:
-    """Of one key."""
+    """Returns what the empty loop takes for one key."""
     begun = perf_counter_ns()
     for _ in chunk:
         pass
@@ -136,7 +137,10 @@ async def _awaits(call: AsyncFunction, chunks: Iterator[list[str]]) -> tuple[int
 
 
 def _lap(operations: int, elapsed: int, loop: float) -> Lap:
-    """The loop counts as its quickest chunk: it always takes the same, unless something else comes in between."""
+    """Returns a lap whose loop time comes from the quickest chunk.
+
+    The loop always takes the same time, unless something else interrupts it.
+    """
     return Lap(operations, elapsed, round(loop * operations))
 
 
@@ -168,7 +172,7 @@ class _Loop:
 
 
 class _BatchLoop(_Loop):
-    """The same over batches of keys; an operation is a key."""
+    """The same over batches of keys. An operation is one key."""
 
     def run(self, operations: int) -> Lap:
         elapsed, loops, done = 0, [], 0
@@ -181,7 +185,7 @@ class _BatchLoop(_Loop):
 
 
 class _BusyLoop(_Loop):
-    """Keys one by one, each with a clock of its own, beside a thread that wants the interpreter all the time."""
+    """Times single keys, alongside a thread that wants the interpreter all the time."""
 
     def run(self, operations: int) -> Lap:
         times, clocks = [], []
@@ -190,14 +194,14 @@ class _BusyLoop(_Loop):
                 times += [self.timed([key]) for key in chunk]
                 clocks.append(statistics.median(_empty([key]) for key in chunk))
         times.sort()
-        # As with loops: what the clock takes is what it takes at its quickest.
+        # As with loops, the quickest reading counts as what the clock takes.
         clock = min(clocks)
         p95 = max(times[len(times) * 95 // 100] - clock, 0)
         return Lap(operations, round(statistics.median(times) * operations), round(clock * operations), p95)
 
 
 class _Import:
-    """An import in a fresh interpreter, its files compiled by an earlier one. An operation is an interpreter."""
+    """An import in a fresh interpreter, with files compiled by an earlier one. An operation is one interpreter."""
 
     def __init__(self, module: str) -> None:
         self.program = f"""
@@ -220,7 +224,7 @@ print(perf_counter_ns() - begun)
 
 
 class _AsyncLoop:
-    """Work that awaits in a loop, inside a running event loop that started before the clock."""
+    """Work that awaits in a loop, inside an event loop that started before the clock."""
 
     def __init__(self, call: AsyncFunction, supply: keys.Supply) -> None:
         self.call = call
@@ -261,7 +265,7 @@ def _get_busy(contestant: Contestant, case: Case) -> Work:
 
 
 def _set(contestant: Contestant, case: Case) -> Work:
-    """Each replaces a value: by ``cache[key] = value`` if the cache has that, else by its method."""
+    """Replaces a value each time: by ``cache[key] = value`` if the cache has that, else by its method."""
     store, stored = _filled(contestant, case)
     return _Loop(_storing(store), keys.Supply(stored, fresh=case.fresh), store)
 
@@ -276,7 +280,7 @@ def _set_method(contestant: Contestant, case: Case) -> Work:
 
 
 def _set_evict(contestant: Contestant, case: Case) -> Work:
-    """Each is of a key that isn't there, and drives another out: twice as many keys as fit, round and round."""
+    """Stores a missing key each time, which evicts another: twice as many keys as fit, round and round."""
     store = contestant.evicting_store(case.entries, case.seconds)
     more = keys.texts(2 * case.entries, "more")
     store.fill(more[: case.entries], VALUE)
@@ -293,7 +297,7 @@ def _storing(store: Store) -> Callable[[list[str]], int]:
 
 
 def _get_many(contestant: Contestant, case: Case) -> Work:
-    """Who has no method for batches loops."""
+    """Uses a method for batches, or a loop if there is none."""
     store, stored = _filled(contestant, case)
     get = store.get
     get_many = store.get_many or (lambda batch: [get(key) for key in batch])

@@ -1,4 +1,4 @@
-"""The report for people: a table on standard output, and a bar on standard error while they wait. Uses rich."""
+"""The report for people: a table on standard output, and a progress bar on standard error. Uses rich."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from .report import Report, Row
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar over so many cases, shown only on a terminal; gives the function to tell it what begins."""
+    """Shows a progress bar over ``total`` cases, on a terminal only.
+
+    Yields the function to call when a case begins.
+    """
     columns = (
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
@@ -22,7 +25,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        # One less than none: what is told is that a case begins, not that one is done.
+        # Starts at -1, because the bar is advanced when a case begins, not when one is done.
         task = bar.add_task("", total=total, completed=-1)
         yield lambda case: bar.update(task, description=case, advance=1)
 
@@ -31,7 +34,7 @@ def show(report: Report) -> None:
     """Prints the report."""
     console = Console()
     if not console.is_terminal:
-        # Into a file or a pipe: as wide as it needs to be.
+        # In a file or a pipe, the table is as wide as it needs to be.
         console = Console(width=160)
     about = report.machine
     console.print(

@@ -1,13 +1,13 @@
-"""Authorization decisions, cached: in this process by the native engine, or in Redis.
+"""Authorization decisions, cached in this process by the native engine, or in Redis.
 
     from sark_cache.policy import create_policy_cache
 
     cache = create_policy_cache()
     decision = await cache.get_or_evaluate(user_id, action, resource, evaluate=ask_the_policy_engine)
 
-An authorization cache that answers wrongly lets somebody in, so all of this errs to one side: it evaluates again. The
-page `docs/policy-cache.md` says what is guaranteed. Importing this imports neither asyncio nor anything that isn't in
-the standard library, and starts no thread.
+An authorization cache that answers wrongly grants access wrongly, so whenever this one is in doubt, it
+evaluates again. The page `docs/policy-cache.md` states what is guaranteed. Importing this package imports
+neither asyncio nor anything outside the standard library, and starts no thread.
 """
 
 from sark_cache.policy.base import Explanation, Lookup

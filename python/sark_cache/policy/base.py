@@ -1,7 +1,8 @@
 """What all policy caches have in common: their settings and their counts.
 
-Where decisions are kept is a matter of the subclasses: ``DecisionCache`` for engines in this process,
-``RedisPolicyCache`` for a server. This room never reads a decision, and writes one only through their ``set``.
+The subclasses decide where decisions are kept: ``DecisionCache`` for engines in this process,
+``RedisPolicyCache`` for a server. This module never reads a decision, and writes one only through their
+``set``.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Lookup(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Where an answer would come from, for people who wonder about one."""
+    """Where an answer would come from, for people who examine one."""
 
     source: str
     """``"cache"``, or ``"evaluation"`` if it would have to be evaluated."""
@@ -58,7 +59,7 @@ class Explanation(NamedTuple):
 
 
 class Settings(TypedDict, total=False):
-    """The settings of ``BasePolicyCache`` that are given by name alone, for type checkers."""
+    """The keyword-only settings of ``BasePolicyCache``. For type checkers."""
 
     optimized_ttl: Mapping[str, float] | None
     allow_ttl_seconds: float | None
@@ -72,7 +73,7 @@ class Settings(TypedDict, total=False):
 
 
 class AllSettings(Settings, total=False):
-    """The settings of all caches that ``create_policy_cache`` makes, for type checkers."""
+    """The settings of all caches that ``create_policy_cache`` makes. For type checkers."""
 
     max_size: int | None
     ttl_seconds: float | None
@@ -84,20 +85,23 @@ class BasePolicyCache:
     """Settings and counts. See ``RustPolicyCache`` for what an application uses.
 
     Args:
-        ttl_seconds: For how long decisions are kept if nothing else says so.
+        ttl_seconds: How long decisions are kept unless another setting applies.
         enabled: If False, nothing is looked up or stored. May be changed at any time.
-        use_optimized_ttl: Whether a level of sensitivity has a time of its own.
-        optimized_ttl: Seconds by level, besides the defaults. 0: decisions of the level are never stored.
-        allow_ttl_seconds: Decisions that allow are kept for at most so long. 0: never.
-        deny_ttl_seconds: The others likewise.
-        cacheable: Asked about every decision; those for which it says no, or raises, are not stored. For denials that
-            were made because something was down.
-        policy_revision: Goes into the keys. Setting another one makes all older decisions unreachable.
-        volatile_fields: Top-level fields of contexts that are left out of keys. Only for what decides nothing.
-        max_evaluation_seconds: A ``set`` without a token is refused for so long after an invalidation that covers it.
-        stale_while_revalidate: Whether a hit in the last part of its time (``STALE_THRESHOLD_RATIO``) has it
-            revalidated.
-        logger: A logger to be used instead of ``sark_cache.policy``; one of structlog's will do.
+        use_optimized_ttl: Whether each level of sensitivity has its own time.
+        optimized_ttl: Seconds by level, in addition to the defaults. 0: decisions of the level are never
+            stored.
+        allow_ttl_seconds: The longest time that decisions that allow are kept. 0: never.
+        deny_ttl_seconds: The same for all other decisions.
+        cacheable: Called with every decision. Decisions for which it returns False or raises are not stored.
+            Meant for denials that were made because something was down.
+        policy_revision: Part of every key. Setting another one makes all older decisions unreachable.
+        volatile_fields: Top-level fields of contexts that are left out of keys. Only for fields that decide
+            nothing.
+        max_evaluation_seconds: How long after an invalidation a ``set`` without a token is refused, if the
+            invalidation covers it.
+        stale_while_revalidate: Whether a hit in the last part of a decision's time
+            (``STALE_THRESHOLD_RATIO``) triggers a revalidation.
+        logger: A logger to use instead of ``sark_cache.policy``. One of structlog's works, too.
     """
 
     KEY_PREFIX: ClassVar[str] = "policy:decision"
@@ -158,7 +162,7 @@ class BasePolicyCache:
         self._totals = Totals()
         forks.register(self)
 
-    # What subclasses do.
+    # Implemented by subclasses.
 
     async def get(
         self,
@@ -170,7 +174,7 @@ class BasePolicyCache:
         *,
         bypass: bool = False,
     ) -> Decision | None:
-        """The cached decision, or None."""
+        """Returns the cached decision, or None."""
         raise NotImplementedError
 
     async def lookup(
@@ -181,7 +185,10 @@ class BasePolicyCache:
         context: Mapping[str, Any] | None = None,
         sensitivity: str | None = None,
     ) -> Lookup:
-        """As ``get``, with what an evaluation needs to store its decision safely: ``set(..., token=lookup.token)``."""
+        """Like ``get``, but also returns what an evaluation needs to store its decision safely.
+
+        Pass it on as ``set(..., token=lookup.token)``.
+        """
         raise NotImplementedError
 
     async def set(
@@ -196,7 +203,7 @@ class BasePolicyCache:
         *,
         token: Token | None = None,
     ) -> bool:
-        """Stores a decision; whether it is stored."""
+        """Stores a decision. Returns whether it was stored."""
         raise NotImplementedError
 
     def _collect(self) -> None:
@@ -206,7 +213,7 @@ class BasePolicyCache:
 
     @property
     def metrics(self) -> CacheMetrics:
-        """Counts since the last reset. May be replaced by others."""
+        """Counts since the last reset. May be replaced by another object."""
         self._collect()
         return self._metrics
 
@@ -217,30 +224,30 @@ class BasePolicyCache:
         self._metrics = metrics
 
     def get_metrics(self) -> dict[str, Any]:
-        """The main counts, rates and the average latency."""
+        """Returns the main counts, the rates and the average latency."""
         return self.metrics.to_dict()
 
     def reset_metrics(self) -> None:
-        """Sets all counts to zero; what exporters see goes on."""
+        """Sets all counts to zero. What exporters see is not reset."""
         self.metrics = CacheMetrics()
 
     def totals(self) -> dict[str, int]:
-        """All counts since the cache was made, resets or not. For exporters."""
+        """Returns all counts since the cache was made, regardless of resets. For exporters."""
         return self._totals.with_current(self.metrics)
 
     def latencies(self) -> tuple[list[int], float]:
-        """How many timed hits there were per bucket of ``LATENCY_BUCKETS``, and how many seconds they took together."""
+        """Returns the number of timed hits per bucket of ``LATENCY_BUCKETS``, and their total time in seconds."""
         self._collect()
         return list(self._totals.buckets), self._totals.seconds
 
     def record_opa_latency(self, latency_ms: float) -> None:
-        """Adds the duration of an evaluation to the average; only after a miss."""
+        """Adds the duration of an evaluation to the average. Only counts after a miss."""
         metrics = self.metrics
         if metrics.misses > 0:
             metrics.opa_latency_ms += (latency_ms - metrics.opa_latency_ms) / metrics.misses
 
     def _failed(self, operation: str, error: BaseException, *, missed: bool = False) -> None:
-        """Counts and tells of an error that the authorization path must not see."""
+        """Counts and logs an error that the authorization path must not see."""
         self._metrics.errors += 1
         if missed:
             self._metrics.record_misses()
@@ -250,7 +257,7 @@ class BasePolicyCache:
 
     @property
     def policy_revision(self) -> str | None:
-        """The revision of the policies. It goes into the keys."""
+        """The revision of the policies, which is part of every key."""
         return self._policy_revision
 
     @policy_revision.setter
@@ -262,18 +269,21 @@ class BasePolicyCache:
             self._revision_changed()
 
     def _revision_changed(self) -> None:
-        """Nothing that was evaluated under the old revision may be stored any more."""
+        """Makes sure that nothing evaluated under the old revision is stored any more."""
 
     def set_revalidate_callback(self, callback: Callable[..., Awaitable[Decision | None]]) -> None:
-        """Records what ``get`` may revalidate with, if ``stale_while_revalidate`` is set: it is called with
-        ``(user_id, action, resource, context)``.
+        """Sets the callback that ``get`` revalidates with, if ``stale_while_revalidate`` is set.
 
-        Such a callback doesn't know the caller's roles. ``get_or_evaluate`` uses the caller's own closure instead.
+        It is called with ``(user_id, action, resource, context)``. Such a callback doesn't know the caller's
+        roles. ``get_or_evaluate`` uses the caller's own closure instead.
         """
         self.revalidate_callback = callback
 
     def _get_ttl_for_sensitivity(self, sensitivity: str | None) -> float:
-        """Seconds for a level; the cache's own time without one, for an unknown one, and if optimization is off."""
+        """Returns the seconds for a level, or the cache's own time.
+
+        The latter applies without a level, for an unknown one, and if optimization is off.
+        """
         if not self.use_optimized_ttl or not sensitivity or not isinstance(sensitivity, str):
             return self.ttl_seconds
         # An enum of strings hashes by its name, and would not be found.
@@ -283,7 +293,7 @@ class BasePolicyCache:
         return sensitivity is not None and self._get_ttl_for_sensitivity(sensitivity) == 0
 
     def _ttl_for(self, decision: Decision, ttl_seconds: float | None, sensitivity: str | None) -> float:
-        """For how long to keep a decision. 0: not at all."""
+        """Returns how long to keep a decision, in seconds. 0: not at all."""
         if ttl_seconds is not None:
             ttl = lifetimes.checked_seconds("ttl_seconds", ttl_seconds, zero=True)
         else:
@@ -299,14 +309,14 @@ class BasePolicyCache:
     def _is_cacheable(self, decision: Decision, cacheable: Callable[[Decision], bool]) -> bool:
         try:
             return bool(cacheable(decision))
-        except Exception as error:  # whatever the application raises: not stored is always right
+        except Exception as error:  # whatever the application raises, not storing is always right
             self._failed("cacheable()", error)
             return False
 
     def _prepared(
         self, decision: Decision, ttl_seconds: float | None, sensitivity: str | None
     ) -> tuple[str | None, float]:
-        """The text and the time; None and 0 for what can't be stored, which then is counted and said."""
+        """Returns the text and the time, or None and 0 for what can't be stored, which is then counted and logged."""
         try:
             if not isinstance(decision, dict):
                 raise TypeError(f"decision must be a dict, not {type(decision).__name__}")
@@ -315,12 +325,15 @@ class BasePolicyCache:
             self._failed("set", error)
             return None, 0
 
-    # The rest of the surface of the Redis class that this one may stand in for.
+    # The remaining methods of the Redis class that this class may replace.
 
     async def preload_cache(
         self, preload_data: Iterable[tuple[str, str, str, Decision, Mapping[str, Any] | None]]
     ) -> int:
-        """Stores many decisions, given as ``(user_id, action, resource, decision, context)``; how many are stored."""
+        """Stores many decisions and returns how many were stored.
+
+        They are given as ``(user_id, action, resource, decision, context)``.
+        """
         if not self.enabled:
             return 0
         entries = [(*entry[:4], entry[4], None) for entry in preload_data]
@@ -329,8 +342,9 @@ class BasePolicyCache:
     async def set_batch(
         self, entries: Iterable[tuple[str, str, str, Decision, Mapping[str, Any] | None, float | None]]
     ) -> int:
-        """Stores many decisions, given as ``(user_id, action, resource, decision, context, ttl_seconds)``; how many are
-        stored.
+        """Stores many decisions and returns how many were stored.
+
+        They are given as ``(user_id, action, resource, decision, context, ttl_seconds)``.
         """
         if not self.enabled:
             return 0

@@ -1,6 +1,6 @@
-"""When not to ask a server: for a while after it did not answer in time.
+"""Decides when not to ask a server: for a while after it failed to answer in time.
 
-Without this every request would wait for as long as a connection may take before it is evaluated after all.
+Without this, every request would wait as long as a connection may take, before it is evaluated after all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Breaker:
-    """Lets everything through until something timed out; then one attempt per pause, until the server answers.
+    """Lets every request through until one times out, then one attempt per pause, until the server answers.
 
     Pauses double from ``FIRST_PAUSE_SECONDS`` to ``LONGEST_PAUSE_SECONDS``.
     """
@@ -25,24 +25,27 @@ class Breaker:
         self._pause = FIRST_PAUSE_SECONDS
 
     def lets_through(self) -> bool:
-        """Whether to ask the server. Who is let through says then how it went; if it can't, the next one is."""
+        """Returns whether to ask the server.
+
+        A caller that is let through then reports how it went. If it can't, the next one does.
+        """
         if self._until is None:
             return True
         now = monotonic()
         if now < self._until:
             return False
-        # Others don't try before it is known how this one went.
+        # No other caller tries before the outcome of this attempt is known.
         self._pause_from(now)
         return True
 
     def timed_out(self) -> None:
-        """The server didn't answer in time."""
-        # Many who asked at once time out together: that is one failure.
+        """Records that the server didn't answer in time."""
+        # Many callers that asked at once time out together. That is one failure.
         if self._until is None:
             self._pause_from(monotonic())
 
     def answered(self) -> None:
-        """The server is there."""
+        """Records that the server answered."""
         self._until = None
         self._pause = FIRST_PAUSE_SECONDS
 

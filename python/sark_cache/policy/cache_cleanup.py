@@ -1,7 +1,7 @@
-"""A task that has a cache reclaim its expired entries at an interval: their memory comes back while nobody calls.
+"""A task that reclaims a cache's expired entries at an interval, so memory is freed while there are no calls.
 
-Nothing depends on it for correctness: an expired decision isn't served whether or not it was reclaimed. It works with
-anything that has ``async cleanup_expired()``. asyncio is imported when a task is started.
+Nothing depends on it for correctness: an expired decision isn't served, whether or not it was reclaimed. It
+works with anything that has ``async cleanup_expired()``. asyncio is imported when a task is started.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class CleanupMetrics:
 
     @property
     def avg_entries_per_cleanup(self) -> float:
-        """Entries per cleanup; 0 if there was none."""
+        """The number of entries removed per cleanup; 0 if there was none."""
         if self.cleanups_run == 0:
             return 0.0
         return self.total_entries_removed / self.cleanups_run
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything by name, rounded to 2 places."""
+        """Returns all metrics by name, rounded to 2 places."""
         return {
             "cleanups_run": self.cleanups_run,
             "total_entries_removed": self.total_entries_removed,
@@ -54,12 +54,12 @@ class CleanupMetrics:
 class CacheCleanupTask:
     """Calls ``await cache.cleanup_expired()`` every ``interval`` seconds, from ``start()`` to ``stop()``.
 
-    An error is counted and logged, and the task goes on at its interval. In a forked child it isn't running, and can be
-    started.
+    An error is counted and logged, and the task continues at its interval. In a forked child the task isn't
+    running, and can be started.
 
     Args:
-        cache: What is cleaned.
-        interval: Seconds, more than 0; a float will do.
+        cache: The cache to clean up.
+        interval: Seconds, more than 0; may be a float.
         enabled: If False, ``start()`` does nothing.
 
     Raises:
@@ -79,7 +79,7 @@ class CacheCleanupTask:
         forks.register(self)
 
     async def start(self) -> None:
-        """Starts the task in the running loop, unless it is disabled or runs already."""
+        """Starts the task in the running loop, unless it is disabled or already running."""
         import asyncio
 
         if not self.enabled:
@@ -93,7 +93,7 @@ class CacheCleanupTask:
         self._task = asyncio.get_running_loop().create_task(self._clean_up_at_intervals(self._wake))
 
     async def stop(self) -> None:
-        """Ends the task, as soon as a cleanup that is running is done; after ``STOP_TIMEOUT`` it is cancelled."""
+        """Ends the task as soon as a running cleanup is done. After ``STOP_TIMEOUT`` the task is cancelled."""
         import asyncio
 
         task, wake = self._task, self._wake
@@ -102,7 +102,7 @@ class CacheCleanupTask:
             return
         loop = task.get_loop()
         if loop is not asyncio.get_running_loop():
-            # It belongs to another loop: tell it, if it still runs, and don't wait.
+            # It belongs to another loop. If that loop still runs, tell it, and don't wait.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(wake.set)
             return
@@ -114,7 +114,7 @@ class CacheCleanupTask:
             task.cancel()
             await asyncio.wait([task])
         except asyncio.CancelledError:
-            # The task's cancellation is what was wanted; our own is passed on.
+            # The task's own cancellation is what we wanted. A cancellation of this call is passed on.
             if not task.cancelled():
                 raise
 
@@ -137,11 +137,11 @@ class CacheCleanupTask:
             await self._perform_cleanup()
 
     async def _perform_cleanup(self) -> int:
-        """One cleanup, counted; how many entries it removed. Never raises."""
+        """Performs one cleanup, counts it, and returns how many entries it removed. Never raises."""
         start = perf_counter()
         try:
             removed = int(await self.cache.cleanup_expired())
-        except Exception as error:  # whatever a cache raises, the next cleanup is due
+        except Exception as error:  # whatever a cache raises, the next cleanup is still due
             self.metrics.errors += 1
             _log.error("cache cleanup failed: %s: %s", type(error).__name__, error)
             return 0
@@ -154,11 +154,11 @@ class CacheCleanupTask:
         return removed
 
     async def trigger_cleanup(self) -> int:
-        """Cleans up now, beside the interval; how many entries were removed."""
+        """Cleans up now, regardless of the interval. Returns how many entries were removed."""
         return await self._perform_cleanup()
 
     def get_metrics(self) -> dict[str, Any]:
-        """The metrics by name."""
+        """Returns the metrics by name."""
         return self.metrics.to_dict()
 
     def reset_metrics(self) -> None:
@@ -166,11 +166,11 @@ class CacheCleanupTask:
         self.metrics = CleanupMetrics()
 
     async def health_check(self) -> bool:
-        """Whether the task does what it should: disabled, or running and not finished by itself."""
+        """Returns whether the task is as it should be: disabled, or running and not ended unexpectedly."""
         return not self.enabled or (self.running and self._is_alive())
 
     def _after_fork(self) -> None:
-        # The loop that the task belongs to doesn't run in this process.
+        # The task's loop doesn't run in this process.
         self.running = False
         self._task = self._wake = None
 
@@ -179,9 +179,9 @@ _cleanup_task: CacheCleanupTask | None = None
 
 
 async def start_cache_cleanup(cache: Any, interval: float = 60, enabled: bool = True) -> CacheCleanupTask:
-    """Starts the one cleanup task of this process, and gives it; one that was started before is left as it is.
+    """Starts the one cleanup task of this process and returns it. A task that was started before is left as it is.
 
-    One that isn't alive any more, because of a fork or because its loop ended, is replaced.
+    A task that isn't alive any more, because of a fork or because its loop ended, is replaced.
     """
     global _cleanup_task
     task = _cleanup_task
@@ -202,5 +202,5 @@ async def stop_cache_cleanup() -> None:
 
 
 def get_cleanup_task() -> CacheCleanupTask | None:
-    """The one cleanup task of this process, or None."""
+    """Returns the one cleanup task of this process, or None."""
     return _cleanup_task

@@ -1,8 +1,9 @@
 """Decisions in an engine of this process, reached by plain calls: one ``get``, ``set`` or ``delete`` per operation.
 
-The engine is anything with the surface of ``RustCache``, a mock included. It stores the JSON text of decisions under
-keys that carry the generations, so what is invalidated can't be found any more, whatever the engine does. The methods
-are coroutines that never suspend: an engine answers in microseconds, and no thread is asked.
+The engine is anything with the methods of ``RustCache``, including a mock. It stores the JSON text of
+decisions under keys that carry the generations, so an invalidated decision can't be found any more, whatever
+the engine does. The methods are coroutines that never suspend: an engine answers in microseconds, and no
+other thread is involved.
 """
 
 from __future__ import annotations
@@ -64,15 +65,15 @@ class DecisionCache(EvaluatingCache):
     def _generate_cache_key(
         self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
     ) -> str:
-        """The key of a request now; invalidating its user, or everything, changes it.
+        """Returns the current key of a request. Invalidating its user, or everything, changes it.
 
         Raises:
-            Uncacheable: if it can't have one.
+            Uncacheable: if the request can't have a key.
         """
         return self._key(user_id, action, resource, context)
 
     def _key_or_none(self, user_id: object, action: object, resource: object, context: object) -> str | None:
-        """The key, or None, counted and said, for a request that can't have one."""
+        """Returns the key, or None for a request that can't have one, which is counted and logged."""
         try:
             return self._key(user_id, action, resource, context)
         except Uncacheable as error:
@@ -92,11 +93,11 @@ class DecisionCache(EvaluatingCache):
         *,
         bypass: bool = False,
     ) -> Decision | None:
-        """The cached decision, a new dict each time; None if there is none, it expired, or it was invalidated.
+        """Returns the cached decision, a new dict each time, or None if it is missing, expired or invalidated.
 
         Args:
-            sensitivity: None is the answer for a level whose decisions are never stored.
-            bypass: Don't look.
+            sensitivity: For a level whose decisions are never stored, the answer is None.
+            bypass: Skip the look-up.
         """
         if not self.enabled or bypass or self._never_stored(sensitivity):
             return None
@@ -131,13 +132,16 @@ class DecisionCache(EvaluatingCache):
         context: Mapping[str, Any] | None = None,
         sensitivity: str | None = None,
     ) -> Lookup:
-        """As ``get``, with what an evaluation needs to store its decision safely: ``set(..., token=lookup.token)``."""
+        """Like ``get``, but also returns what an evaluation needs to store its decision safely.
+
+        Pass it on as ``set(..., token=lookup.token)``.
+        """
         if not self.enabled:
             return Lookup(None, None, None)
         start = perf_counter()
         remaining = ttl = None
         try:
-            # The token first: what is invalidated from now on makes it void.
+            # The token comes first: whatever is invalidated from now on makes it void.
             token, key = self._token_and_key(user_id, action, resource, context)
             self._metrics.uncacheable += key is None
             if key is None or self._never_stored(sensitivity):
@@ -181,13 +185,16 @@ class DecisionCache(EvaluatingCache):
         return found.decision
 
     def _engine_tells_ttl(self) -> bool:
-        """Whether the engine is known to have ``get_with_ttl``; others are asked by ``get`` alone."""
+        """Returns whether the engine is known to have ``get_with_ttl``. Other engines are asked by ``get``."""
         return False
 
     async def get_batch(
         self, requests: Iterable[tuple[str, str, str, Mapping[str, Any] | None]]
     ) -> list[Decision | None]:
-        """The decisions on requests given as ``(user_id, action, resource, context)``, in order, None for a miss."""
+        """Returns the decisions on requests, in order, with None for a miss.
+
+        Requests are given as ``(user_id, action, resource, context)``.
+        """
         requests = list(requests)
         if not self.enabled or not requests:
             return [None] * len(requests)
@@ -217,21 +224,23 @@ class DecisionCache(EvaluatingCache):
         *,
         token: Token | None = None,
     ) -> bool:
-        """Stores a decision; whether it is stored.
+        """Stores a decision. Returns whether it was stored.
 
-        It is not if the time comes out as zero (an older decision is forgotten then), if it isn't a dict of JSON, if
-        the request can't have a key, or if anything that covers it was invalidated since the token was taken. Without a
-        token: within the last ``max_evaluation_seconds``, since the evaluation may have begun before.
+        It is not stored if its time comes out as zero (an older decision is then forgotten), if it isn't a
+        dict of JSON, if the request can't have a key, or if anything that covers it was invalidated since the
+        token was taken. Without a token, an invalidation within the last ``max_evaluation_seconds`` counts,
+        since the evaluation may have begun before it.
 
         Args:
-            ttl_seconds: Seconds; wins over the level and the verdict.
-            sensitivity: The level, for its time.
-            token: From a ``lookup`` that was made before the evaluation began.
+            ttl_seconds: Seconds; takes precedence over the level and the verdict.
+            sensitivity: The level, which determines the time.
+            token: From a ``lookup`` made before the evaluation began.
         """
         if not self.enabled:
             return False
         try:
-            # The key first: what is invalidated after this leaves it under the old generations, where nobody looks.
+            # The key comes first: an invalidation after this leaves the entry under the old generations,
+            # where no look-up finds it.
             key = self._key_or_none(user_id, action, resource, context)
             if key is None:
                 return False
@@ -246,7 +255,7 @@ class DecisionCache(EvaluatingCache):
             self._count_eviction()
             self.cache.set(key, text, ttl)
             if deletions != self._generations.deletions and self._generations.deleted_since(deletions, key):
-                # Deleted by another thread after we had looked: it may have been before we stored.
+                # Another thread deleted the key after we checked, and may have done so before we stored.
                 self.cache.delete(key)
                 return False
         except Exception as error:
@@ -262,7 +271,7 @@ class DecisionCache(EvaluatingCache):
         return generations.quiet_for(window) or not generations.invalidated_within(window, user_id, key)
 
     def _count_eviction(self) -> None:
-        """Engines that don't count evictions: one is due if it is full."""
+        """Counts an eviction for engines that don't: one is due if the engine is full."""
         size = self.cache.size()
         if isinstance(size, int) and size >= self.max_size:
             self._metrics.evictions += 1
@@ -270,14 +279,16 @@ class DecisionCache(EvaluatingCache):
     # Invalidating.
 
     async def delete(self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None) -> bool:
-        """Forgets one decision; whether there was one. Evaluations of it that are under way are not stored.
+        """Forgets one decision. Returns whether there was one. Evaluations of it that are under way are not stored.
 
-        A request that can't have a key makes it forget everything: some decision is meant, and it can't be told which.
+        For a request that can't have a key, everything is forgotten: some decision is meant, but it can't be
+        told which.
         """
         try:
             key = self._key_or_none(user_id, action, resource, context)
             if key is None:
-                # Nothing is stored under this request, but something may be under what was meant.
+                # Nothing is stored under this request, but something may be stored under the one that was
+                # meant.
                 await self.clear()
                 return False
             self._generations.delete(key)
@@ -289,7 +300,7 @@ class DecisionCache(EvaluatingCache):
             return False
 
     async def clear(self) -> bool:
-        """Forgets everything; False if the engine failed, which still leaves nothing to be found."""
+        """Forgets everything. Returns False if the engine failed, though even then nothing can be found any more."""
         self._generations.replace_everything()
         try:
             self.cache.clear()
@@ -299,16 +310,17 @@ class DecisionCache(EvaluatingCache):
         return True
 
     async def clear_all(self) -> bool:
-        """The same as ``clear``."""
+        """Does the same as ``clear``."""
         return await self.clear()
 
     async def invalidate(
         self, user_id: str | None = None, action: str | None = None, resource: str | None = None
     ) -> int:
-        """Forgets all decisions on a user, now and from evaluations under way. O(1): nothing is looked for.
+        """Forgets all decisions on a user, including those of evaluations under way. O(1), without any search.
 
-        Action and resource can't narrow it down, since contexts are part of keys. Without a user, or with one whose id
-        isn't a str, everything is forgotten. The answer is 1, for one generation: the entries are not counted.
+        Action and resource can't narrow it down, since contexts are part of keys. Without a user, or if the
+        user id isn't a str, everything is forgotten. Returns 1, for one generation: the entries are not
+        counted.
         """
         if isinstance(user_id, str):
             try:
@@ -321,14 +333,14 @@ class DecisionCache(EvaluatingCache):
         return 1
 
     async def invalidate_pattern(self, pattern: str) -> int:
-        """Forgets everything: which requests a pattern over readable keys means can't be told."""
+        """Forgets everything: it can't be told which requests a pattern over readable keys means."""
         self._log.debug("policy cache: everything is invalidated for the pattern %r", pattern)
         return await self.invalidate()
 
-    # The rest.
+    # Remaining methods.
 
     async def size(self) -> int:
-        """How many entries the engine holds, invalidated ones that haven't aged out included."""
+        """Returns how many entries the engine holds, including invalidated ones that haven't aged out."""
         try:
             return int(self.cache.size())
         except Exception as error:
@@ -336,11 +348,11 @@ class DecisionCache(EvaluatingCache):
             return 0
 
     async def get_cache_size(self) -> int:
-        """The same as ``size``."""
+        """Does the same as ``size``."""
         return await self.size()
 
     async def cleanup_expired(self) -> int:
-        """Reclaims what expired; how many entries expired since the last call."""
+        """Reclaims expired entries. Returns how many entries expired since the last call."""
         try:
             return int(self.cache.cleanup_expired())
         except Exception as error:
@@ -348,7 +360,7 @@ class DecisionCache(EvaluatingCache):
             return 0
 
     async def health_check(self) -> bool:
-        """Whether the engine keeps what it is given. Leaves the metrics alone."""
+        """Returns whether the engine keeps what it is given. Doesn't change the metrics."""
         key = f"{self.KEY_PREFIX}:_health_check_"
         try:
             self.cache.set(key, _HEALTHY, 1)
@@ -362,7 +374,7 @@ class DecisionCache(EvaluatingCache):
     async def explain(
         self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
     ) -> Explanation:
-        """Where the answer to a request would come from now, and why. Not counted, but it counts as a use."""
+        """Returns where the answer to a request would come from now, and why. Not counted, but it counts as a use."""
         state = self._generations.state
         try:
             generation = combined(state, user_id).hex()
@@ -401,7 +413,7 @@ class DecisionCache(EvaluatingCache):
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        # Makes everything unreachable, and has a lock that no thread of the parent holds.
+        # Makes everything unreachable, and comes with a lock that no thread of the parent holds.
         self._generations = Generations()
         try:
             self._empty_engine()

@@ -1,7 +1,8 @@
-"""``get_or_evaluate``: the cached decision, or one evaluation for all who want it, stored only if that is still right.
+"""``get_or_evaluate``: the cached decision, or one shared evaluation, stored only if that is still right.
 
-What it needs of a cache is ``lookup``, which gives a token with a miss, and ``set``, which takes the token. Where
-decisions are kept is no matter here, nor how evaluations are shared: that is ``flights``, imported on the first miss.
+It needs two methods of a cache: ``lookup``, which returns a token on a miss, and ``set``, which takes the
+token. This module doesn't care where decisions are kept, nor how evaluations are shared. The latter is done
+by ``flights``, which is imported on the first miss.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class _Outcome(NamedTuple):
-    """An evaluated decision, kept so that everybody who waited for it gets one of their own."""
+    """An evaluated decision, kept so that each caller that waited for it gets its own copy."""
 
     text: str | None
     original: Any
 
     def decision(self) -> Decision | None:
-        """A new copy. Where it is JSON, it is what a hit would have given."""
+        """Returns a new copy. If the decision is JSON, the copy is what a hit would have returned."""
         copy: Decision | None = deepcopy(self.original) if self.text is None else json.loads(self.text)
         return copy
 
@@ -56,27 +57,28 @@ class EvaluatingCache(BasePolicyCache):
         evaluate: Evaluate,
         bypass: bool = False,
     ) -> Decision | None:
-        """The cached decision, or else that of ``evaluate()``, stored.
+        """Returns the cached decision, or else that of ``evaluate()``, which is stored.
 
-        Those who ask for the same decision in one event loop at the same time share one evaluation; each gets a copy.
-        Nothing is stored if the evaluation fails, is cancelled or gives None, or if anything that covers the request is
-        invalidated after it began. It runs in a task of its own, with the caller's context variables: if the caller is
-        cancelled it goes on for the others.
+        Callers that ask for the same decision in one event loop at the same time share one evaluation; each
+        gets a copy. Nothing is stored if the evaluation fails, is cancelled or returns None, or if anything
+        that covers the request is invalidated after it began. The evaluation runs in a task of its own, with
+        the caller's context variables: if the caller is cancelled, it continues for the others.
 
         Args:
-            evaluate: Asks the policy engine; called without arguments, may be async. A closure over the caller's roles.
-            bypass: Evaluate whatever is cached, and leave the cache as it is.
+            evaluate: Asks the policy engine. Called without arguments, may be async. Use a closure over the
+                caller's roles.
+            bypass: Evaluate regardless of what is cached, and leave the cache as it is.
 
         Raises:
-            TypeError: if ``evaluate`` can't be called, also where there is a decision.
-            What ``evaluate`` raises. Errors of the cache are logged, and are misses.
+            TypeError: if ``evaluate`` can't be called, even if there is a cached decision.
+            Whatever ``evaluate`` raises. Errors of the cache are logged, and count as misses.
         """
         if not callable(evaluate):
             raise TypeError(f"evaluate must be a function without arguments, which may be async, not {evaluate!r}")
         if bypass or not self.enabled:
             return await _evaluated(evaluate)
         if self._never_stored(sensitivity):
-            # Not shared either: whoever asks gets a decision that was begun after the question.
+            # Not shared either: each caller gets a decision whose evaluation began after its question.
             decision = await _evaluated(evaluate)
             if decision is not None:
                 await self.set(user_id, action, resource, decision, context, ttl_seconds=0)
@@ -106,7 +108,7 @@ class EvaluatingCache(BasePolicyCache):
                 text = json.dumps(decision)
             except (TypeError, ValueError, RecursionError):
                 text = None
-            # Even if it isn't JSON: that is refused there, logged, and an older decision forgotten.
+            # Even if it isn't JSON: then `set` refuses and logs it, and forgets an older decision.
             await self.set(user_id, action, resource, decision, context, ttl_seconds, sensitivity, token=token)
             return _Outcome(text, decision)
 
@@ -116,11 +118,11 @@ class EvaluatingCache(BasePolicyCache):
     """Whether ``get`` is so much quicker than ``lookup`` that a hit should not pay for what only a miss needs."""
 
     def _missed(self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None) -> Lookup:
-        """What an evaluation needs that begins now, after ``get`` found nothing."""
+        """Returns what an evaluation needs that begins now, after ``get`` found nothing."""
         raise NotImplementedError
 
     def _flight_of(self, key: str, token: Token | None) -> str:
-        """Whose evaluations may be shared: of one key, under the same generations."""
+        """Returns what identifies evaluations that may be shared: those of one key, under the same generations."""
         return key
 
     def _under_way(self) -> Flights[_Outcome]:
@@ -144,7 +146,7 @@ class EvaluatingCache(BasePolicyCache):
         found: Lookup,
         evaluate: Evaluate,
     ) -> None:
-        """Has a decision that is still good evaluated again, in the background, for the same time as before."""
+        """Re-evaluates a decision that is still good, in the background, for the same time as before."""
         context = _copied(context)
 
         async def work() -> _Outcome:
@@ -155,7 +157,7 @@ class EvaluatingCache(BasePolicyCache):
                     self._metrics.revalidations += await self.set(
                         user_id, action, resource, decision, context, ttl, token=found.token
                     )
-            except Exception as error:  # nobody waits for it
+            except Exception as error:  # no caller waits for it
                 self._failed("a revalidation", error)
                 raise
             return _Outcome(None, decision)
@@ -165,7 +167,7 @@ class EvaluatingCache(BasePolicyCache):
             self._under_way().in_background(self._flight_of(found.key, found.token), work)
 
     async def close(self) -> None:
-        """Cancels what is under way in the running loop. The cache can be used again afterwards."""
+        """Cancels evaluations under way in the running loop. The cache can be used again afterwards."""
         if self._flights is not None:
             self._flights.cancel_here()
 
@@ -182,9 +184,12 @@ async def _evaluated(evaluate: Evaluate) -> Decision | None:
 
 
 def _copied(context: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The context as it is now: it may be changed while it is evaluated, and the decision is on what was asked."""
+    """Returns a copy of the context as it is now.
+
+    The caller may change the original during the evaluation, and the decision is on what was asked.
+    """
     try:
         return deepcopy(context)
     except Exception:
-        # What can't be copied isn't JSON, and the request not cacheable.
+        # What can't be copied isn't JSON, so the request isn't cacheable.
         return context

@@ -1,6 +1,6 @@
-"""Which cache an application gets: the best one that works here, and it says which one that is.
+"""Chooses the best policy cache that works here, and reports which one that is.
 
-One instance per configuration and process. This room makes caches; it does nothing with them.
+There is one instance per configuration and process. This module creates caches and does nothing else with them.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sark_cache.policy")
 
-# With the options, so that nothing else comes to have the identity of one that a configuration is known by.
+# The options are kept as well, so that no other object can take over the identity of one that is part of a
+# configuration.
 _instances: dict[tuple[Any, ...], tuple[PolicyCache, AllSettings]] = {}
 _lock = Lock()
 _warned = False
 
 
 def create_policy_cache(*, redis_url: str | None = None, **options: Unpack[AllSettings]) -> PolicyCache:
-    """The policy cache for a configuration: the same one for the same configuration.
+    """Returns the policy cache for a configuration: the same one for the same configuration.
 
-    * With ``redis_url``: decisions are kept in that Redis or Valkey, and shared by all who use it.
-    * Without: in this process, by the native engine, or by one in plain Python where the extension is missing.
+    * With ``redis_url``, decisions are kept in that Redis or Valkey, and shared by all its clients.
+    * Without it, they are kept in this process, by the native engine, or by one in plain Python where the
+      extension is missing.
 
-    The attribute ``backend`` of the result says which it is: ``"redis"``, ``"rust"`` or ``"python"``; so does one line
-    of the log, and a missing extension is one ImportWarning.
+    The attribute ``backend`` of the result is ``"redis"``, ``"rust"`` or ``"python"``. One line of the log
+    reports it as well, and a missing extension causes one ImportWarning.
 
     Args:
-        redis_url: As ``redis-py`` and ``valkey-py`` understand it, such as ``redis://localhost:6379/0``.
+        redis_url: A URL that ``redis-py`` and ``valkey-py`` understand, such as ``redis://localhost:6379/0``.
         **options: As for ``RustPolicyCache``.
 
     Raises:
         ImportError: with ``redis_url``, if neither the redis nor the valkey package is installed.
-        TypeError: for options that the cache doesn't know, and for values of another type.
+        TypeError: for options that the cache doesn't know, and for values of the wrong type.
         ValueError: for values that it refuses.
 
     >>> cache = create_policy_cache(max_size=10_000)
@@ -87,7 +89,7 @@ def _warn_once() -> None:
 
 
 def _identity(value: Any) -> Any:
-    """Something to compare configurations by: the value, or which object it is."""
+    """Returns something to compare configurations by: the value, or the identity of the object."""
     if isinstance(value, dict):
         return ("dict", tuple(sorted((name, repr(item)) for name, item in value.items())))
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -1,10 +1,11 @@
-"""Evaluations under way, so that those who want the same decision at the same time share one.
+"""Evaluations under way, shared by callers that want the same decision at the same time.
 
-An evaluation runs in a task of its own: the caller who began it may be cancelled, and the others still get their
-decision. It is cancelled when nobody waits for it any more. Calls that would wait for themselves, directly or in a
-circle, are told to evaluate on their own.
+An evaluation runs in a task of its own. The caller that began it may be cancelled, and the others still get
+their decision. The evaluation is cancelled when no caller waits for it any more. Calls that would wait for
+themselves, directly or in a circle, evaluate on their own.
 
-Importing this room imports asyncio, so it is imported on the first miss. It knows nothing of caches: it shares work.
+Importing this module imports asyncio, so it is imported on the first miss. It knows nothing of caches: it
+shares work.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ Result = TypeVar("Result")
 
 
 class EvaluationCancelled(RuntimeError):
-    """The evaluation was cancelled from inside. Those who waited for it get this, since they were not cancelled."""
+    """The evaluation was cancelled from inside.
+
+    The callers that waited for it get this exception, since they were not cancelled.
+    """
 
 
 class Flight(Generic[Result]):
@@ -39,11 +43,11 @@ class Flight(Generic[Result]):
         """The flights that this one's evaluation is waiting for."""
 
     def over(self, _task: asyncio.Task[Result]) -> None:
-        """Forgets the task. Who waits for it has it."""
+        """Forgets the task. The callers that wait for it hold it."""
         del self.task
 
     def leads_to(self, other: Flight[Any]) -> bool:
-        """Whether this is, or waits for, the other. Linear in the evaluations that are waiting for each other."""
+        """Returns whether this is, or waits for, the other. Linear in the evaluations that wait for each other."""
         seen: list[Flight[Any]] = []
         todo: list[Flight[Any]] = [self]
         while todo:
@@ -62,7 +66,7 @@ so a flight that is over knows its task, which has the decision, no more."""
 
 
 class Flights(Generic[Result]):
-    """The evaluations under way of one cache, per event loop: loops don't wait for each other."""
+    """The evaluations under way of one cache, per event loop. Loops don't wait for each other."""
 
     __slots__ = ("_by_loop",)
 
@@ -70,7 +74,7 @@ class Flights(Generic[Result]):
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Flight[Result]]] = WeakKeyDictionary()
 
     async def share(self, key: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """The result of ``work``, or of somebody else's that is under way. Exceptions reach everybody."""
+        """Returns the result of ``work``, or of the same work already under way. Exceptions reach all callers."""
         loop = asyncio.get_running_loop()
         flights = self._by_loop.setdefault(loop, {})
         flight, inside = flights.get(key), _inside.get()
@@ -90,21 +94,22 @@ class Flights(Generic[Result]):
             flight.waiters -= 1
             if flight.waiters == 0 and not task.done():
                 flight.abandoned = True
-                # Not to be joined any more: it ends without a result.
+                # It can't be joined any more, since it ends without a result.
                 self._forget(flights, key, flight)
                 task.cancel()
 
     def in_background(self, key: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> bool:
-        """Starts ``work`` without waiting for it, unless the same is under way; says whether it did.
+        """Starts ``work`` without waiting for it, unless the same is under way. Returns whether it did.
 
-        An exception reaches those who join it meanwhile; ``work`` has to tell of it where there is nobody.
+        An exception reaches the callers that join it meanwhile. If there may be none, ``work`` has to report
+        it.
         """
         loop = asyncio.get_running_loop()
         flights = self._by_loop.setdefault(loop, {})
         if key in flights:
             return False
         flight = self._start(loop, flights, key, work)
-        # Nobody's cancellation ends it: it waits for itself.
+        # No caller's cancellation ends it: it counts as waiting for itself.
         flight.waiters = 1
         flight.task.add_done_callback(_mark_as_retrieved)
         return True
@@ -140,7 +145,7 @@ class Flights(Generic[Result]):
             del flights[key]
 
     def detach(self, key: str) -> None:
-        """Nobody joins what is under way for ``key`` from now on; those who wait still get it."""
+        """Makes sure that what is under way for ``key`` can't be joined from now on. Waiting callers still get it."""
         for flights in list(self._by_loop.values()):
             flights.pop(key, None)
 

@@ -1,6 +1,6 @@
-"""What a forked child must not inherit: decisions, evaluations that were under way, tasks of a loop that isn't there.
+"""What a forked child must not inherit: decisions, evaluations under way, and tasks of a loop that it doesn't have.
 
-Whatever is registered here is told, in the child, right after the fork. Nothing here keeps it alive.
+Objects registered here are notified in the child right after the fork. Registration doesn't keep them alive.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """Something that starts anew in a forked child."""
+    """An object that starts anew in a forked child."""
 
     def _after_fork(self) -> None: ...
 
@@ -20,7 +20,7 @@ _registered: WeakSet[Forkable] = WeakSet()
 
 
 def register(forkable: Forkable) -> None:
-    """Has ``forkable._after_fork()`` called in every child that is forked while it is alive. It must not raise."""
+    """Has ``forkable._after_fork()`` called in every child forked while it is alive. It must not raise."""
     _registered.add(forkable)
 
 

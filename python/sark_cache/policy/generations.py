@@ -1,12 +1,13 @@
-"""Generations: how decisions are invalidated at once, without looking for them.
+"""Generations: how decisions are invalidated at once, without searching for them.
 
-There is a generation of everything and one of each user, random 128-bit values. They go into the key of an entry, as
-they were before its evaluation began. Replacing one makes all entries under the old one unreachable, including those
-that an evaluation still under way will store; they age out of the engine like anything else. So nothing here scans, and
-no error of an engine can bring an invalidated decision back.
+There is a generation of everything and one of each user, both random 128-bit values. They are part of an
+entry's key, with the values they had before its evaluation began. Replacing a generation makes all entries
+under the old one unreachable, including those that an evaluation still under way will store. They age out of
+the engine like anything else. So nothing here scans, and no error of an engine can bring an invalidated
+decision back.
 
-This room never touches an engine. It never under-invalidates: where it forgets something to stay small, it makes more
-unreachable than was asked for.
+This module never touches an engine. It never invalidates too little: where it forgets something to stay
+small, it makes more unreachable than was asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MOST_DELETED = 1 << 12
 
 
 class Token(NamedTuple):
-    """What was valid when a look-up missed. Given to ``set``, it lets the decision in only if that still holds."""
+    """What was valid when a look-up missed. ``set`` admits a decision only if the token passed to it still holds."""
 
     state: bytes
     """The generation of everything, and that of the user, one after the other."""
@@ -38,7 +39,9 @@ class Token(NamedTuple):
 
 
 class Generations:
-    """The generations of one cache, and which of its keys were deleted lately. All methods are O(1) and thread-safe.
+    """The generations of one cache, and which of its keys were deleted lately.
+
+    All methods are O(1) and thread-safe.
 
     >>> generations = Generations()
     >>> before = generations.token("alice")
@@ -66,17 +69,18 @@ class Generations:
         self._lock = RLock()
         self._everything_replaced = self._last = float("-inf")
         self._user_replaced: dict[bytes, float] = {}
-        # By key, oldest first: the number of the deletion, and when it was.
+        # By key, oldest first: the number and the time of the deletion.
         self._deleted: dict[str, tuple[int, float]] = {}
-        # The last deletion that is no longer remembered by key.
+        # The latest deletion that is no longer remembered by key.
         self._forgotten: tuple[int, float] = (0, float("-inf"))
 
     def replace_everything(self) -> None:
         """Makes every entry unreachable, and every token void."""
         with self._lock:
-            # The time first: whoever sees the new generation also sees that it is new.
+            # The time comes first: a reader that sees the new generation also sees that it is new.
             self._everything_replaced = self._last = monotonic()
-            # A new pair, never the old dict emptied: a reader holds both parts of the old one, or both of the new.
+            # A new pair, rather than emptying the old dict: a reader holds both parts of the old pair, or
+            # both of the new.
             self.state = (urandom(16), {})
             self._user_replaced = {}
 
@@ -91,7 +95,7 @@ class Generations:
             users[user] = urandom(16)
 
     def delete(self, key: str) -> None:
-        """Notes that one key was invalidated. To be called before it is removed from the engine."""
+        """Records that one key was invalidated. Must be called before the key is removed from the engine."""
         with self._lock:
             self.deletions += 1
             self._last = monotonic()
@@ -101,31 +105,32 @@ class Generations:
                 self._forgotten = self._deleted.pop(next(iter(self._deleted)))
 
     def token(self, user_id: object) -> Token:
-        """To be taken before an evaluation begins.
+        """Returns a token, which must be taken before an evaluation begins.
 
         Raises:
             Uncacheable: if the id can't be part of a key.
         """
-        # In this order: a deletion between the two makes the token older than it, not newer.
+        # The order matters: a deletion between the two lines makes the token older than the deletion, not
+        # newer.
         deletions = self.deletions
         return Token(combined(self.state, user_id), deletions)
 
     def admits(self, token: Token, state: State, user_id: object, key: str) -> bool:
-        """Whether nothing that covers ``key`` was invalidated since the token was taken."""
+        """Returns whether nothing that covers ``key`` was invalidated since the token was taken."""
         return token.state == combined(state, user_id) and not self.deleted_since(token.deletions, key)
 
     def deleted_since(self, deletions: int, key: str) -> bool:
-        """Whether ``key`` was deleted, or may have been, after the first so many deletions."""
+        """Returns whether ``key`` was deleted, or may have been, after this many deletions."""
         if deletions == self.deletions:
             return False
         return max(self._deleted.get(key, self._forgotten)[0], self._forgotten[0]) > deletions
 
     def quiet_for(self, seconds: float) -> bool:
-        """Whether nothing at all was invalidated during the last so many seconds."""
+        """Returns whether nothing at all was invalidated during the last ``seconds``."""
         return monotonic() - self._last >= seconds
 
     def invalidated_within(self, seconds: float, user_id: object, key: str) -> bool:
-        """Whether anything that covers ``key`` was invalidated during the last so many seconds."""
+        """Returns whether anything that covers ``key`` was invalidated during the last ``seconds``."""
         since = monotonic() - seconds
         user = self._user_replaced.get(encode(user_id, "user_id"), float("-inf"))
         deleted = max(self._deleted.get(key, self._forgotten)[1], self._forgotten[1])
@@ -133,6 +138,6 @@ class Generations:
 
 
 def combined(state: State, user_id: object) -> bytes:
-    """The two generations that decide about a user's entries."""
+    """Returns the two generations that determine whether a user's entries are reachable."""
     everything, users = state
     return everything + users.get(encode(user_id, "user_id"), b"") if users else everything

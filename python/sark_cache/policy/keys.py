@@ -1,11 +1,13 @@
 """Keys of policy decisions: readable, and never the same for two different requests.
 
-A key is ``policy:decision:{user}:{action}:{resource}:{digest}:{context}``. The readable parts are for people: ids hold
-colons, and ``a/b``, ``a:b`` and ``a_b`` look alike there. What tells requests apart is the digest: SHA-256 over a
-type-tagged, length-prefixed encoding of everything that may decide, so that no value can pose as another.
+A key is ``policy:decision:{user}:{action}:{resource}:{digest}:{context}``. The readable parts are for people:
+ids hold colons, and ``a/b``, ``a:b`` and ``a_b`` look alike there. The digest tells requests apart. It is
+SHA-256 over a type-tagged, length-prefixed encoding of everything that may decide, so that no value can pose
+as another.
 
-This room is the definition. The native module builds the same keys, to the byte, and a test holds the two together. It
-never falls back to ``str()`` or ``repr()``: a value that has no place in the encoding makes the request uncacheable.
+This module is the definition. The native module builds the same keys, byte for byte, and a test compares the
+two. It never falls back to ``str()`` or ``repr()``: a value that has no place in the encoding makes the
+request uncacheable.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ _NAN = b"d" + bytes.fromhex("7ff8000000000000")
 
 
 class Uncacheable(TypeError):
-    """A request holds a value that keys can't hold. Says where, and what it is."""
+    """A request holds a value that keys can't hold. The message says where it is, and what."""
 
 
 class Request(NamedTuple):
-    """What a decision is asked for. Unpacks into the arguments of ``get``, ``get_or_evaluate`` and ``delete``."""
+    """What a decision is requested for. Unpacks into the arguments of ``get``, ``get_or_evaluate`` and ``delete``."""
 
     user_id: Any
     action: Any
@@ -44,10 +46,11 @@ class Request(NamedTuple):
 
 
 def encode(value: object, where: str = "value") -> bytes:
-    """The canonical encoding of a JSON value, or of bytes. O(size), sorting the keys of dicts.
+    """Returns the canonical encoding of a JSON value, or of bytes.
 
-    Values of different types, or of different values, have different encodings: True, 1, 1.0 and "1" all differ. Lists
-    and tuples are the same, as they are in JSON. So are dicts of different order, and all NaNs.
+    The time is linear in the size, plus sorting the keys of dicts. Values of different types, and different
+    values, have different encodings: True, 1, 1.0 and "1" all differ. Lists and tuples are the same, as they
+    are in JSON. So are dicts in different order, and all NaNs.
 
     >>> encode({"b": 1, "a": [True, None]}) == encode({"a": (True, None), "b": 1})
     True
@@ -55,9 +58,9 @@ def encode(value: object, where: str = "value") -> bytes:
     False
 
     Raises:
-        Uncacheable: for anything outside of JSON and bytes, for dicts with keys that aren't exactly str, for subclasses
-            of dict, list and tuple (they may show other items than they hold), for text that isn't valid Unicode, and
-            for nesting deeper than ``MAX_DEPTH``.
+        Uncacheable: for anything outside of JSON and bytes, for dicts with keys that aren't exactly str, for
+            subclasses of dict, list and tuple (they may show other items than they hold), for text that isn't
+            valid Unicode, and for nesting deeper than ``MAX_DEPTH``.
     """
     parts: list[bytes] = []
     _encode(value, parts, where, MAX_DEPTH)
@@ -65,7 +68,7 @@ def encode(value: object, where: str = "value") -> bytes:
 
 
 def _encode(value: object, parts: list[bytes], where: str, depth: int) -> None:
-    # Subclasses of str, int and float count as what they hold, as in JSON: enums are such.
+    # Subclasses of str, int and float count as the value they hold, as in JSON. Enums are among them.
     if isinstance(value, str):
         _text(b"s", value, parts, where)
     elif value is None:
@@ -101,7 +104,7 @@ def _dict(value: dict[Any, Any], parts: list[bytes], where: str, depth: int) -> 
         if type(key) is not str:
             raise Uncacheable(f"{where} has a key of type {type(key).__name__}, only str is allowed")
     parts += (b"m", _length(len(value), where))
-    # By code points, which is the order of the UTF-8 bytes, too.
+    # Sorted by code points, which is also the order of the UTF-8 bytes.
     for key, item in sorted(value.items(), key=_first):
         _text(b"", key, parts, where)
         _encode(item, parts, f"{where}[{key!r}]", depth - 1)
@@ -126,7 +129,7 @@ def _length(length: int, where: str) -> bytes:
 
 
 def encode_context(context: object, volatile: Collection[str] = frozenset()) -> bytes | None:
-    """The encoding of a context without its volatile fields; None if there is none, or nothing is left of it."""
+    """Returns the encoding of a context without its volatile fields, or None if nothing is left."""
     if context is None:
         return None
     if type(context) is dict:
@@ -138,7 +141,7 @@ def encode_context(context: object, volatile: Collection[str] = frozenset()) -> 
 
 
 class KeyBuilder:
-    """Builds the keys of one cache: its prefix, the revision of its policies, the fields that it leaves out.
+    """Builds the keys of one cache, from its prefix, its policy revision, and the fields that it leaves out.
 
     >>> builder = KeyBuilder("policy:decision")
     >>> builder.key((b"", {}), "alice", "read", "doc:1", None)  # doctest: +ELLIPSIS
@@ -146,8 +149,9 @@ class KeyBuilder:
 
     Args:
         prefix: What every key begins with.
-        revision: Of the policies; another one makes other keys.
-        volatile: Top-level names that are left out of contexts: what changes all the time and decides nothing.
+        revision: The policy revision; another one yields other keys.
+        volatile: Top-level names that are left out of contexts: fields that change all the time and decide
+            nothing.
     """
 
     __slots__ = ("prefix", "_revision", "_volatile")
@@ -158,7 +162,7 @@ class KeyBuilder:
         self._volatile = checked_fields(volatile)
 
     def key(self, state: State, user_id: object, action: object, resource: object, context: object) -> str:
-        """The key of a request under the generations in ``state``.
+        """Returns the key of a request under the generations in ``state``.
 
         Raises:
             Uncacheable: as ``encode`` does.
@@ -179,7 +183,7 @@ class KeyBuilder:
 
 
 def _shown(part: object) -> str:
-    """What isn't text is shown as ``_``: the digest knows it."""
+    """Returns the readable form of a part: ``_`` if it isn't text, which the digest covers anyway."""
     return str.__str__(part) if isinstance(part, str) else "_"
 
 
@@ -188,7 +192,7 @@ def _clean(resource: str) -> str:
 
 
 def checked_fields(fields: Iterable[str]) -> frozenset[str]:
-    """What is given as ``volatile_fields``, as a set. A str is refused: it has every name in it that is a part of it.
+    """Returns ``volatile_fields`` as a set. A str is refused, because ``in`` would match every substring of it.
 
     Raises:
         TypeError: for anything but several str.
@@ -200,11 +204,11 @@ def checked_fields(fields: Iterable[str]) -> frozenset[str]:
 
 
 def key_from_input(full_policy_input: Mapping[str, Any], volatile_fields: Collection[str] = ()) -> Request:
-    """A request whose key covers everything that the policy sees: roles, teams, attributes of the tool, and whatever
-    else is in its input.
+    """Returns a request whose key covers everything that the policy sees.
 
-    The input is the one that goes to the policy engine, with at least ``user`` (an id, or a dict with ``id``) and
-    ``action``. The resource is ``resource``, or the ``id`` or ``name`` of ``tool`` or ``server``; it only makes the key
+    That includes roles, teams, attributes of the tool, and whatever else is in the input. The input is the
+    one that goes to the policy engine, with at least ``user`` (an id, or a dict with ``id``) and ``action``.
+    The resource is ``resource``, or the ``id`` or ``name`` of ``tool`` or ``server``. It only makes the key
     readable, since the whole input becomes the context.
 
     >>> request = key_from_input({"user": {"id": "alice", "roles": ["dev"]}, "action": "run", "tool": {"name": "ls"}})

@@ -1,6 +1,6 @@
-"""How long a decision is kept: by sensitivity, by verdict, or as the caller says. Zero means: not at all.
+"""How long a decision is kept: by sensitivity, by verdict, or as the caller says. Zero means not at all.
 
-This room decides on numbers. It stores nothing.
+This module decides on numbers. It stores nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ALIASES: dict[str, float] = {"low": 300, "medium": 180, "high": 60}
 
 
 def checked_seconds(name: str, value: Any, *, zero: bool) -> float:
-    """``value`` if it is a number of seconds.
+    """Returns ``value`` if it is a number of seconds.
 
     Raises:
         TypeError: if it is neither an int nor a float.
@@ -32,11 +32,12 @@ def checked_seconds(name: str, value: Any, *, zero: bool) -> float:
 
 
 def effective_levels(defaults: Mapping[str, float], configured: Mapping[str, float] | None) -> dict[str, float]:
-    """Seconds by level: the configured ones, else the defaults, else the aliases.
+    """Returns the seconds by level: the configured ones, else the defaults, else the aliases.
 
     Raises:
-        TypeError: if what is configured isn't a mapping.
-        TypeError, ValueError: if a configured time isn't a number of seconds. 0 is one: such levels are never stored.
+        TypeError: if ``configured`` isn't a mapping.
+        TypeError, ValueError: if a configured time isn't a number of seconds. 0 is one: such levels are never
+            stored.
     """
     if configured is not None and not isinstance(configured, Mapping):
         raise TypeError(f"optimized_ttl must be a dict of seconds by level, or None, not {configured!r}")
@@ -46,10 +47,10 @@ def effective_levels(defaults: Mapping[str, float], configured: Mapping[str, flo
 
 
 def is_allow(decision: Mapping[str, Any]) -> bool:
-    """Whether a decision lets somebody in: ``allow`` is True. Anything else counts as a denial."""
+    """Returns whether a decision allows: its ``allow`` is True. Anything else counts as a denial."""
     return decision.get("allow") is True
 
 
 def shortest(level: float, verdict: float | None) -> float:
-    """A verdict's own time can only shorten that of the level."""
+    """Returns the shorter time. A verdict's own time can only shorten that of the level."""
     return level if verdict is None else min(level, verdict)

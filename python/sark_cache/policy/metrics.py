@@ -1,6 +1,6 @@
-"""What a policy cache counts, as applications read it: counts since the last reset, and totals that never go back.
+"""The counts of a policy cache: counts since the last reset, for applications, and totals that never decrease.
 
-This room only adds up. It knows no engine, no exporter and no clock.
+This module only adds up. It knows nothing of engines, exporters and clocks.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class CacheMetrics:
 
     @property
     def hit_rate(self) -> float:
-        """Hits per request, in percent; 0 if there was none."""
+        """Hits per request, in percent; 0 if there was no request."""
         if self.total_requests == 0:
             return 0.0
         return (self.hits / self.total_requests) * 100
 
     @property
     def miss_rate(self) -> float:
-        """What is missing from the hit rate to 100."""
+        """100 less the hit rate, in percent."""
         return 100.0 - self.hit_rate
 
     def to_dict(self) -> dict[str, Any]:
-        """The main counts, rates and the average latency, rounded to 2 places."""
+        """Returns the main counts, the rates and the average latency, rounded to 2 places."""
         return {
             "hits": self.hits,
             "misses": self.misses,
@@ -69,7 +69,7 @@ class CacheMetrics:
         }
 
     def record_hits(self, count: int, milliseconds: float | None) -> None:
-        """Adds hits that took so long on average; None if that isn't known."""
+        """Adds hits with their average duration, which is None if it isn't known."""
         if milliseconds is not None and count:
             known = self.hits if self.cache_latency_ms else 0
             self.cache_latency_ms += (milliseconds - self.cache_latency_ms) * count / (known + count)
@@ -87,7 +87,7 @@ COUNTERS = tuple(field.name for field in fields(CacheMetrics) if field.name not 
 
 
 class Totals:
-    """What was counted before the last reset, and the latencies. Exporters read this: it never goes back."""
+    """What was counted before the last reset, and the latencies. For exporters: these counts never decrease."""
 
     __slots__ = ("_retired", "buckets", "seconds")
 
@@ -99,12 +99,12 @@ class Totals:
         """Their sum."""
 
     def retire(self, metrics: CacheMetrics) -> None:
-        """Keeps the counts of metrics that are about to be replaced."""
+        """Adds the counts of metrics that are about to be replaced."""
         for name in COUNTERS:
             self._retired[name] += getattr(metrics, name)
 
     def with_current(self, metrics: CacheMetrics) -> dict[str, int]:
-        """All counts since the cache was made, by name."""
+        """Returns all counts since the cache was made, by name."""
         return {name: self._retired[name] + getattr(metrics, name) for name in COUNTERS}
 
     def record_latency(self, seconds: float) -> None:
@@ -113,6 +113,6 @@ class Totals:
         self.seconds += seconds
 
     def record_latencies(self, buckets: list[int], seconds: float) -> None:
-        """Adds many: how many per bucket, and how long they took together."""
+        """Adds many look-ups: how many per bucket, and their total time."""
         self.buckets = [old + new for old, new in zip(self.buckets, buckets, strict=True)]
         self.seconds += seconds

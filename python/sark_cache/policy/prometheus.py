@@ -1,12 +1,12 @@
-"""What a policy cache counts, for Prometheus. Needs ``prometheus-client`` (the extra ``prometheus``).
+"""The counts of a policy cache, for Prometheus. Needs ``prometheus-client`` (the extra ``prometheus``).
 
-Nothing is registered by importing this: an application registers a collector, or makes counters, for the caches it has.
-Counting costs a look-up nothing here, since the counts are read when they are scraped.
+Importing this module registers nothing. An application registers a collector, or creates counters, for its
+caches. Look-ups pay nothing for this, since the counts are read when they are scraped.
 
     REGISTRY.register(PolicyCacheCollector(cache))
 
-Under prometheus-client's multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``) collectors aren't asked; there,
-``CounterFlusher`` adds what was counted to ordinary counters whenever it is told to.
+In prometheus-client's multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``) collectors aren't asked. There,
+``CounterFlusher`` adds what was counted to ordinary counters whenever its ``flush()`` is called.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _COUNTERS = {
 
 
 class PolicyCacheCollector:
-    """Exports the totals of a cache: resetting its metrics doesn't reset them.
+    """Exports the totals of a cache. Resetting the cache's metrics doesn't reset them.
 
     Args:
         cache: Any cache of ``sark_cache.policy``.
@@ -59,11 +59,11 @@ class PolicyCacheCollector:
         self._values = list((labels or {}).values())
 
     def describe(self) -> Iterator[Metric]:
-        """What will be collected, by name."""
+        """Returns what will be collected, by name."""
         return self.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus asks for when it scrapes."""
+        """Yields the metrics when Prometheus scrapes."""
         totals = self._cache.totals()
         for name, what in _COUNTERS.items():
             family = CounterMetricFamily(self._prefix + name, what, labels=self._names)
@@ -89,9 +89,10 @@ class PolicyCacheCollector:
 
 
 class CounterFlusher:
-    """Ordinary counters of prometheus-client, which ``flush()`` brings up to date. For its multiprocess mode.
+    """Ordinary counters of prometheus-client that ``flush()`` brings up to date. For its multiprocess mode.
 
-    Make one per cache and process, after forking, and call ``flush()`` at an interval, and before the process ends.
+    Create one per cache and process, after forking. Call ``flush()`` at an interval, and before the process
+    ends.
 
     Args:
         cache: Any cache of ``sark_cache.policy``.
@@ -105,7 +106,7 @@ class CounterFlusher:
         self._counters = {name: Counter(prefix + name, what, registry=registry) for name, what in _COUNTERS.items()}
 
     def flush(self) -> None:
-        """Adds what was counted since the last time."""
+        """Adds what was counted since the last call."""
         totals = self._cache.totals()
         for name, counter in self._counters.items():
             counter.inc(totals[name] - self._flushed[name])

@@ -1,4 +1,4 @@
-"""Policy decisions in plain Python, for where neither the native extension nor a server is at hand."""
+"""Policy decisions in plain Python, for when neither the native extension nor a server is available."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PythonPolicyCache(DecisionCache):
-    """As ``RustPolicyCache``, with the same arguments and the same promises, over an engine in plain Python."""
+    """A policy cache over an engine in plain Python, with the arguments and guarantees of ``RustPolicyCache``."""
 
     backend = "python"
 

@@ -1,7 +1,7 @@
-"""An LRU + TTL cache of strings in plain Python, with the surface of ``RustCache``: for where the extension is missing.
+"""An LRU + TTL cache of strings in plain Python with the methods of ``RustCache``, for when that is missing.
 
-The same promises, a slower engine: exact LRU, a hard bound, nothing served at or after its deadline. It is safe to be
-used by several threads, and starts none.
+It gives the same guarantees with a slower engine: exact LRU order, a hard bound, and nothing served at or
+after its deadline. It may be used by several threads, and starts none.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ class _Entry(NamedTuple):
 
 
 class PythonCache:
-    """A bounded cache of strings: least recently used out first, each entry for ``ttl_secs`` seconds unless ``set``
-    says otherwise. O(1) per operation, O(log n) for the deadline of an insertion.
+    """A bounded cache of strings, with LRU eviction and a time-to-live for each entry.
+
+    Entries are kept for ``ttl_secs`` seconds unless ``set`` says otherwise. Operations are O(1), plus O(log
+    n) for the deadline of an insertion.
 
     >>> cache = PythonCache(1000, 300)
     >>> cache.set("user:1", "allow")
@@ -38,7 +40,7 @@ class PythonCache:
     Args:
         max_size: The most entries, at least 1.
         ttl_secs: Seconds, more than 0.
-        timer: Where the time is read, in seconds; for tests.
+        timer: Returns the time in seconds; for tests.
     """
 
     def __init__(self, max_size: int, ttl_secs: float, *, timer: Callable[[], float] = monotonic) -> None:
@@ -50,7 +52,7 @@ class PythonCache:
         self._ttl = checked_seconds("ttl_secs", ttl_secs, zero=False)
         self._timer = timer
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        # May hold deadlines of entries that are gone: they are recognised by their number.
+        # May hold deadlines of entries that are gone, which are recognised by their number.
         self._deadlines: list[tuple[float, int, str]] = []
         self._number = 0
         self._expired = 0
@@ -60,16 +62,16 @@ class PythonCache:
 
     @property
     def evicted(self) -> int:
-        """Entries evicted to make room, so far."""
+        """The number of entries evicted to make room so far."""
         return self._evicted
 
     def get(self, key: str) -> str | None:
-        """The value of ``key``, or None. A hit makes it the most recently used."""
+        """Returns the value of ``key``, or None. A hit makes it the most recently used."""
         found = self.get_with_ttl(key)
         return None if found is None else found[0]
 
     def get_with_ttl(self, key: str) -> tuple[str, float, float] | None:
-        """``(value, seconds left, seconds it was stored for)``, or None. Counts as a use."""
+        """Returns ``(value, seconds left, seconds it was stored for)``, or None. Counts as a use."""
         _checked_text("key", key)
         with self._lock:
             entry = self._entries.get(key)
@@ -84,7 +86,10 @@ class PythonCache:
             return entry.value, remaining, entry.ttl
 
     def set(self, key: str, value: str, ttl: float | None = None) -> None:
-        """Stores ``value`` for ``ttl`` seconds, or the cache's own. 0: don't store, and forget an older value."""
+        """Stores ``value`` for ``ttl`` seconds, or for the cache's own time.
+
+        0: don't store, and forget an older value.
+        """
         _checked_text("key", key)
         _checked_text("value", value)
         ttl = self._ttl if ttl is None else checked_seconds("ttl", ttl, zero=True)
@@ -99,12 +104,12 @@ class PythonCache:
             self._entries[key] = _Entry(value, deadline, ttl, self._number)
             heappush(self._deadlines, (deadline, self._number, key))
             if len(self._deadlines) > 2 * self._max_size + 64:
-                # Deadlines of replaced entries would pile up: keep those of live ones.
+                # Deadlines of replaced entries would pile up, so only those of live entries are kept.
                 self._deadlines = [(entry.deadline, entry.number, key) for key, entry in self._entries.items()]
                 heapify(self._deadlines)
 
     def _make_room(self) -> None:
-        """What is due goes first, then the least recently used."""
+        """Removes entries that are due or, if there are none, the least recently used one."""
         if not self._reclaim():
             self._entries.popitem(last=False)
             self._evicted += 1
@@ -121,7 +126,7 @@ class PythonCache:
         return reclaimed
 
     def delete(self, key: str) -> bool:
-        """Removes ``key``; says whether it was there and alive."""
+        """Removes ``key``, and returns whether it was there and alive."""
         _checked_text("key", key)
         with self._lock:
             entry = self._entries.pop(key, None)
@@ -134,26 +139,29 @@ class PythonCache:
             self._deadlines.clear()
 
     def start_anew(self) -> None:
-        """As ``clear``, in a forked child, where a thread of the parent may have held the lock."""
+        """Does what ``clear`` does, in a forked child, where a thread of the parent may have held the lock."""
         self._lock = RLock()
         self._entries = OrderedDict()
         self._deadlines = []
 
     def size(self) -> int:
-        """How many live entries there are, everything due reclaimed first."""
+        """Returns the number of live entries, after reclaiming everything due."""
         with self._lock:
             self._reclaim()
             return len(self._entries)
 
     def cleanup_expired(self) -> int:
-        """Reclaims everything due; how many entries expired since the last call, whoever reclaimed them."""
+        """Reclaims everything due, and returns how many entries expired since the last call.
+
+        Entries count regardless of which call reclaimed them.
+        """
         with self._lock:
             self._reclaim()
             told, self._told = self._told, self._expired
             return self._expired - told
 
     def get_many(self, keys: Iterable[str]) -> list[str | None]:
-        """The values of ``keys`` in their order, None where there is none."""
+        """Returns the values of ``keys`` in their order, with None where there is none."""
         return [self.get(key) for key in keys]
 
     def set_many(self, mapping: Mapping[str, str], ttl: float | None = None) -> None:
@@ -162,7 +170,7 @@ class PythonCache:
             self.set(key, value, ttl)
 
     def delete_many(self, keys: Iterable[str]) -> int:
-        """Removes ``keys``; how many of them were there and alive."""
+        """Removes ``keys``, and returns how many of them were there and alive."""
         return sum(self.delete(key) for key in keys)
 
     def __len__(self) -> int:
@@ -180,6 +188,6 @@ class PythonCache:
 def _checked_text(name: str, value: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    # Raises the UnicodeEncodeError that the native cache raises for lone surrogates.
+    # Raises the same UnicodeEncodeError for lone surrogates as the native cache.
     if not value.isascii():
         value.encode()

@@ -1,12 +1,13 @@
-"""Policy decisions in Redis or Valkey alone: shared by all processes, one round trip per look-up, nothing kept here.
+"""Policy decisions in Redis or Valkey only: shared by all processes, one round trip per look-up, nothing kept here.
 
-The generations are keys of the server, and an entry carries those that were current before its evaluation began. A
-look-up asks for the entry and for both generations in one MGET, and takes the entry only if they agree. A generation
-that is missing, because it expired or the server lost it, gets a new random value: whatever carried the old one is a
-miss.
+The generations are keys on the server, and an entry carries those that were current before its evaluation
+began. A look-up asks for the entry and both generations in one MGET, and takes the entry only if they agree.
+A generation that is missing, because it expired or the server lost it, gets a new random value. Any entry
+that carries the old one is then a miss.
 
-Reads and stores fail soft, as misses. Invalidations don't: if the server can't be reached they raise. After an answer
-that didn't come in time, reads and stores don't ask for a while, so that a server that hangs delays few.
+Reads and stores fail soft, as misses. Invalidations don't: if the server can't be reached, they raise. After
+an answer that didn't come in time, reads and stores skip the server for a while, so that a server that hangs
+delays few of them.
 """
 
 from __future__ import annotations
@@ -43,19 +44,22 @@ _NO_STATE: tuple[bytes, dict[bytes, bytes]] = (b"", {})
 
 
 class RedisPolicyCache(EvaluatingCache):
-    """As ``RustPolicyCache``, over a server. One connection pool per event loop, made when it is first needed.
+    """The counterpart of ``RustPolicyCache`` over a server.
+
+    There is one connection pool per event loop, created when it is first needed.
 
     Args:
-        redis_url: Of the server, such as ``redis://localhost:6379/0``. Connections and timeouts are set by its options:
-            ``?max_connections=50&timeout=1&socket_timeout=0.5&socket_connect_timeout=0.5``, which are the defaults.
-        client: A client of redis-py's or valkey-py's asyncio instead; it isn't closed by ``close()``.
-        ttl_seconds: As for ``RustPolicyCache``; so are the others.
+        redis_url: The URL of the server, such as ``redis://localhost:6379/0``. Its options set connections
+            and timeouts; the defaults are
+            ``?max_connections=50&timeout=1&socket_timeout=0.5&socket_connect_timeout=0.5``.
+        client: An asyncio client of redis-py or valkey-py to use instead. ``close()`` doesn't close it.
+        ttl_seconds: As for ``RustPolicyCache``, like the remaining arguments.
 
     Raises:
         ImportError: if neither the redis nor the valkey package is installed.
         TypeError: if ``redis_url`` isn't a str.
-        ValueError: if both or none of ``redis_url`` and ``client`` are given, for a URL that isn't one of a server, or
-            if the client decodes responses.
+        ValueError: if both or neither of ``redis_url`` and ``client`` are given, if the URL isn't one of a
+            server, or if the client decodes responses.
     """
 
     backend = "redis"
@@ -74,7 +78,7 @@ class RedisPolicyCache(EvaluatingCache):
             raise ValueError("either redis_url or client must be given, and not both")
         if redis_url is not None and not isinstance(redis_url, str):
             raise TypeError(f"redis_url must be a str or None, not {type(redis_url).__name__}")
-        options.pop("max_size", None)  # The server's matter; the same options suit every backend.
+        options.pop("max_size", None)  # Up to the server; accepted so that the same options suit every backend.
         super().__init__(ttl_seconds, enabled, use_optimized_ttl, **options)
         if client is not None and client.get_encoder().decode_responses:
             raise ValueError("client: it must not decode responses (decode_responses=False), generations are bytes")
@@ -82,14 +86,14 @@ class RedisPolicyCache(EvaluatingCache):
         self._new_client: Callable[[], Any] | None = None
         if redis_url is not None:
             self._new_client = partial(client_of, asyncio_of(redis_url), redis_url)
-            self._new_client()  # Refuses what is no URL, now and not at the first look-up.
+            self._new_client()  # Refuses an invalid URL now, not at the first look-up.
         self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._breaker = Breaker()
         self._keys = self._new_keys()
-        # When the revision was last changed: the server doesn't know of it.
+        # When the revision was last changed, which the server doesn't know.
         self._revised = float("-inf")
 
-    # Where things are.
+    # Keys and clients.
 
     def _new_keys(self) -> KeyBuilder:
         return KeyBuilder(self.KEY_PREFIX, self._policy_revision, self._volatile_fields)
@@ -101,10 +105,10 @@ class RedisPolicyCache(EvaluatingCache):
     def _generate_cache_key(
         self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
     ) -> str:
-        """The key of a request.
+        """Returns the key of a request.
 
         Raises:
-            Uncacheable: if it can't have one.
+            Uncacheable: if the request can't have one.
         """
         return self._keys.key(_NO_STATE, user_id, action, resource, context)
 
@@ -122,7 +126,7 @@ class RedisPolicyCache(EvaluatingCache):
         return key if token is None else f"{key}:{token.state.hex()}"
 
     def _server(self) -> Any:
-        """The client of the running loop."""
+        """Returns the client of the running loop."""
         if self._new_client is None:
             return self._client
         import asyncio
@@ -134,7 +138,7 @@ class RedisPolicyCache(EvaluatingCache):
         return client
 
     def _skips(self) -> bool:
-        """Whether the server isn't to be asked now; counted."""
+        """Returns whether to skip the server now, and counts that."""
         if self._breaker.lets_through():
             return False
         self._metrics.skipped += 1
@@ -157,7 +161,7 @@ class RedisPolicyCache(EvaluatingCache):
         *,
         bypass: bool = False,
     ) -> Decision | None:
-        """The cached decision; None if there is none any more, or the server can't be reached."""
+        """Returns the cached decision, or None if there is none any more or the server can't be reached."""
         if bypass or not self.enabled or self._never_stored(sensitivity):
             return None
         found = await self.lookup(user_id, action, resource, context)
@@ -181,7 +185,10 @@ class RedisPolicyCache(EvaluatingCache):
         context: Mapping[str, Any] | None = None,
         sensitivity: str | None = None,
     ) -> Lookup:
-        """As ``get``, with what an evaluation needs to store its decision safely: ``set(..., token=lookup.token)``."""
+        """Like ``get``, but also returns what an evaluation needs to store its decision safely.
+
+        Pass it on as ``set(..., token=lookup.token)``.
+        """
         if not self.enabled:
             return Lookup(None, None, None)
         start = perf_counter()
@@ -209,7 +216,7 @@ class RedisPolicyCache(EvaluatingCache):
         return Lookup(decision, token, names.entry, remaining, entry.ttl)
 
     async def _read(self, names: Names) -> tuple[Token, bytes | None, float | None]:
-        """The generations, made where they are missing, and the entry with the seconds it has left."""
+        """Returns the generations, creating missing ones, and the entry with the seconds it has left."""
         pipe = self._server().pipeline(transaction=False)
         pipe.mget(names.everything, names.user, names.deletion, names.entry)
         pipe.pttl(names.entry)
@@ -221,12 +228,12 @@ class RedisPolicyCache(EvaluatingCache):
         return Token(state, 0), text, remaining / 1000 if remaining >= 0 else None
 
     def _state(self, everything: bytes, user: bytes, deleted: bytes | None) -> bytes:
-        """What an entry depends on. A token that was taken under another revision must not fit, either."""
+        """Returns what an entry depends on. A token that was taken under another revision must not fit, either."""
         revision = sha256(encode(self._policy_revision)).digest()[:_GENERATION_BYTES]
         return revision + everything + user + (deleted or b"")
 
     async def _make_generations(self, names: Names) -> tuple[bytes, bytes]:
-        """The generations, after those that are missing got new values. Of several who do so, the first wins."""
+        """Gives missing generations new values and returns both. If several clients do so, the first one wins."""
         pipe = self._server().pipeline(transaction=False)
         for name in (names.everything, names.user):
             pipe.set(name, urandom(_GENERATION_BYTES), nx=True, ex=GENERATION_TTL_SECONDS)
@@ -239,7 +246,10 @@ class RedisPolicyCache(EvaluatingCache):
     async def get_batch(
         self, requests: Iterable[tuple[str, str, str, Mapping[str, Any] | None]]
     ) -> list[Decision | None]:
-        """The decisions on requests given as ``(user_id, action, resource, context)``, in order, in one round trip."""
+        """Returns the decisions on requests, in order, in one round trip, with None for a miss.
+
+        Requests are given as ``(user_id, action, resource, context)``.
+        """
         requests = list(requests)
         if not self.enabled or not requests or self._skips():
             return [None] * len(requests)
@@ -283,7 +293,7 @@ class RedisPolicyCache(EvaluatingCache):
         *,
         token: Token | None = None,
     ) -> bool:
-        """Stores a decision; whether it is stored. As that of ``RustPolicyCache``."""
+        """Stores a decision. Returns whether it was stored. See ``RustPolicyCache``."""
         if not self.enabled:
             return False
         try:
@@ -303,7 +313,7 @@ class RedisPolicyCache(EvaluatingCache):
                 self._metrics.refused += 1
                 return False
             ttl = min(ttl, GENERATION_TTL_SECONDS)
-            # If something is invalidated from now on, the entry carries what is no longer current.
+            # If something is invalidated from now on, the entry carries a generation that is no longer current.
             await self._server().set(names.entry, sealed(state, ttl, text), px=max(1, int(ttl * 1000)))
         except Exception as error:
             self._failed("set", error)
@@ -311,7 +321,7 @@ class RedisPolicyCache(EvaluatingCache):
         return True
 
     async def _admitted_state(self, names: Names, token: Token | None) -> bytes | None:
-        """What the entry has to carry; None if something that covers it was invalidated."""
+        """Returns what the entry has to carry, or None if something that covers it was invalidated."""
         pipe = self._server().pipeline(transaction=False)
         pipe.exists(names.recent, names.recent_user, names.recent_entry)
         pipe.mget(names.everything, names.user, names.deletion)
@@ -328,7 +338,7 @@ class RedisPolicyCache(EvaluatingCache):
     # Invalidating.
 
     async def delete(self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None) -> bool:
-        """Forgets one decision; whether there was one. Evaluations of it that are under way are not stored."""
+        """Forgets one decision. Returns whether there was one. Evaluations of it that are under way are not stored."""
         names = self._names(user_id, action, resource, context)
         if names is None:
             await self.clear()
@@ -340,18 +350,18 @@ class RedisPolicyCache(EvaluatingCache):
         return bool((await pipe.execute())[0])
 
     async def clear(self) -> bool:
-        """Forgets everything, for all who use the server. O(1): old entries stay there until they expire."""
+        """Forgets everything, for all clients of the server. O(1): old entries stay there until they expire."""
         await self._replace(f"{self.KEY_PREFIX}:generation", f"{self.KEY_PREFIX}:recent")
         return True
 
     async def clear_all(self) -> bool:
-        """The same as ``clear``."""
+        """Does the same as ``clear``."""
         return await self.clear()
 
     async def invalidate(
         self, user_id: str | None = None, action: str | None = None, resource: str | None = None
     ) -> int:
-        """Forgets all decisions on a user, for all who use the server; without a user, everything."""
+        """Forgets all decisions on a user, for all clients of the server. Without a user id, forgets everything."""
         names = self._names(user_id, "", "", None) if isinstance(user_id, str) else None
         if names is None:
             await self.clear()
@@ -360,7 +370,7 @@ class RedisPolicyCache(EvaluatingCache):
         return 1
 
     async def invalidate_pattern(self, pattern: str) -> int:
-        """Forgets everything: which requests a pattern over readable keys means can't be told."""
+        """Forgets everything: it can't be told which requests a pattern over readable keys means."""
         self._log.debug("policy cache: everything is invalidated for the pattern %r", pattern)
         return await self.invalidate()
 
@@ -374,10 +384,10 @@ class RedisPolicyCache(EvaluatingCache):
         if self.max_evaluation_seconds > 0:
             pipe.set(recent, b"1", px=max(1, int(self.max_evaluation_seconds * 1000)))
 
-    # The rest.
+    # Remaining methods.
 
     async def size(self) -> int:
-        """How many keys the server has under the prefix, those of generations included. Scans them: O(all keys)."""
+        """Returns how many keys the server has under the prefix, including generations. Scans them: O(all keys)."""
         try:
             count = 0
             async for _key in self._server().scan_iter(match=f"{self.KEY_PREFIX}:*", count=1000):
@@ -388,15 +398,15 @@ class RedisPolicyCache(EvaluatingCache):
         return count
 
     async def get_cache_size(self) -> int:
-        """The same as ``size``."""
+        """Does the same as ``size``."""
         return await self.size()
 
     async def cleanup_expired(self) -> int:
-        """0: the server reclaims what expired by itself."""
+        """Returns 0: the server reclaims expired entries itself."""
         return 0
 
     async def health_check(self) -> bool:
-        """Whether the server answers."""
+        """Returns whether the server answers."""
         try:
             healthy = bool(await self._server().ping())
             self._breaker.answered()
@@ -408,7 +418,7 @@ class RedisPolicyCache(EvaluatingCache):
     async def explain(
         self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
     ) -> Explanation:
-        """Where the answer to a request would come from now, and why. Not counted."""
+        """Returns where the answer to a request would come from now, and why. Not counted."""
         revision = self._policy_revision
         names = self._names(user_id, action, resource, context)
         if names is None:
@@ -424,7 +434,7 @@ class RedisPolicyCache(EvaluatingCache):
         return Explanation("cache", "stored", decision, names.entry, age, remaining, generation, revision, self.backend)
 
     async def close(self) -> None:
-        """Closes the connections of the running loop, and cancels what is under way in it."""
+        """Closes the connections of the running loop, and cancels evaluations under way in it."""
         import asyncio
 
         await super().close()
@@ -434,6 +444,6 @@ class RedisPolicyCache(EvaluatingCache):
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        # The parent's connections are the parent's.
+        # The connections belong to the parent.
         self._clients = WeakKeyDictionary()
         self._breaker = Breaker()

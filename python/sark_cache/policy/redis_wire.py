@@ -1,6 +1,6 @@
-"""How policy decisions lie in Redis or Valkey: the names of keys, the form of an entry, and who speaks to the server.
+"""How policy decisions are stored in Redis or Valkey: the names of keys, the form of an entry, and the client.
 
-This room sends nothing.
+This module sends nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sark_cache.policy.keys import encode
 
 
 class Names(NamedTuple):
-    """Where the parts of a request are on the server."""
+    """The keys under which the parts of a request are stored on the server."""
 
     entry: str
     everything: str
@@ -28,7 +28,7 @@ class Names(NamedTuple):
 
     @classmethod
     def of(cls, prefix: str, entry: str, user_id: object) -> Names:
-        """The names that go with the key of an entry."""
+        """Returns the names that go with the key of an entry."""
         user, digest = sha256(encode(user_id, "user_id")).hexdigest(), entry.split(":")[-2]
         return cls(
             entry,
@@ -50,12 +50,12 @@ class Entry(NamedTuple):
 
 
 def sealed(state: bytes, ttl: float, text: str) -> bytes:
-    """An entry as it is stored: one JSON line of what it depends on, then the decision's text."""
+    """Returns an entry as it is stored: one JSON line with what it depends on, then the decision's text."""
     return json.dumps({"state": state.hex(), "ttl": ttl}).encode() + b"\n" + text.encode()
 
 
 def opened(data: bytes | None, state: bytes) -> Entry | None:
-    """The entry, if there is one that depends on this state."""
+    """Returns the entry, if there is one that depends on this state."""
     if data is None:
         return None
     head, _newline, text = data.partition(b"\n")
@@ -64,7 +64,7 @@ def opened(data: bytes | None, state: bytes) -> Entry | None:
 
 
 def asyncio_of(url: str) -> Any:
-    """The asyncio module of the client that understands a URL.
+    """Returns the asyncio module of the client that understands a URL.
 
     Raises:
         ImportError: if no such client is installed.
@@ -90,7 +90,9 @@ POOL_TIMEOUT_SECONDS = 1.0
 
 
 def client_of(asyncio_module: Any, url: str) -> Any:
-    """A client with a pool of its own. What the URL says (``?socket_timeout=2``) counts more than what is said here.
+    """Returns a client with a connection pool of its own.
+
+    Options in the URL (``?socket_timeout=2``) take precedence over the defaults here.
 
     Raises:
         ValueError: for a URL that the client doesn't understand.
@@ -104,7 +106,7 @@ def client_of(asyncio_module: Any, url: str) -> Any:
             timeout=POOL_TIMEOUT_SECONDS,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
-            # Once, for connections that a restarted server closed. What timed out isn't tried again.
+            # One retry, for connections that a restarted server closed. A timeout isn't retried.
             retry=retry.Retry(backoff.NoBackoff(), 1, supported_errors=(errors.ConnectionError,)),
         )
     except ValueError as error:
@@ -113,5 +115,8 @@ def client_of(asyncio_module: Any, url: str) -> Any:
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether the server didn't answer in time. The clients' classes have that name, too, but no base in common."""
+    """Returns whether the server didn't answer in time.
+
+    The timeout classes of the clients share this name with the builtin one, but no base class.
+    """
     return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)

@@ -1,8 +1,9 @@
 """Policy decisions in the native engine: the class that applications use, and the one instance of a process.
 
-Look-ups are one native call (key, engine, decoding) as long as the engine in ``cache`` is the native one. Whatever else
-is put there is used through plain calls, as ``DecisionCache`` does; both ways answer the same. Importing this room
-never fails: without the extension ``RUST_AVAILABLE`` is False, and making a cache raises.
+A look-up is one native call (key, engine, decoding) as long as the engine in ``cache`` is the native one. Any
+other engine put there is used through plain calls, as in ``DecisionCache``; both ways give the same answers.
+Importing this module never fails: without the extension, ``RUST_AVAILABLE`` is False, and creating a cache
+raises.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ __all__ = [
 LONGEST_TTL_SECONDS = 2**31
 """What the engine is told where a longer time is meant."""
 
-# Applications patch `RustCache`; what decides about the native path is this name.
+# Applications patch `RustCache`, so this name decides about the native path.
 _NATIVE: Any = RustCache if RUST_AVAILABLE else object()
 
 
 class RustPolicyCache(DecisionCache):
-    """Authorization decisions, kept in this process. Safe to be used by several threads and event loops.
+    """Authorization decisions, kept in this process. May be used by several threads and event loops.
 
     >>> import asyncio
     >>> cache = RustPolicyCache(max_size=10_000, ttl_seconds=300)
@@ -61,9 +62,9 @@ class RustPolicyCache(DecisionCache):
 
     Args:
         max_size: The most decisions; the least recently used leaves for a new one.
-        ttl_seconds: For how long a decision is kept if nothing else says so.
+        ttl_seconds: How long a decision is kept unless another setting applies.
         enabled: If False, nothing is looked up or stored.
-        use_optimized_ttl: Whether a level of sensitivity has a time of its own.
+        use_optimized_ttl: Whether each level of sensitivity has its own time.
         **options: As for ``BasePolicyCache``: ``optimized_ttl``, ``allow_ttl_seconds``, ``deny_ttl_seconds``,
             ``cacheable``, ``policy_revision``, ``volatile_fields``, ``max_evaluation_seconds``,
             ``stale_while_revalidate``, ``logger``.
@@ -91,7 +92,7 @@ class RustPolicyCache(DecisionCache):
         max_size = self.DEFAULT_MAX_SIZE if max_size is None else max_size
         ttl_seconds = self.DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
         checked_seconds("ttl_seconds", ttl_seconds, zero=False)
-        # The engine's own time is in whole seconds; every decision comes with its exact one.
+        # The engine's own time is in whole seconds, but every decision is stored with its exact time.
         engine = RustCache(max_size, ceil(min(ttl_seconds, LONGEST_TTL_SECONDS)))
         super().__init__(engine, max_size, ttl_seconds, enabled, use_optimized_ttl, **options)
         self._front = self._new_front()
@@ -112,7 +113,7 @@ class RustPolicyCache(DecisionCache):
             key = self._front.key(self._generations.state, user_id, action, resource, context)
             if key is not None:
                 return key  # type: ignore[no-any-return]
-        # Raises what says why, too.
+        # This also raises the exception that says why.
         return super()._key(user_id, action, resource, context)
 
     async def get(
@@ -125,11 +126,11 @@ class RustPolicyCache(DecisionCache):
         *,
         bypass: bool = False,
     ) -> Decision | None:
-        """The cached decision, a new dict each time; None if there is none, it expired, or it was invalidated.
+        """Returns the cached decision, a new dict each time, or None if it is missing, expired or invalidated.
 
         Args:
-            sensitivity: None is the answer for a level whose decisions are never stored.
-            bypass: Don't look.
+            sensitivity: For a level whose decisions are never stored, the answer is None.
+            bypass: Skip the look-up.
         """
         engine = self.cache
         if (
@@ -164,7 +165,7 @@ class RustPolicyCache(DecisionCache):
             super()._count_eviction()
 
     def _collect(self) -> None:
-        """What the native side counted since the last time."""
+        """Adds what the native side counted since the last call."""
         if self._front is None:
             return
         hits, misses, uncacheable, buckets, nanoseconds = self._front.take_counts()
@@ -187,7 +188,9 @@ _cache_instance: RustPolicyCache | None = None
 def get_rust_policy_cache(
     max_size: int | None = None, ttl_seconds: float | None = None, enabled: bool = True
 ) -> RustPolicyCache:
-    """The one instance of this process, made with these settings by the first call. Later calls don't change it.
+    """Returns the one instance of this process.
+
+    The first call creates it with these settings. Later calls don't change it.
 
     Raises:
         RuntimeError: if the native extension is missing.
@@ -199,5 +202,5 @@ def get_rust_policy_cache(
 
 
 def is_rust_cache_available() -> bool:
-    """Whether the native extension could be imported."""
+    """Returns whether the native extension could be imported."""
     return RUST_AVAILABLE

@@ -1,4 +1,4 @@
-"""What comes from outside as a batch, and what comes back from an engine: looked at before it is believed."""
+"""Checks of what comes from outside: the requests of a batch, and what an engine returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def check_requests(requests: list[Any]) -> None:
-    """Looks at all requests of a batch before anything is looked up, or counted.
+    """Checks all requests of a batch before anything is looked up or counted.
 
     Raises:
         ValueError: if one isn't a tuple of ``(user_id, action, resource, context)``.
@@ -21,10 +21,10 @@ def check_requests(requests: list[Any]) -> None:
 
 
 def decoded(text: Any) -> Decision | None:
-    """The decision in a text from an engine.
+    """Returns the decision in a text from an engine.
 
     Raises:
-        TypeError, ValueError: if the engine gave something else.
+        TypeError, ValueError: if the engine returned something else.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""What every policy cache can do, whatever it keeps decisions in: the type that ``create_policy_cache`` gives."""
+"""The type that ``create_policy_cache`` returns: what every policy cache can do, wherever it keeps decisions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PolicyCache(Protocol):
-    """A cache of authorization decisions. ``RustPolicyCache`` says what each method does, and what is promised."""
+    """A cache of authorization decisions. ``RustPolicyCache`` documents each method, and what is guaranteed."""
 
     backend: str
     enabled: bool

@@ -1,6 +1,7 @@
-"""What the tests of policies share: every kind of cache under one name, a real server, and coroutines run to their end.
+"""What the policy tests share: every kind of cache under one name, a real server, and a way to run coroutines.
 
-With SARK_HIDE_EXTENSION=1 the native module can't be imported, and only the tests of the cache in plain Python are run.
+With SARK_HIDE_EXTENSION=1 the native module can't be imported, and only the tests of the cache in plain
+Python run.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _connected: list[Any] = []
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """The result of a coroutine, in an event loop of its own."""
+    """Returns the result of a coroutine, run in its own event loop."""
 
     async def to_the_end() -> Result:
         try:
@@ -64,19 +65,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class PlainEngine(object if HIDDEN else native.RustCache):  # type: ignore[misc]
-    """The native engine, but not of exactly its class: it is used through plain calls."""
+    """The native engine, but of another class, so that it is used through plain calls."""
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A real server on a free port, which keeps nothing on disk."""
+    """A real server on a free port that stores nothing on disk."""
     pytest.importorskip("redis")
     try:
         server = RedisServer()
     except ServerUnavailable as why:
         pytest.skip(f"{why} (on Debian and Ubuntu: apt-get install redis-server)")
     with server:
-        # Patient: what tests are about must not depend on how busy the machine is.
+        # The timeouts are generous: the tests must not depend on how busy the machine is.
         yield f"redis://{HOST}:{server.port}/0?socket_timeout=20&socket_connect_timeout=20"
 
 
@@ -90,7 +91,7 @@ def make_cache(request: pytest.FixtureRequest) -> Callable[..., Any]:
         prefixes = iter(range(1000))
 
         def on_server(**options: Any) -> Any:
-            # A prefix of its own, so that tests don't see each other's decisions.
+            # Each cache has its own prefix, so that tests don't see each other's decisions.
             kind = type("OwnPrefix", (RedisPolicyCache,), {"KEY_PREFIX": f"{request.node.name}:{next(prefixes)}"})
             _connected.append(cache := kind(redis_url=url, **options))
             return cache
@@ -111,5 +112,5 @@ def make_cache(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.fixture
 def cache(make_cache: Callable[..., Any]) -> Any:
-    """A cache of each kind, as it comes."""
+    """A cache of each kind, with default settings."""
     return make_cache()

@@ -1,4 +1,4 @@
-"""The benchmark of policies: that what it prints is whole. Never how fast anything is."""
+"""The benchmark of policies: its output is complete. Never checks how fast anything is."""
 
 from __future__ import annotations
 

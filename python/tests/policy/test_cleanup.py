@@ -1,4 +1,4 @@
-"""The cleanup task: at its interval, through errors, until it is stopped, in whatever loop it was started."""
+"""The cleanup task: runs at its interval, despite errors, until it is stopped, in whatever loop it was started."""
 
 from __future__ import annotations
 

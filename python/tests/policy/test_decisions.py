@@ -25,7 +25,7 @@ REQUEST = ("alice", "read", "doc:1")
 
 
 class Level(str, enum.Enum):
-    """As applications have them: such a member hashes by its name."""
+    """An enum as applications define them: its members hash by their names."""
 
     CRITICAL = "critical"
 
@@ -68,7 +68,7 @@ def test_a_decision_comes_back_exactly_as_the_standard_library_would_read_it(dec
 
 
 def identical(one: Any, other: Any) -> bool:
-    """Equal, of equal types all the way down, in equal order, and NaN is itself."""
+    """Returns whether two values are equal, with equal types at every level and in equal order. NaN equals itself."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""`get_or_evaluate`: never more evaluations than needed, never one whose end nobody may rely on."""
+"""`get_or_evaluate`: never more evaluations than needed, and never one that callers can't rely on to end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUEST = ("alice", "read", "doc:1")
 
 
 class Engine:
-    """A policy engine that counts, and answers when it is told to."""
+    """A policy engine that counts its calls, and answers when it is told to."""
 
     def __init__(self, answer: Any = None, *, at_once: bool = False) -> None:
         self.answer = {"allow": True, "list": []} if answer is None else answer
@@ -42,7 +42,7 @@ class Engine:
 
 
 async def until_waiting(cache: Any, callers: int) -> None:
-    """Until so many callers wait for the one evaluation that is under way."""
+    """Waits until ``callers`` callers wait for the one evaluation that is under way."""
     while True:
         flights = list(cache._flights._by_loop[asyncio.get_running_loop()].values()) if cache._flights else []
         if sum(flight.waiters for flight in flights) == callers:
@@ -136,7 +136,7 @@ def test_an_evaluation_nobody_waits_for_is_cancelled_and_not_cached(cache: Any) 
             await asked
         engine.go_on.set()
         assert await cache.get(*REQUEST) is None
-        # Nor is it joined while it ends.
+        # Nor can it be joined while it ends.
         assert await cache.get_or_evaluate(*REQUEST, evaluate=engine) == engine.answer
         assert engine.calls == 2
 
@@ -201,7 +201,7 @@ def test_times_of_levels_and_verdicts_hold_for_evaluated_decisions(make_cache: C
         assert engine.calls == 2
         await cache.get_or_evaluate(*REQUEST, evaluate=engine)
         assert await cache.get(*REQUEST) == {"allow": True}
-        # Decided anew for the strict level: the older decision is gone.
+        # It is decided anew for the strict level, and the older decision is gone.
         await cache.get_or_evaluate(*REQUEST, sensitivity="critical", evaluate=engine)
         assert await cache.get(*REQUEST) is None
         engine.answer = {"allow": False}
@@ -317,7 +317,7 @@ def test_loops_in_several_threads_use_one_cache() -> None:
 
 
 class TestRevalidation:
-    """A decision near the end of its time is served and evaluated again behind it, once, for the time it had before."""
+    """Near its end a decision is served, and re-evaluated in the background, once, for the same time as before."""
 
     @staticmethod
     def aged(**options: Any) -> tuple[Any, Clock]:
@@ -360,7 +360,8 @@ class TestRevalidation:
             await cache.get_or_evaluate(*REQUEST, evaluate=engine)
             await engine.called.wait()
             clock.advance(1)
-            # Whoever comes now waits for the revalidation, instead of being told what is past its time.
+            # A caller that comes now waits for the revalidation, and doesn't get a decision that is past its
+            # time.
             asked = asyncio.create_task(cache.get_or_evaluate(*REQUEST, evaluate=engine))
             await asyncio.sleep(0)
             engine.go_on.set()
@@ -450,7 +451,7 @@ class TestRevalidation:
         cache = make_cache(stale_while_revalidate=True)
         if getattr(cache, "cache", None) is not None and not cache._engine_tells_ttl():
             pytest.skip("this engine doesn't tell how old an entry is")
-        # Everything is near its end, so that nobody has to wait for it.
+        # Everything counts as near its end, so that the test doesn't have to wait for that.
         type(cache).STALE_THRESHOLD_RATIO, before = 1.1, type(cache).STALE_THRESHOLD_RATIO
 
         async def scenario() -> None:
@@ -484,7 +485,7 @@ def test_closing_cancels_what_is_under_way_and_the_cache_goes_on(cache: Any) -> 
 
 def test_a_task_that_an_evaluation_starts_does_not_keep_its_decision() -> None:
     class Told(dict[str, Any]):
-        """Can be referred to weakly."""
+        """A dict that weak references can refer to."""
 
     cache = RustPolicyCache()
     told: list[weakref.ref[Told]] = []

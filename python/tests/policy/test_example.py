@@ -38,7 +38,7 @@ def gateway() -> Any:
 
 
 class Client:
-    """Asks a service at a port of this machine."""
+    """Sends requests to a service at a port of this machine."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -64,7 +64,7 @@ class Client:
 
 @contextmanager
 def served(app: Any) -> Iterator[Client]:
-    """The application, served by a thread, from its start to its end."""
+    """Serves the application in a thread, from its start to its end."""
     import uvicorn
 
     listening = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Which cache an application gets, and that it can tell."""
+"""Which cache an application gets, and how it can find out."""
 
 from __future__ import annotations
 

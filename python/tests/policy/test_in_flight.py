@@ -1,7 +1,7 @@
-"""Evaluations that are under way while something is invalidated: what they decide must not be served afterwards.
+"""Evaluations that are under way while something is invalidated: their decisions must not be served afterwards.
 
-The evaluation is held open: it reads the role, waits, and answers by the role that it read. Meanwhile the role changes,
-and the application invalidates.
+The evaluation is held open. It reads the role, waits, and answers by the role that it read. Meanwhile the
+role changes, and the application invalidates.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ covering = pytest.mark.parametrize("invalidate", INVALIDATIONS.values(), ids=INV
 
 
 class Directory:
-    """Who is an admin, and a policy engine that answers by it, slowly."""
+    """A record of who is an admin, with a policy engine that slowly answers from it."""
 
     def __init__(self) -> None:
         self.admins = {"alice"}
@@ -74,7 +74,7 @@ def test_what_was_evaluated_before_an_invalidation_is_not_stored_after_it(cache:
         directory.admins.clear()
         await invalidate(cache)
         directory.go_on.set()
-        # Whoever asked before the change may get the answer of before.
+        # A caller that asked before the change may get the old answer.
         assert await asked == {"allow": True}
         assert await cache.get(*REQUEST) is None
         assert await cache.get_or_evaluate(*REQUEST, evaluate=directory.evaluate) == {"allow": False}
@@ -231,7 +231,7 @@ def test_an_engine_that_fails_to_clear_still_has_nothing_to_be_found(kind: Any) 
 def test_whoever_sees_a_new_generation_sees_that_it_is_new(
     replace: Callable[[Generations], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise a `set` without a token, in another thread, could take an old evaluation for one of after."""
+    """Otherwise a `set` without a token, in another thread, could mistake an old evaluation for a new one."""
     generations = Generations()
     seen: list[bool] = []
 
@@ -265,7 +265,7 @@ def test_deletions_beyond_the_bound_refuse_more_but_never_less(monkeypatch: pyte
         for token in taken[: number + 1]:
             assert not generations.admits(token, generations.state, "u", f"key:{number}")
         assert generations.admits(taken[-1], generations.state, "u", f"key:{number}")
-    # Nobody remembers whether this one was among those that were forgotten.
+    # It is no longer known whether this key was among those that were forgotten.
     assert not generations.admits(taken[0], generations.state, "u", "another key")
     assert generations.admits(taken[5], generations.state, "u", "another key")
 

@@ -21,7 +21,7 @@ STATE = (bytes(range(16)), {encode("alice"): b"generation of al"})
 BUILDER = KeyBuilder(PREFIX, "r1", {"now"})
 FRONT = PolicyFront(PREFIX, "r1", ["now"])
 
-# Few letters, so that what could be mixed up is met often.
+# The alphabet is small, so that confusable values come up often.
 tricky = st.one_of(
     st.text(alphabet=":/_*%\0\\a1é☃𝄞 ", max_size=6),
     st.sampled_from(
@@ -48,7 +48,7 @@ requests = st.tuples(tricky, tricky, tricky, contexts)
 
 
 def canonical(value: Any) -> Any:
-    """Something that is equal for two values exactly if they are the same value of the same type."""
+    """Returns something that is equal for two values exactly if they are the same value of the same type."""
     if isinstance(value, dict):
         return ("dict", tuple(sorted((name, canonical(item)) for name, item in value.items())))
     if isinstance(value, (list, tuple)):
@@ -168,7 +168,7 @@ def test_generations_are_part_of_the_key() -> None:
 
 
 class Role(str, enum.Enum):
-    """Hashes by its name, and is the text of its value."""
+    """An enum that hashes by its name and is the text of its value."""
 
     ADMIN = "alice"
 

@@ -1,4 +1,4 @@
-"""Forks, prefork servers, imports: what a process starts with."""
+"""Forks, prefork servers and imports: what a process starts with."""
 
 from __future__ import annotations
 

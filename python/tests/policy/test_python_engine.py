@@ -1,4 +1,4 @@
-"""The engine in plain Python against a model: exact LRU, exact deadlines, a hard bound."""
+"""The engine in plain Python, compared with a model: exact LRU, exact deadlines, a hard bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis alone: several processes over one real server, and what happens when it forgets or goes away."""
+"""Redis only: several processes over one real server, and what happens when it loses data or goes away."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def own(request: pytest.FixtureRequest) -> type[RedisPolicyCache]:
 
 def test_processes_share_decisions_and_invalidations(own: Any, redis_url: str) -> None:
     async def scenario() -> None:
-        # Caches of their own connections, as processes have them.
+        # The caches have separate connections, as processes do.
         one, other = own(redis_url=redis_url), own(redis_url=redis_url)
         await one.set(*REQUEST, {"allow": True})
         assert await other.get(*REQUEST) == {"allow": True}
@@ -183,13 +183,13 @@ def test_a_server_that_hangs_delays_one_look_up_and_not_the_next_ones(own: Any) 
                 assert await cache.get_batch([(*REQUEST, None)]) == [None]
                 # None of them waited.
                 assert cache.metrics.errors == errors
-                # What nobody can skip.
+                # These two are never skipped.
                 with pytest.raises(redis_asyncio.TimeoutError):
                     await cache.invalidate("alice")
                 assert await cache.health_check() is False
             finally:
                 os.kill(server._process.pid, signal.SIGCONT)
-            # Asked again after the pause.
+            # The server is asked again after the pause.
             assert await cache.get(*REQUEST) is None
             now += 1
             answer = await cache.get(*REQUEST)

@@ -1,4 +1,4 @@
-"""Applications replace the engine, patch the module's globals and read the metrics: what they rely on, held here."""
+"""Applications replace the engine, patch the module's globals and read the metrics. These tests keep that working."""
 
 from __future__ import annotations
 

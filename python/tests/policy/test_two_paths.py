@@ -45,7 +45,7 @@ operations = st.one_of(
 
 
 class Driven:
-    """One cache, and the tokens that its look-ups gave."""
+    """One cache, and the tokens that its look-ups returned."""
 
     def __init__(self, cache: Any) -> None:
         self.cache = cache

@@ -1,6 +1,6 @@
-"""What type checkers must say of `Cache`. Checked by mypy --strict and pyright, and run as a test.
+"""What type checkers must report about `Cache`. Checked by mypy --strict and pyright, and run as a test.
 
-A line with `type: ignore` is one that must be an error: were it none, mypy would call the comment unused.
+A line with `type: ignore` must be an error: if it weren't, mypy would report the comment as unused.
 """
 
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
@@ -46,7 +46,7 @@ with cache as entered:
 
 
 def total(mapping: MutableMapping[str, int]) -> int:
-    """Takes any mapping that can be changed."""
+    """Takes any mutable mapping."""
     return sum(mapping.values())
 
 
@@ -54,7 +54,7 @@ assert_type(total(cache), int)
 
 
 def listener(key: str, value: int, cause: str) -> None:
-    """What `on_evict` is given."""
+    """Takes what `on_evict` is called with."""
 
 
 listened: Cache[str, int] = Cache(10, on_evict=listener, getsizeof=abs, timer=lambda: 0.0)

@@ -1,4 +1,4 @@
-"""What type checkers must say of `@cached`. Checked by mypy --strict and pyright, and run as a test."""
+"""What type checkers must report about `@cached`. Checked by mypy --strict and pyright, and run as a test."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -30,7 +30,7 @@ async def fetch(user: str) -> bytes:
 
 
 async def main() -> bytes:
-    """Awaits what is cached."""
+    """Awaits cached results."""
     pending: Coroutine[Any, Any, bytes] = fetch("ada")
     assert_type(await pending, bytes)
     return await fetch("ada")
@@ -40,17 +40,17 @@ assert asyncio.run(main()) == b"ada"
 
 
 class Shapes:
-    """Has methods that are cached."""
+    """Has cached methods."""
 
     @cached(100)
     def method(self, size: int) -> str:
-        """Of an instance."""
+        """A method of an instance."""
         return "x" * size
 
     @staticmethod
     @cached(100)
     def static(size: int) -> int:
-        """Of the class."""
+        """A static method."""
         return size
 
 
@@ -65,7 +65,7 @@ shared: Cache[Any, Any] = Cache(100)
 
 @cached(shared, key=lambda text: text.lower(), typed=True)
 def length(text: str) -> int:
-    """Shares its cache with others."""
+    """Shares its cache with other functions."""
     return len(text)
 
 

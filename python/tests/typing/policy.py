@@ -1,4 +1,4 @@
-"""What type checkers must say of the policy cache. Checked by mypy --strict and pyright, and run as a test."""
+"""What type checkers must report about the policy cache. Checked by mypy --strict and pyright, and run as a test."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What type checkers must say of `RustCache`. Checked by mypy --strict and pyright, and run as a test.
+"""What type checkers must report about `RustCache`. Checked by mypy --strict and pyright, and run as a test.
 
-A line with `type: ignore` is one that must be an error: were it none, mypy would call the comment unused.
+A line with `type: ignore` must be an error: if it weren't, mypy would report the comment as unused.
 """
 
 from typing_extensions import assert_type

@@ -1,6 +1,6 @@
-//! How an entry comes into a shard: into a free place, or the place of an older one.
+//! How an entry enters a shard: into a free place, or into the place of an older entry.
 //!
-//! Everything here runs while the shard is owned: it takes references and drops none.
+//! Everything here runs while the shard is owned. It takes references and drops none.
 
 use pyo3::prelude::*;
 use sark_shard::{Insertion, Lifetime, Nanos, NoPool, Slot};
@@ -10,30 +10,30 @@ use super::store::ObjectShard;
 use crate::key::{Key, Sought};
 use crate::object::Object;
 
-/// An insertion reclaims up to so many dead entries first.
+/// How many expired entries an insertion reclaims first, at most.
 const RECLAIM_PER_INSERT: usize = 16;
 
-/// An entry on its way in, with all that is decided about it before the shard is taken. References are taken when it is
-/// stored.
+/// An entry on its way in, with everything that is decided before the shard is taken. References are taken
+/// only when it is stored.
 pub(super) struct Arrival<'a, 'py> {
     pub(super) sought: &'a Sought<'a, 'py>,
     pub(super) value: Borrowed<'a, 'py, PyAny>,
     pub(super) weight: u32,
     pub(super) lifetime: Lifetime,
     pub(super) now: Nanos,
-    /// All weigh the same, and nobody is told of what leaves: a value can take the place of another just so.
+    /// All entries weigh the same and there is no listener, so one value can simply take the place of another.
     pub(super) plain: bool,
 }
 
 impl Arrival<'_, '_> {
-    /// Stores it in the place of its key. If it is heavier than the whole cache, forgets the older value, which would
-    /// be wrong from now on, and returns the weight.
+    /// Stores the entry in the place of its key. If it is heavier than the whole cache, forgets the older
+    /// value, which would now be wrong, and returns the weight.
     #[inline]
     pub(super) fn store(&self, shard: &mut ObjectShard, place: Option<Slot>, out: &mut Outgoing) -> Option<u32> {
         let mut place = place;
         if shard.quiet_until() <= self.now {
             shard.advance(self.now, RECLAIM_PER_INSERT, out);
-            // What is due may have been the very entry.
+            // The entry that was sought may have been among those due.
             place = place.filter(|&slot| shard.key_at(slot).is_some());
         }
         let mut value = Object::new(self.value);

@@ -1,6 +1,6 @@
 //! The time that a cache compares deadlines with: the system's coarse clock, or the caller's `timer`.
 //!
-//! Read before a shard is taken, and only once something in the cache has a deadline.
+//! It is read before a shard is taken, and only once something in the cache has a deadline.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,10 +10,10 @@ use sark_shard::Nanos;
 
 use super::hooks::{Hook, Hooks};
 
-/// How a cache knows the time.
+/// The time source of one cache.
 pub(super) struct CacheClock {
     system: Timekeeping,
-    /// Whether the caller's timer has to be asked: there is one, and something has a deadline.
+    /// Whether the caller's timer must be called: there is one, and something has a deadline.
     asks_timer: AtomicBool,
 }
 
@@ -22,8 +22,8 @@ impl CacheClock {
         Self { system: Timekeeping::new(Clock::system()), asks_timer: AtomicBool::new(false) }
     }
 
-    /// Must be called before anything with this lifetime, or time-to-idle, in nanoseconds, is stored. What lives for no
-    /// time at all isn't stored, and needs no clock.
+    /// Must be called before anything is stored with this lifetime or time to idle, in nanoseconds. An entry
+    /// with a lifetime of zero isn't stored, and needs no clock.
     pub(super) fn prepare_for(&self, nanos: u64, hooks: &Hooks) {
         if nanos == 0 {
             return;
@@ -41,7 +41,7 @@ impl CacheClock {
         if self.asks_timer.load(Ordering::Relaxed) { hooks.time(py) } else { Ok(self.system.for_reading()) }
     }
 
-    /// The time that an entry is stored at.
+    /// The time at which an entry is stored.
     #[inline]
     pub(super) fn for_storing(&self, py: Python<'_>, hooks: &Hooks) -> PyResult<Nanos> {
         if self.asks_timer.load(Ordering::Relaxed) { hooks.time(py) } else { Ok(self.system.for_storing()) }

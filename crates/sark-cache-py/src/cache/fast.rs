@@ -1,4 +1,4 @@
-//! The methods of `Cache` that are called all the time, in the raw form of `calls`.
+//! The hot methods of `Cache`, in the raw form of `calls`.
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -94,7 +94,7 @@ fn touch(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
 }
 method!(raw_touch, Cache, touch);
 
-/// So many keys are hashed, then looked up in one hold, at a time: what that takes is on the stack.
+/// How many keys are hashed and then looked up in one hold. The working memory for them is on the stack.
 const WINDOW: usize = 32;
 
 fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> {
@@ -103,7 +103,7 @@ fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> 
         unreachable!("it is required")
     };
     let store = slf.get().store()?;
-    // A copy, unless it is a tuple, since hashing a key may run code that changes it.
+    // Copied unless it is a tuple, since hashing a key may run code that changes it.
     let keys = if let Ok(list) = keys.cast_exact::<PyList>() {
         list.to_tuple()
     } else if let Ok(tuple) = keys.cast_exact::<PyTuple>() {
@@ -114,7 +114,7 @@ fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> 
     };
     let default = or_none(py, default);
     let mut values: Vec<Object> = Vec::with_capacity(keys.len());
-    // In its place: what is collected into a result is moved, and this is a kilobyte.
+    // Filled in place: collecting into a result would move it, and it takes a kilobyte.
     let mut sought: SmallVec<[Sought<'_, '_>; WINDOW]> = SmallVec::new();
     for window in keys.as_slice().chunks(WINDOW) {
         sought.clear();
@@ -127,7 +127,7 @@ fn get_many(slf: Slf<'_, '_>, arguments: Arguments<'_, '_>) -> PyResult<Object> 
 }
 method!(raw_get_many, Cache, get_many);
 
-/// Puts these methods on the class.
+/// Adds these methods to the class.
 pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
     replace_mapping_slots(class, &raw_mapping::SLOTS);
     add_method(

@@ -1,10 +1,10 @@
-//! From a key to its place in the shard, even where only Python can compare keys.
+//! Finds the place of a key in the shard, even where only Python can compare keys.
 //!
-//! Almost always the shard can tell by itself, and the operation is done in the same breath. If it meets a key of which
-//! it can't say whether it is equal, it is let go, Python compares, and the shard is taken again: the answer counts
-//! only if the entry is still the one that was compared, or, if none was equal, if no entry with such a hash came
-//! meanwhile. So `__eq__` may change the cache, let other threads do so, or raise, and there are never two entries with
-//! equal keys.
+//! Almost always the shard can tell alone, and the operation runs in the same hold. If it meets a key that it
+//! can't compare, the shard is released, Python compares, and the shard is taken again. A positive answer
+//! counts only if the entry is still the one that was compared. A negative answer counts only if no entry
+//! with such a hash was inserted meanwhile. So `__eq__` may change the cache, let other threads change it, or
+//! raise, and there are never two entries with equal keys.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -16,24 +16,25 @@ use crate::object::Object;
 use crate::ownership::Owned;
 use crate::user_code;
 
-/// A key whose comparison changes the cache each time can't be looked up for ever.
+/// A key whose comparison changes the cache each time must not be looked up for ever.
 const TRIES: usize = 64;
 
-/// What Python said about keys that were in the shard at some moment.
+/// What Python said about the keys that were in the shard at one moment.
 enum Verdict {
     Equal(Candidate),
     NoneAsOf(Stamp),
 }
 
-/// What came of one look.
+/// The outcome of one look at the shard.
 enum Look<R> {
     Done(R),
     Ask(Undecided, SmallVec<[Object; 2]>),
 }
 
-/// Runs `operation` on the shard with the slot of `sought`, dead or alive, or with none if it isn't there.
+/// Runs `operation` on the shard with the slot of `sought`, expired or not, or with `None` if the key isn't
+/// there.
 ///
-/// `operation` keeps the rule of `ownership`.
+/// `operation` must keep the rule of `ownership`.
 #[inline]
 pub(super) fn at<R>(
     shard: &Owned<Shard<Key, Object>>,
@@ -86,7 +87,7 @@ fn after_asking<R>(
     Err(PyRuntimeError::new_err("the cache changed each of 64 times while its keys were compared"))
 }
 
-/// The place that an earlier verdict means now; the question again if it means nothing any more.
+/// The place that an earlier verdict stands for now, or the question again if the verdict no longer applies.
 fn place_by(
     verdict: &Option<Verdict>,
     shard: &Shard<Key, Object>,
@@ -94,22 +95,22 @@ fn place_by(
 ) -> Result<Option<Slot>, Undecided> {
     match verdict {
         Some(Verdict::Equal(candidate)) => shard.slot_of(*candidate).map(Some).ok_or(undecided),
-        // Nothing with such a hash came since, and none of what was there then is equal.
+        // No entry with such a hash was inserted since, and none of those that were there then is equal.
         Some(Verdict::NoneAsOf(stamp)) if *stamp == undecided.stamp => Ok(None),
         _ => Err(undecided),
     }
 }
 
-/// A reference to the key of a candidate, which was seen in this same hold.
+/// A reference to the key of a candidate that was seen in this same hold.
 fn key_of(shard: &Shard<Key, Object>, candidate: Candidate) -> Option<Object> {
     let key = shard.key_at(shard.slot_of(candidate)?)?;
     Some(key.object.another())
 }
 
-/// Lets Python compare, with nothing owned.
+/// Lets Python compare while nothing is owned.
 fn ask(sought: &Sought<'_, '_>, undecided: &Undecided, keys: &[Object]) -> PyResult<Verdict> {
     for (&candidate, key) in undecided.candidates.iter().zip(keys) {
-        // The stored key first, as a dict does.
+        // The stored key comes first, as with a dict.
         if user_code::equal(key.bind(sought.object.py()), &sought.object)? {
             return Ok(Verdict::Equal(candidate));
         }

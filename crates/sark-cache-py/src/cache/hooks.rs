@@ -1,8 +1,8 @@
 //! The caller's own functions that a cache calls: `getsizeof`, `on_evict` and `timer`.
 //!
-//! They run on the calling thread with nothing owned, so they may do anything, the cache's own methods included. They
-//! are kept apart from the shard and, like it, are given up to the garbage collector: a bound method of an object that
-//! holds the cache is a cycle.
+//! They run on the calling thread while nothing is owned, so they may do anything, including calls of the
+//! cache's own methods. They are stored apart from the shard and, like it, are released to the garbage
+//! collector: a bound method of an object that holds the cache forms a cycle.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -15,7 +15,7 @@ use crate::object::Object;
 use crate::ownership::Owned;
 use crate::user_code;
 
-/// Which function.
+/// Identifies one of the functions.
 #[derive(Clone, Copy)]
 pub(crate) enum Hook {
     GetSizeOf,
@@ -23,7 +23,7 @@ pub(crate) enum Hook {
     Timer,
 }
 
-/// The functions, and which of them there are, so that a cache without any asks nobody.
+/// The functions, and a record of which are present, so that a missing one isn't looked up.
 pub(crate) struct Hooks {
     functions: Owned<[Option<Object>; 3]>,
     present: [bool; 3],
@@ -46,7 +46,7 @@ impl Hooks {
         self.present[hook as usize]
     }
 
-    /// The function, unless the garbage collector has taken it.
+    /// The function, unless the garbage collector has cleared it.
     pub(crate) fn function<'py>(&self, py: Python<'py>, hook: Hook) -> PyResult<Option<Bound<'py, PyAny>>> {
         if !self.has(hook) {
             return Ok(None);
@@ -55,23 +55,24 @@ impl Hooks {
         Ok(function.map(|function| function.into_bound(py)))
     }
 
-    /// What `getsizeof` says of a value: 1 without it.
+    /// The size that `getsizeof` returns for a value, or 1 without `getsizeof`.
     pub(crate) fn weigh(&self, value: Borrowed<'_, '_, PyAny>) -> PyResult<u32> {
         let Some(getsizeof) = self.function(value.py(), Hook::GetSizeOf)? else { return Ok(1) };
         arguments::weight(&user_code::call(&getsizeof, [&value])?)
     }
 
-    /// What `timer` says.
+    /// The time that `timer` returns.
     pub(crate) fn time(&self, py: Python<'_>) -> PyResult<Nanos> {
         let Some(timer) = self.function(py, Hook::Timer)? else { return Ok(Nanos(0)) };
         let seconds = arguments::moment(&user_code::call(&timer, [])?)?;
-        // Whole seconds and the rest apart: multiplied together they would lose digits. Casts saturate, as they should.
+        // Seconds and fractions are converted apart: multiplied together they would lose digits. The casts
+        // saturate, as they should.
         let (whole, rest) = (seconds.trunc() as u64, (seconds.fract() * 1e9).round() as u64);
         Ok(Nanos(whole.saturating_mul(1_000_000_000).saturating_add(rest)))
     }
 
-    /// Tells `on_evict` of what left the cache. Its errors go to `sys.unraisablehook`: the caller of the cache did
-    /// nothing wrong, and the others are still to be told.
+    /// Tells `on_evict` about what left the cache. Its errors go to `sys.unraisablehook`: the cache's caller
+    /// did nothing wrong, and the remaining entries must still be reported.
     pub(crate) fn tell(&self, py: Python<'_>, removed: impl Iterator<Item = Removed<Key, Object>>) -> PyResult<()> {
         let Some(on_evict) = self.function(py, Hook::OnEvict)? else { return Ok(()) };
         for Removed { key, value, cause, .. } in removed {
@@ -92,13 +93,13 @@ impl Hooks {
         unsafe { self.functions.inspect(visit_all) }
     }
 
-    /// Gives the functions up; the caller drops them with nothing owned.
+    /// Takes the functions out. The caller drops them while nothing is owned.
     pub(crate) fn take(&self, py: Python<'_>) -> PyResult<[Option<Object>; 3]> {
         Ok(self.functions.run(py, std::mem::take)?)
     }
 }
 
-/// How listeners know a cause. `None` for entries that were never stored: nobody is told of those.
+/// The name that listeners get for a cause. `None` for entries that were never stored, which are not reported.
 fn name_of(py: Python<'_>, cause: RemovalCause) -> Option<&Bound<'_, PyString>> {
     match cause {
         RemovalCause::Expired => Some(intern!(py, "expired")),

@@ -1,9 +1,10 @@
-//! `Cache`: Python objects under any hashable keys, least recently used out first, with deadlines.
+//! `Cache`: Python objects under any hashable keys, with LRU eviction and deadlines.
 //!
-//! `store` and `whole` have the operations, `arrival` lets entries in, `find` finds keys, `hooks` calls the caller's
-//! functions, `clock` knows the time, `outgoing` carries out what leaves, `copying` is asked for copies. Here is the
-//! class: what Python sees, and the garbage collector. The methods that are called all the time are in `fast`. What
-//! needs no speed is Python: views, what makes a copy, waiting for each other (`python/sark_cache`).
+//! This file has the class as Python sees it, and its garbage collection. `store` and `whole` implement the
+//! operations, `arrival` lets entries in, `find` finds keys, `hooks` calls the caller's functions, `clock`
+//! reads the time, `outgoing` carries out what leaves, and `copying` makes copies. The hot methods are in
+//! `fast`. Whatever needs no speed is written in Python (`python/sark_cache`): views, the content of a copy,
+//! and waiting for another caller.
 
 mod arrival;
 mod clock;
@@ -32,13 +33,18 @@ use store::{Found, Store};
 
 pub(crate) use fast::install;
 
-/// A bounded cache of any objects under any hashable keys: least recently used out first, with time-to-live.
+/// A bounded cache of any objects under any hashable keys, with LRU eviction and expiry.
 ///
-/// maxsize: how many entries; with getsizeof, the sum of their sizes. ttl: seconds that an entry is kept, for ever if
-/// None. tti: seconds that it is kept after its last use. getsizeof(value): its size, an int. on_evict(key, value,
-/// cause): told of each entry that leaves, cause being "size", "expired", "replaced" or "explicit". timer(): the time
-/// in seconds, instead of a monotonic clock. shards: at most so many parts that threads can work on at once; every
-/// build uses one today, which keeps the order of eviction exact. name: for repr and statistics.
+/// * maxsize: the greatest number of entries or, with getsizeof, the greatest sum of their sizes.
+/// * ttl: how many seconds an entry is kept; None for ever.
+/// * tti: how many seconds an entry is kept after its last use; None for ever.
+/// * getsizeof(value): returns the size of a value, an int.
+/// * on_evict(key, value, cause): is told about each entry that leaves; cause is "size", "expired",
+///   "replaced" or "explicit".
+/// * timer(): returns the time in seconds, in place of a monotonic clock.
+/// * shards: the most parts that threads can work on at once. Every build uses one today, which keeps the
+///   order of eviction exact.
+/// * name: appears in repr and statistics.
 ///
 /// >>> cache = Cache(1000, ttl=60)
 /// >>> cache["user:1"] = "allow"
@@ -51,7 +57,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// As `__new__` leaves it.
+    /// The state in which `__new__` leaves a cache.
     pub(crate) fn uninitialised() -> Self {
         Self { store: OnceLock::new() }
     }
@@ -62,7 +68,7 @@ impl Cache {
     }
 }
 
-/// A function of the package's Python part, imported when it is first needed.
+/// A function of the package's Python part, imported on first use.
 fn python<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
     user_code::import(py, &format!("sark_cache.{module}"))?.getattr(name)
 }
@@ -108,7 +114,7 @@ impl Cache {
         self.store.set(store).map_err(|_| PyRuntimeError::new_err("Cache.__init__() was called twice"))
     }
 
-    // These four are on the class for subclasses and for calls by name; the operators of `Cache` itself go to `fast`.
+    // These four serve subclasses and calls by name. The operators of `Cache` itself go to `fast`.
 
     fn __getitem__<'py>(slf: &Bound<'py, Self>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match slf.get().store()?.get(&Sought::new(key.as_borrowed())?)? {
@@ -136,13 +142,14 @@ impl Cache {
         Ok(usize::try_from(self.store()?.used(py)?.entries).unwrap_or(usize::MAX))
     }
 
-    /// The keys, least recently used first: those that are there now, whatever happens meanwhile.
+    /// Iterates over the keys, least recently used first, as they are now, whatever happens to the cache
+    /// meanwhile.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
         let keys = self.store()?.entries(py)?.into_iter().map(|Found { key, .. }| key.into_bound(py));
         PyList::new(py, keys.collect::<Vec<_>>())?.try_iter()
     }
 
-    /// The value of `key`, or `default`, without a trace: order and counts stay as they are.
+    /// Returns the value of `key`, or `default`, without changing the order or the counts.
     #[pyo3(signature = (key, default=None))]
     fn peek<'py>(
         &self,
@@ -153,7 +160,7 @@ impl Cache {
         Ok(found.map(|found| found.value.into_bound(key.py())).or(default))
     }
 
-    /// The value of `key`; if it isn't there, `default`, which is stored. One step.
+    /// Returns the value of `key`; if it isn't there, stores and returns `default`. Atomic.
     #[pyo3(signature = (key, default=None, *, ttl=None))]
     fn setdefault<'py>(
         &self,
@@ -168,7 +175,7 @@ impl Cache {
         Ok(value.into_bound(py))
     }
 
-    /// Removes and returns the least recently used entry, as (key, value). KeyError if there is none.
+    /// Removes and returns the least recently used entry as (key, value). Raises KeyError if the cache is empty.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         match self.store()?.popitem(py)? {
             Some((key, value)) => Ok((key.into_bound(py), value.into_bound(py))),
@@ -176,15 +183,17 @@ impl Cache {
         }
     }
 
-    /// Seconds that `key` will still be there if nobody uses it: None if it isn't there, inf if it doesn't expire.
-    /// Leaves no trace.
+    /// Returns how many seconds `key` has left if it isn't used: None if it isn't there, inf if it doesn't
+    /// expire. Changes neither the order nor the counts.
     fn expires_in(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let found = self.store()?.peek(&Sought::new(key.as_borrowed())?)?;
         Ok(found.map(|found| found.remaining.map_or(f64::INFINITY, |nanos| nanos as f64 / 1e9)))
     }
 
-    /// Adds `delta` to the int or float of `key` and returns the sum; if it isn't there, stores `default + delta` for
-    /// `ttl` seconds. One step. The time-to-live and the size of an entry that is there stay.
+    /// Adds `delta` to the int or float stored under `key` and returns the sum. Atomic.
+    ///
+    /// If `key` isn't there, stores `default + delta` for `ttl` seconds. An existing entry keeps its
+    /// time-to-live and its size.
     #[pyo3(
         signature = (key, delta=None, *, default=None, ttl=None),
         text_signature = "($self, key, delta=1, *, default=0, ttl=None)",
@@ -205,10 +214,11 @@ impl Cache {
         Ok(self.store()?.incr(&sought, delta.as_borrowed(), default.as_borrowed(), ttl)?.into_bound(py))
     }
 
-    /// The value of `key`; if it isn't there, what `factory()` returns, which is stored for `ttl` seconds.
+    /// Returns the value of `key`; if it isn't there, calls `factory()` and stores the result for `ttl` seconds.
     ///
-    /// Of several threads that miss the same key, one calls its factory and the others wait for it. If it raises, so do
-    /// they, and nothing is stored; nor is a value that is larger than the whole cache.
+    /// If several threads miss the same key, one calls its factory and the others wait for it. If the factory
+    /// raises, the waiting threads raise too, and nothing is stored. A value larger than the whole cache
+    /// isn't stored either.
     #[pyo3(signature = (key, factory, ttl=None))]
     fn get_or_set<'py>(
         slf: &Bound<'py, Self>,
@@ -239,7 +249,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes `keys`; how many of them were there.
+    /// Removes `keys`, and returns how many of them were there.
     fn delete_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let store = self.store()?;
         let mut there = 0;
@@ -260,17 +270,17 @@ impl Cache {
         Ok(())
     }
 
-    /// A live view of the keys, least recently used first.
+    /// Returns a live view of the keys, least recently used first.
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         user_code::call(&python(slf.py(), "_mapping", "CacheKeys")?, [slf])
     }
 
-    /// A live view of the values, in the order of the keys. Looking through it is not a use.
+    /// Returns a live view of the values, in the order of the keys. Iterating over it is not a use.
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         user_code::call(&python(slf.py(), "_mapping", "CacheValues")?, [slf])
     }
 
-    /// A live view of the pairs, in the order of the keys. Looking through it is not a use.
+    /// Returns a live view of the pairs, in the order of the keys. Iterating over it is not a use.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         user_code::call(&python(slf.py(), "_mapping", "CacheItems")?, [slf])
     }
@@ -280,58 +290,59 @@ impl Cache {
         self.store()?.clear(py)
     }
 
-    /// Reclaims everything that is past its time; how many entries that was.
+    /// Reclaims every entry past its deadline, and returns how many there were.
     fn expire(&self, py: Python<'_>) -> PyResult<usize> {
         self.store()?.expire(py)
     }
 
-    /// Changes `maxsize`; if it is smaller now, the least recently used entries leave before this returns.
+    /// Changes `maxsize`. If it shrinks, the least recently used entries are evicted before this returns.
     fn resize(&self, maxsize: &Bound<'_, PyAny>) -> PyResult<()> {
         self.store()?.resize(maxsize.py(), arguments::size("maxsize", maxsize)?)
     }
 
-    /// What has happened so far.
+    /// Returns the counts since the cache was made.
     fn stats(&self, py: Python<'_>) -> PyResult<Stats> {
         Ok(self.store()?.counters(py)?.into())
     }
 
-    /// The bound: of entries, or of the sum of their sizes.
+    /// The bound on the number of entries or, with getsizeof, on the sum of their sizes.
     #[getter]
     fn maxsize(&self) -> PyResult<u64> {
         Ok(self.store()?.maxsize())
     }
 
-    /// What is used of it now.
+    /// How much of maxsize is in use now.
     #[getter]
     fn currsize(&self, py: Python<'_>) -> PyResult<u64> {
         self.store()?.currsize(py)
     }
 
-    /// Seconds that an entry is kept, None for ever.
+    /// How many seconds an entry is kept; None for ever.
     #[getter]
     fn ttl(&self) -> PyResult<Option<f64>> {
         Ok(self.store()?.ttl.map(|ttl| ttl.as_secs_f64()))
     }
 
-    /// Seconds that an entry is kept after its last use, None for ever.
+    /// How many seconds an entry is kept after its last use; None for ever.
     #[getter]
     fn tti(&self) -> PyResult<Option<f64>> {
         Ok(self.store()?.tti.map(|tti| tti.as_secs_f64()))
     }
 
-    /// The most shards it may have, None for as many as are best. Not how many it has: see the class.
+    /// The most shards that the cache may have, or None for the cache's own choice. Not how many it has: see
+    /// the class.
     #[getter]
     fn shards(&self) -> PyResult<Option<u64>> {
         Ok(self.store()?.shards)
     }
 
-    /// What it was named.
+    /// The name that the cache was given, or None.
     #[getter]
     fn name(&self) -> PyResult<Option<&str>> {
         Ok(self.store()?.name.as_deref())
     }
 
-    /// Equal to a mapping of the same pairs.
+    /// Returns whether the other mapping has the same pairs.
     fn __eq__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         user_code::call(&python(slf.py(), "_mapping", "equal")?, [slf, other])
     }
@@ -340,7 +351,7 @@ impl Cache {
         slf.clone()
     }
 
-    /// Leaving a `with` block removes everything.
+    /// Removes everything at the end of a `with` block.
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.clear(py)
@@ -355,7 +366,7 @@ impl Cache {
         })
     }
 
-    /// Bytes that the cache takes, without its keys and values, as with other containers.
+    /// Returns the memory that the cache takes in bytes, without its keys and values, as other containers do.
     fn __sizeof__(slf: &Bound<'_, Self>) -> PyResult<usize> {
         let py = slf.py();
         let object: usize = py.get_type::<PyAny>().call_method1(intern!(py, "__sizeof__"), (slf,))?.extract()?;
@@ -363,7 +374,8 @@ impl Cache {
         Ok(object + contents)
     }
 
-    /// Stores what was computed for a caller who gets it in any case; false if it is larger than the whole cache.
+    /// Stores a value computed for a caller that gets it in any case. Returns false if it is larger than the
+    /// whole cache.
     #[pyo3(signature = (key, value, ttl=None))]
     fn _keep(
         &self,
@@ -375,8 +387,8 @@ impl Cache {
         Ok(self.store()?.try_set(&Sought::new(key.as_borrowed())?, value.as_borrowed(), ttl)?.is_none())
     }
 
-    /// (key, value, seconds left or None) of all live entries at one moment, least recently used first. For views and
-    /// copies.
+    /// Returns (key, value, seconds left or None) of all live entries at one moment, least recently used
+    /// first. For views and copies.
     fn _entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let seconds = |nanos: u64| nanos as f64 / 1e9;
         let entries = self.store()?.entries(py)?.into_iter();
@@ -386,7 +398,7 @@ impl Cache {
         PyList::new(py, entries)
     }
 
-    /// What `__init__` was called with. For copies.
+    /// Returns the arguments that `__init__` was called with. For copies.
     fn _settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let store = self.store()?;
         let settings = PyDict::new(py);
@@ -401,7 +413,8 @@ impl Cache {
         Ok(settings)
     }
 
-    /// For pickling and copying: settings, entries with the time they have left, and what a subclass keeps.
+    /// Returns what pickling and copying need: settings, entries with the time they have left, and the
+    /// attributes of a subclass.
     fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         copying::get_state(slf)
     }
@@ -410,7 +423,7 @@ impl Cache {
         copying::set_state(slf, state)
     }
 
-    /// The same in all protocols of pickle.
+    /// Works the same in all protocols of pickle.
     fn __reduce_ex__<'py>(slf: &Bound<'py, Self>, protocol: i32) -> PyResult<Bound<'py, PyAny>> {
         copying::reduce(slf, protocol)
     }

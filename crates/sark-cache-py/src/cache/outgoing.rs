@@ -1,4 +1,4 @@
-//! Entries on their way out of a shard: collected while it is owned, dropped or told of when it isn't any more.
+//! Entries leaving a shard: collected while it is owned, and dropped or reported after its release.
 
 use sark_shard::{Removals, Removed};
 use smallvec::SmallVec;
@@ -6,12 +6,12 @@ use smallvec::SmallVec;
 use crate::key::Key;
 use crate::object::Object;
 
-/// What leaves a shard. Made before the shard is taken, so that it is dropped after the release. The usual one or two
-/// need no allocation.
+/// What leaves a shard. It is created before the shard is taken, so that it is dropped after the release. The
+/// usual one or two entries need no allocation.
 #[derive(Default)]
 pub(crate) struct Outgoing {
     removed: SmallVec<[Removed<Key, Object>; 2]>,
-    /// A value that another took the place of, if nobody wants to hear of it.
+    /// A value that another one replaced, if there is no listener to tell.
     pub(super) displaced: Option<Object>,
 }
 
@@ -21,7 +21,8 @@ impl Outgoing {
         Self::default()
     }
 
-    /// Drops everything. The usual case, in which there is nothing or one value, costs no call to find that out.
+    /// Drops everything. In the usual case, with no entry and at most one value, finding that out costs no
+    /// call.
     #[inline]
     pub(crate) fn discard(self) {
         let Self { removed, displaced } = self;
@@ -31,7 +32,7 @@ impl Outgoing {
         drop(displaced);
     }
 
-    /// The entries, to be told of.
+    /// The entries, to be reported to the listener.
     pub(crate) fn entries(self) -> impl Iterator<Item = Removed<Key, Object>> {
         self.removed.into_iter()
     }

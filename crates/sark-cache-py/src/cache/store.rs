@@ -1,8 +1,9 @@
-//! What a cache does with one key or a few, with all that has to happen before its shard is taken and after it is
-//! released. `whole` is what it does with all of them, `arrival` how an entry comes in.
+//! Operations on one key or a few, including all that happens before the shard is taken and after it is
+//! released. `whole` operates on all entries, and `arrival` handles how an entry comes in.
 //!
-//! Each follows one pattern: hash, weigh and read the time with nothing owned; find the place and change it in one hold
-//! (`find`), so that it is atomic; drop what left, or tell of it, when nothing is owned any more.
+//! Each operation follows one pattern. It hashes, weighs and reads the time while nothing is owned. It finds
+//! the place and changes it in a single hold (`find`), which makes it atomic. Once nothing is owned any more,
+//! it drops what left or reports it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,27 +24,28 @@ use crate::ownership::Owned;
 
 pub(super) type ObjectShard = Shard<Key, Object>;
 
-/// A cache's shard and rules.
+/// The shard of a cache, and its settings.
 pub(crate) struct Store {
     pub(super) shard: Owned<ObjectShard>,
     pub(super) clock: CacheClock,
     pub(super) hooks: Hooks,
-    /// The calls of factories that are under way; made by the first `get_or_set` that misses.
+    /// The calls of factories that are under way. Created by the first `get_or_set` that misses.
     pub(super) flights: Owned<Option<Object>>,
     pub(super) maxsize: AtomicU64,
     pub(super) ttl: Option<Duration>,
     pub(super) tti: Option<Duration>,
-    /// What the caller allows, kept for copies. There is one shard, whatever it says: under a GIL two threads are never
-    /// in the cache at once, and with several shards each would evict its own oldest entry, not the oldest of all.
+    /// The caller's setting, kept for copies. There is one shard whatever it says: under a GIL two threads
+    /// are never in the cache at once, and with several shards each would evict its own oldest entry rather
+    /// than the oldest of all.
     pub(super) shards: Option<u64>,
     pub(super) name: Option<String>,
 }
 
-/// How a live entry was found.
+/// A live entry that was found.
 pub(crate) struct Found {
     pub(crate) key: Object,
     pub(crate) value: Object,
-    /// Nanoseconds that it will still live if nobody uses it.
+    /// The nanoseconds that it has left if it isn't used, or `None` without a deadline.
     pub(crate) remaining: Option<u64>,
 }
 
@@ -88,7 +90,7 @@ impl Store {
         self.clock.for_reading(py, &self.hooks)
     }
 
-    /// Drops what left, or tells of it.
+    /// Drops what left, or reports it to the listener.
     #[inline]
     pub(super) fn settle(&self, py: Python<'_>, out: Outgoing) -> PyResult<()> {
         if !out.is_empty() && self.hooks.has(Hook::OnEvict) {
@@ -115,7 +117,8 @@ impl Store {
         Ok(value)
     }
 
-    /// The values of many keys, in their order, in one hold as far as Python needn't be asked. `each` runs in it.
+    /// Passes the values of many keys to `each`, in order. All are found in one hold, except where Python
+    /// must be asked. `each` runs inside the hold.
     pub(crate) fn get_many(
         &self,
         py: Python<'_>,
@@ -150,20 +153,20 @@ impl Store {
         self.settle(py, out)
     }
 
-    /// The entry of a key, without a trace.
+    /// The entry of a key. Leaves the order and the counts as they are.
     pub(crate) fn peek(&self, sought: &Sought<'_, '_>) -> PyResult<Option<Found>> {
         let now = self.now(sought.object.py())?;
         find::at(&self.shard, sought, |shard, place| found(shard, place?, now))
     }
 
-    /// Whether a key is there and alive, without a trace.
+    /// Whether a key is there and alive. Leaves the order and the counts as they are.
     #[inline]
     pub(crate) fn contains(&self, sought: &Sought<'_, '_>) -> PyResult<bool> {
         let now = self.now(sought.object.py())?;
         find::at(&self.shard, sought, |shard, place| place.is_some_and(|slot| shard.entry_at(slot, now).is_some()))
     }
 
-    /// Stores a value. It is an error if it is larger than the whole cache: an older value is forgotten then.
+    /// Stores a value. A value larger than the whole cache is an error, and the older value is forgotten.
     #[inline]
     pub(crate) fn set(
         &self,
@@ -174,7 +177,7 @@ impl Store {
         self.try_set(sought, value, ttl)?.map_or(Ok(()), |weight| Err(self.too_large(weight)))
     }
 
-    /// Stores a value, or tells its size if that is larger than the whole cache.
+    /// Stores a value. Returns its size if it is larger than the whole cache.
     #[inline]
     pub(super) fn try_set(
         &self,
@@ -190,7 +193,8 @@ impl Store {
         Ok(refused)
     }
 
-    /// The value of a key, or `default`, stored, if it isn't there. One step: nobody else can store in between.
+    /// Returns the value of a key, or stores and returns `default` if the key isn't there. Atomic: no other
+    /// thread can store in between.
     pub(super) fn setdefault(
         &self,
         sought: &Sought<'_, '_>,
@@ -208,15 +212,15 @@ impl Store {
             if place.is_none() {
                 shard.count_miss();
             }
-            // A dead entry was handed back by the look-up.
+            // The look-up already handed back an expired entry.
             (Object::new(default), arrival.store(shard, None, &mut out))
         })?;
         self.settle(py, out)?;
         refused.map_or(Ok(value), |weight| Err(self.too_large(weight)))
     }
 
-    /// Adds `delta` to the number under a key, or stores `default + delta`. One step. The deadline and the size of an
-    /// entry that is there stay.
+    /// Adds `delta` to the number stored under a key, or stores `default + delta`. Atomic. The deadline and
+    /// the size of an existing entry stay as they are.
     pub(super) fn incr(
         &self,
         sought: &Sought<'_, '_>,
@@ -229,7 +233,7 @@ impl Store {
         let arrival = self.arrival(sought, first.bind(py).as_borrowed(), ttl)?;
         let reading = self.now(py)?;
         let mut out = Outgoing::new();
-        // What was there comes out of the hold, since nothing may be dropped in it.
+        // The old value is carried out of the hold, since nothing may be dropped inside.
         let (sum, refused, old) = find::at(&self.shard, sought, |shard, place| {
             let hit = place.and_then(|slot| {
                 shard.update_slot(slot, reading, &mut out, |value| {
@@ -270,7 +274,7 @@ impl Store {
         self.tell_explicit(py, entry)
     }
 
-    /// Tells of an entry that its remover also gets.
+    /// Reports an entry that its remover also gets to the listener.
     fn tell_explicit(&self, py: Python<'_>, entry: Option<(Key, Object)>) -> PyResult<Option<(Object, Object)>> {
         let Some((key, value)) = entry else { return Ok(None) };
         let pair = (key.object.another(), value.another());
@@ -281,7 +285,7 @@ impl Store {
         Ok(Some(pair))
     }
 
-    /// Gives a key a new lifetime from now on; says whether it was there.
+    /// Gives a key a new lifetime from now on. Returns whether it was there.
     pub(super) fn touch(&self, sought: &Sought<'_, '_>, ttl: Option<Duration>) -> PyResult<bool> {
         let py = sought.object.py();
         let lifetime = self.lifetime(ttl);
@@ -289,7 +293,8 @@ impl Store {
         let mut out = Outgoing::new();
         let there = find::at(&self.shard, sought, |shard, place| {
             let Some(slot) = place else { return false };
-            // What is dead by the reading clock is dead, even if the storing one is a step behind.
+            // An entry that has expired by the reading clock is expired, even if the storing clock is a step
+            // behind.
             let now = if shard.entry_at(slot, reading).is_some() { now } else { reading };
             shard.set_lifetime_slot(slot, lifetime, now, &mut out)
         })?;
@@ -297,7 +302,7 @@ impl Store {
         Ok(there)
     }
 
-    /// Weighs an entry, and makes sure that its time will be looked at.
+    /// Weighs an entry, and makes sure that the clock runs if it has a deadline.
     #[inline]
     fn arrival<'a, 'py>(
         &self,
@@ -343,7 +348,7 @@ pub(super) fn room(maxsize: u64, weighted: bool) -> Room {
     if weighted { Room::for_weight(maxsize) } else { Room::for_entries(maxsize) }
 }
 
-/// At most `u64::MAX`, which means for ever.
+/// Nanoseconds, at most `u64::MAX`, which means for ever.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

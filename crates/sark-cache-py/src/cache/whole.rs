@@ -1,8 +1,8 @@
-//! What a cache does with all of its entries: counting, measuring, reclaiming, resizing, listing, and showing them to
-//! the garbage collector.
+//! Operations on all entries of a cache: counting, measuring, reclaiming, resizing, listing, and showing them
+//! to the garbage collector.
 //!
-//! Long work gives the shard back after each slice, to drop what left with nothing owned. Emptying takes everything out
-//! at once.
+//! Long operations release the shard after each slice, so that what left is dropped while nothing is owned.
+//! Clearing takes everything out at once.
 
 use std::sync::atomic::Ordering;
 
@@ -16,11 +16,11 @@ use super::store::{Found, ObjectShard, Store, room};
 use crate::object::Object;
 use crate::user_code;
 
-/// So many entries at a time.
+/// How many entries one slice handles.
 const SLICE: usize = 256;
 
 impl Store {
-    /// Reclaims everything due; how many that was.
+    /// Reclaims everything due, and returns how many entries that was.
     pub(super) fn expire(&self, py: Python<'_>) -> PyResult<usize> {
         let now = self.now(py)?;
         let mut expired = 0;
@@ -35,19 +35,19 @@ impl Store {
         }
     }
 
-    /// What live entries take up, everything due reclaimed first.
+    /// The room that live entries take up, after reclaiming everything due.
     pub(super) fn used(&self, py: Python<'_>) -> PyResult<Room> {
         self.expire(py)?;
         Ok(self.shard.run(py, |shard| shard.used())?)
     }
 
-    /// The sum of sizes: the number of entries without `getsizeof`.
+    /// The sum of sizes, which is the number of entries without `getsizeof`.
     pub(super) fn currsize(&self, py: Python<'_>) -> PyResult<u64> {
         let used = self.used(py)?;
         Ok(if self.is_weighted() { used.weight } else { used.entries })
     }
 
-    /// Changes the bound, and evicts down to it.
+    /// Changes the bound, and evicts until the cache is within it.
     pub(super) fn resize(&self, py: Python<'_>, maxsize: u64) -> PyResult<()> {
         self.maxsize.store(maxsize, Ordering::Relaxed);
         self.shard.run(py, |shard| shard.set_budget(room(maxsize, self.is_weighted())))?;
@@ -82,7 +82,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// Bytes that were allocated for the entries.
+    /// The number of bytes allocated for the entries.
     pub(super) fn memory(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.shard.run(py, |shard| shard.memory().total())?)
     }
@@ -91,13 +91,13 @@ impl Store {
         Ok(self.shard.run(py, |shard| shard.counters())?)
     }
 
-    /// Who sees to it that a key is computed once at a time.
+    /// The object that lets only one caller at a time compute a key.
     pub(super) fn flights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if let Some(flights) = self.flights.run(py, |flights| flights.as_ref().map(Object::another))? {
             return Ok(flights.into_bound(py));
         }
         let new = Object::from(user_code::call(&super::python(py, "_singleflight", "Flights")?, [])?);
-        // Another thread may have come first while this one was made.
+        // Another thread may have stored one while this one was being created.
         let mut new = Some(new);
         let flights = self.flights.run(py, |flights| {
             if flights.is_none() {
@@ -115,7 +115,7 @@ impl Store {
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.hooks.visit(visit)?;
         let visit_flights = |flights: &mut Option<Object>| flights.iter().try_for_each(|flights| flights.visit(visit));
-        // SAFETY: called by the traversal alone.
+        // SAFETY: called only by the traversal.
         unsafe { self.flights.inspect(visit_flights)? };
         let visit_all = |shard: &mut ObjectShard| {
             shard.entries().try_for_each(|entry| {
@@ -123,11 +123,11 @@ impl Store {
                 entry.value.visit(visit)
             })
         };
-        // SAFETY: called by the traversal alone.
+        // SAFETY: called only by the traversal.
         unsafe { self.shard.inspect(visit_all) }
     }
 
-    /// Gives everything up to the garbage collector: contents and functions are dropped with nothing owned.
+    /// Releases everything to the garbage collector. Contents and functions are dropped while nothing is owned.
     pub(super) fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         let contents = self.shard.run(py, Shard::clear)?;
         let functions = self.hooks.take(py)?;

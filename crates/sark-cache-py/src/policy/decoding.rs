@@ -1,7 +1,7 @@
-//! From stored JSON to a dict, the very one that `json.loads` makes.
+//! Turns stored JSON into the same dict that `json.loads` makes.
 //!
-//! What could differ is left to `json.loads` itself: integers beyond 64 bits, lone surrogates, deep nesting, and
-//! everything that isn't JSON.
+//! Where the result could differ, `json.loads` itself does the work: for integers beyond 64 bits, lone
+//! surrogates, deep nesting, and everything that isn't JSON.
 
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;
@@ -10,7 +10,8 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::user_code;
 
-/// Names recur from decision to decision, so their strings are kept and shared; values may be anything, and aren't.
+/// Names recur from decision to decision, so their strings are kept and shared. Values may be anything, so
+/// they aren't.
 const PARSE: PythonParse = PythonParse {
     allow_inf_nan: true,
     cache_mode: StringCacheMode::Keys,
@@ -19,10 +20,10 @@ const PARSE: PythonParse = PythonParse {
     float_mode: FloatMode::Float,
 };
 
-/// The decision in `text`, a new dict each time.
+/// Decodes the decision in `text`, into a new dict each time.
 ///
 /// # Errors
-/// What `loads` raises, and a ValueError if the text holds anything but an object.
+/// Whatever `loads` raises, and a ValueError if the text holds anything but an object.
 pub(crate) fn decision<'py>(py: Python<'py>, text: &str, loads: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let decision = match PARSE.python_parse(py, text.as_bytes()) {
         Ok(decision) => decision,

@@ -1,30 +1,30 @@
-//! The canonical encoding of what a request holds: type-tagged, length-prefixed, the same for equal JSON.
+//! The canonical encoding of a request: type-tagged, length-prefixed, and the same for equal JSON.
 //!
-//! `sark_cache/policy/keys.py` defines it. Here it is done without running any Python code: values are told apart by
-//! their type, and subclasses of str, int and float are read as what they hold.
+//! `sark_cache/policy/keys.py` defines it. This implementation runs no Python code: it tells values apart by
+//! their type, and reads subclasses of str, int and float as the value they hold.
 
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 
-/// Containers nested deeper than this are refused: `MAX_DEPTH` of `keys.py`.
+/// Containers nested deeper than this are refused. `MAX_DEPTH` of `keys.py`.
 const MAX_DEPTH: usize = 64;
 
-/// What an encoding is written into. Most requests fit without an allocation.
+/// The buffer that an encoding is written into. Most requests fit without an allocation.
 pub(crate) type Buffer = SmallVec<[u8; 512]>;
 
-/// The request can't be a key: something in it is neither JSON nor bytes, not valid Unicode, or too large. Which one,
-/// Python says when it is asked to explain.
+/// The request can't have a key: something in it is neither JSON nor bytes, is not valid Unicode, or is too
+/// large. The Python code works out which, when asked to explain.
 #[derive(Debug)]
 pub(crate) struct Uncacheable;
 
-/// Appends the encoding of `value`. O(size), sorting the keys of dicts.
+/// Appends the encoding of `value`. Linear in its size, plus sorting the keys of dicts.
 pub(crate) fn encode(value: &Bound<'_, PyAny>, out: &mut Buffer) -> Result<(), Uncacheable> {
     encode_within(value, out, MAX_DEPTH)
 }
 
-/// Appends the encoding of a context without the fields named in `volatile`; false if nothing is left of it.
+/// Appends the encoding of a context without the fields named in `volatile`. Returns false if no field is left.
 pub(crate) fn encode_context(
     context: &Bound<'_, PyAny>,
     volatile: &[String],
@@ -57,7 +57,7 @@ fn encode_within(value: &Bound<'_, PyAny>, out: &mut Buffer, depth: usize) -> Re
     } else if let Ok(list) = value.cast_exact::<PyList>() {
         let depth = depth.checked_sub(1).ok_or(Uncacheable)?;
         out.push(b'l');
-        // Counted as they come, since another thread may change the list where there is no GIL.
+        // Counted while iterating, since another thread may change the list where there is no GIL.
         let (count_at, mut count) = (reserve_length(out), 0);
         for item in list.iter() {
             encode_within(&item, out, depth)?;
@@ -81,7 +81,7 @@ fn encode_within(value: &Bound<'_, PyAny>, out: &mut Buffer, depth: usize) -> Re
     Ok(())
 }
 
-/// How many fields were written. Fields named in `left_out` are not.
+/// Returns how many fields were written. Fields named in `left_out` are skipped.
 fn encode_dict(
     dict: &Bound<'_, PyDict>,
     left_out: &[String],
@@ -89,7 +89,7 @@ fn encode_dict(
     depth: usize,
 ) -> Result<usize, Uncacheable> {
     let depth = depth.checked_sub(1).ok_or(Uncacheable)?;
-    // Taken out first: the names have to be sorted, and what a dict holds may change where there is no GIL.
+    // Copied out first: the names have to be sorted, and the dict may change where there is no GIL.
     let fields: SmallVec<[_; 8]> = with_critical_section(dict, || dict.iter().collect());
     let mut named: SmallVec<[(&str, &Bound<'_, PyAny>); 8]> = SmallVec::with_capacity(fields.len());
     for (name, value) in &fields {
@@ -108,13 +108,13 @@ fn encode_dict(
     Ok(named.len())
 }
 
-/// The name of a field, `None` if it is to be left out. Only exact strings are names.
+/// The name of a field, or `None` if the field is to be left out. Only exact strings are names.
 fn utf8_of_key<'a>(name: &'a Bound<'_, PyAny>, left_out: &[String]) -> Result<Option<&'a str>, Uncacheable> {
     let name = utf8(name.cast_exact::<PyString>().map_err(|_| Uncacheable)?)?;
     Ok((!left_out.iter().any(|out| out == name)).then_some(name))
 }
 
-/// The text of a str, which is refused if it has lone surrogates.
+/// The text of a str. A str with lone surrogates is refused.
 pub(crate) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Result<&'a str, Uncacheable> {
     text.to_str().map_err(|_| Uncacheable)
 }
@@ -125,7 +125,7 @@ fn push_int(number: &Bound<'_, PyInt>, out: &mut Buffer) -> Result<(), Uncacheab
     if let Ok(small) = number.extract::<i64>() {
         let bits = u64::BITS - small.unsigned_abs().leading_zeros();
         let size = (bits as usize + 8) / 8;
-        // Sixteen bytes: the magnitude of the least i64 takes 64 bits, and the sign one more.
+        // Sixteen bytes, because the magnitude of the smallest i64 takes 64 bits and the sign one more.
         let bytes = i128::from(small).to_be_bytes();
         push_length(size, out)?;
         out.extend_from_slice(&bytes[bytes.len() - size..]);
@@ -137,7 +137,7 @@ fn push_int(number: &Bound<'_, PyInt>, out: &mut Buffer) -> Result<(), Uncacheab
     Ok(())
 }
 
-/// As above for an int of any size. By the methods of `int` itself, so a subclass can't answer for it.
+/// Encodes an int of any size as above. Uses the methods of `int` itself, so that a subclass can't interfere.
 fn big_int<'py>(number: &Bound<'py, PyInt>) -> PyResult<Bound<'py, PyBytes>> {
     let py = number.py();
     let int = py.get_type::<PyInt>();
@@ -148,7 +148,7 @@ fn big_int<'py>(number: &Bound<'py, PyInt>) -> PyResult<Bound<'py, PyBytes>> {
     Ok(bytes.cast_into::<PyBytes>()?)
 }
 
-/// All NaNs are one.
+/// All NaNs are encoded alike.
 fn push_float(number: f64, out: &mut Buffer) {
     const NAN: u64 = 0x7ff8_0000_0000_0000;
     out.push(b'd');
@@ -166,7 +166,7 @@ fn push_length(length: usize, out: &mut Buffer) -> Result<(), Uncacheable> {
     Ok(())
 }
 
-/// Room for a length that is known later.
+/// Reserves room for a length that is known later.
 fn reserve_length(out: &mut Buffer) -> usize {
     out.extend_from_slice(&[0; 4]);
     out.len() - 4

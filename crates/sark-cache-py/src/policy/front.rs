@@ -1,7 +1,7 @@
 //! `PolicyFront`: key, look-up and decoding in one native call, on an engine that the caller passes.
 //!
-//! It has no state but counts. The generations come with each call, and belong to Python, as do policy, errors and
-//! logging.
+//! Its only state is counts. The generations are passed with each call and belong to Python, as do policy,
+//! errors and logging.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,11 +16,11 @@ use super::latency::Latency;
 use crate::string_cache::RustCache;
 use crate::user_code;
 
-/// The keys of one policy cache, and look-ups under them.
+/// The keys of one policy cache, and look-ups under them. Not for applications.
 #[pyclass(frozen, module = "sark_cache._core")]
 pub(crate) struct PolicyFront {
     keys: KeyBuilder,
-    /// `json.loads`, for what isn't decoded here.
+    /// `json.loads`, for text that isn't decoded here.
     loads: Py<PyAny>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -44,7 +44,7 @@ impl PolicyFront {
         })
     }
 
-    /// The key of a request under the generations in `state`, or None if it can't have one.
+    /// Returns the key of a request under the generations in `state`, or None if it can't have one.
     fn key(
         &self,
         state: State<'_>,
@@ -56,7 +56,8 @@ impl PolicyFront {
         self.keys.key(&state, &Request { user: user_id, action, resource, context }).ok()
     }
 
-    /// The decision in `engine` on a request, a new dict, or None. Counts a hit, or a miss, unless it raises.
+    /// Returns the decision in `engine` on a request, as a new dict, or None. Counts a hit or a miss, unless
+    /// it raises.
     fn get<'py>(
         &self,
         engine: &Bound<'py, RustCache>,
@@ -69,8 +70,8 @@ impl PolicyFront {
         self.look_up(engine, &state, &Request { user: user_id, action, resource, context })
     }
 
-    /// As `get` for each tuple of `(user_id, action, resource, context)`, in order. A decision that can't be decoded is
-    /// None, and its place is in the second list, with the error.
+    /// Does what `get` does for each tuple `(user_id, action, resource, context)`, in order. A decision that
+    /// can't be decoded is None, and its error is in the second list.
     fn get_batch<'py>(
         &self,
         engine: &Bound<'py, RustCache>,
@@ -78,7 +79,7 @@ impl PolicyFront {
         requests: &Bound<'py, PyList>,
     ) -> PyResult<(Bound<'py, PyList>, Vec<PyErr>)> {
         let py = requests.py();
-        // All of them are looked at before anything is looked up, or counted.
+        // All requests are checked before anything is looked up or counted.
         let requests = requests.iter().map(four).collect::<PyResult<Vec<_>>>()?;
         let (decisions, mut errors) = (PyList::empty(py), Vec::new());
         for [user, action, resource, context] in &requests {
@@ -92,8 +93,8 @@ impl PolicyFront {
         Ok((decisions, errors))
     }
 
-    /// `(hits, misses, uncacheable, buckets, nanoseconds)` since the last call; the last two of the look-ups that were
-    /// timed.
+    /// Returns `(hits, misses, uncacheable, buckets, nanoseconds)` since the last call. The last two cover
+    /// only the look-ups that were timed.
     fn take_counts(&self) -> (u64, u64, u64, Vec<u64>, u64) {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         let (buckets, nanos) = self.latency.take();
@@ -114,7 +115,7 @@ impl PolicyFront {
             self.misses.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         };
-        // The text is copied out: what makes Python objects of it runs when the shard is free again.
+        // The text is copied out, so that Python objects are made of it after the shard is free again.
         let Some(text) = engine.get().cache.get(&key) else {
             self.misses.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
@@ -128,7 +129,7 @@ impl PolicyFront {
     }
 }
 
-/// The parts of a request that comes as a tuple.
+/// The parts of a request that is passed as a tuple.
 fn four(request: Bound<'_, PyAny>) -> PyResult<[Bound<'_, PyAny>; 4]> {
     let request = request.cast_into::<PyTuple>()?;
     let part = |index| request.get_item(index);

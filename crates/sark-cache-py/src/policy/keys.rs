@@ -1,4 +1,4 @@
-//! From a request to its key: the digest over everything that decides, between parts that people can read.
+//! Turns a request into its key: the digest over everything that decides, among readable parts.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -6,24 +6,24 @@ use sha2::{Digest, Sha256};
 
 use super::encoding::{Buffer, Uncacheable, encode, encode_context, utf8};
 
-/// Goes first into every digest: `_VERSION` of `keys.py`.
+/// The first byte of what every digest covers: `_VERSION` of `keys.py`.
 const VERSION: u8 = 1;
-/// How many bytes of a context's digest are shown.
+/// How many bytes of a context's digest appear in the key.
 const SHOWN: usize = 8;
 
 /// What the keys of one cache have in common.
 pub(crate) struct KeyBuilder {
     prefix: String,
-    /// The encoding of the policies' revision.
+    /// The encoding of the policy revision.
     revision: Buffer,
-    /// Fields that are left out of contexts.
+    /// The fields that are left out of contexts.
     volatile: Vec<String>,
 }
 
-/// The generations under which a key is built; `State` of `generations.py`.
+/// The generations under which a key is built: `State` of `generations.py`.
 pub(crate) type State<'py> = (Bound<'py, PyBytes>, Bound<'py, PyDict>);
 
-/// What a decision is asked for, as the caller passed it.
+/// What a decision is requested for, as the caller passed it.
 pub(crate) struct Request<'a, 'py> {
     pub(crate) user: &'a Bound<'py, PyAny>,
     pub(crate) action: &'a Bound<'py, PyAny>,
@@ -44,7 +44,7 @@ impl KeyBuilder {
         let context: Option<[u8; 32]> =
             encode_context(request.context, &self.volatile, &mut context)?.then(|| Sha256::digest(&context).into());
 
-        // Everything in one piece, since a digest of pieces costs more than they do.
+        // Digested in one piece, since a digest over pieces costs more than copying them together.
         let mut all = Buffer::new();
         all.push(VERSION);
         encode(request.user, &mut all)?;
@@ -73,7 +73,7 @@ impl KeyBuilder {
         context: Option<&[u8; 32]>,
     ) -> Result<String, Uncacheable> {
         let (user, action, resource) = (shown(request.user)?, shown(request.action)?, shown(request.resource)?);
-        // Five colons, the digest, and what is shown of the context.
+        // Five colons, the digest, and the shown part of the context's digest.
         let length = self.prefix.len() + user.len() + action.len() + resource.len() + 5 + 64 + 2 * SHOWN;
         let mut key = Vec::with_capacity(length);
         for part in [self.prefix.as_str(), user, action] {
@@ -88,7 +88,7 @@ impl KeyBuilder {
             Some(context) => key.extend_from_slice(hex(context)[..SHOWN].as_flattened()),
             None => key.extend_from_slice(b"none"),
         }
-        // It is text: whole strings, and ASCII for ASCII.
+        // This is valid text: whole strings, with ASCII replaced by ASCII.
         String::from_utf8(key).map_err(|_| Uncacheable)
     }
 }
@@ -99,7 +99,7 @@ fn push_generation(generation: &[u8], out: &mut Buffer) -> Result<(), Uncacheabl
     Ok(())
 }
 
-/// The generation of a user, by the encoding of the id; `None` for one who was never invalidated.
+/// The generation of a user, found by the encoding of the id. `None` for a user that was never invalidated.
 fn generation_of<'py>(user: &[u8], users: &Bound<'py, PyDict>) -> Result<Option<Bound<'py, PyBytes>>, Uncacheable> {
     if users.is_empty() {
         return Ok(None);
@@ -108,12 +108,12 @@ fn generation_of<'py>(user: &[u8], users: &Bound<'py, PyDict>) -> Result<Option<
     found.map(|generation| generation.cast_into::<PyBytes>().map_err(|_| Uncacheable)).transpose()
 }
 
-/// What isn't text is shown as `_`: the digest knows it.
+/// The readable form of a part: `_` if it isn't text, which the digest covers anyway.
 fn shown<'a>(part: &'a Bound<'_, PyAny>) -> Result<&'a str, Uncacheable> {
     part.cast::<PyString>().map_or(Ok("_"), utf8)
 }
 
-/// Two digits for each byte.
+/// Two hexadecimal digits for each byte.
 fn hex(bytes: &[u8; 32]) -> [[u8; 2]; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes.map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
