@@ -27,7 +27,7 @@ from sark_cache.policy import create_policy_cache, start_cache_cleanup, stop_cac
 from sark_cache.policy.prometheus import PolicyCacheCollector
 
 ROLES = {"alice": ["admin"], "bob": ["developer"]}
-"""Who has which roles. In real life a directory."""
+"""Which user has which roles. In a real service, a directory."""
 
 cache = create_policy_cache(
     max_size=10_000,

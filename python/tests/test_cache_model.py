@@ -96,7 +96,7 @@ class Model:
         self.maxsize, self.ttl, self.tti, self.clock = maxsize, ttl, tti, clock
         self.entries: OrderedDict[Hashable, Entry] = OrderedDict()
         self.left: Counter[tuple[str, str]] = Counter()
-        """What an eviction listener was told of, as (value, cause)."""
+        """What an eviction listener was told, as (value, cause)."""
 
     def live(self) -> OrderedDict[Hashable, Entry]:
         now = self.clock.now

@@ -266,7 +266,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         c"find",
         raw_find,
         c"find($self, /, first, others, kwargs, absent)\n--\n\n\
-          The value that is kept for a call with these arguments, or `absent`, which is also what `first` is if there \
-          are none by position.",
+          Returns the value that is kept for a call with these arguments, or `absent`. Pass `absent` as `first` if \
+          there are no positional arguments.",
     )
 }

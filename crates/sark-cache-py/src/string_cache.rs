@@ -138,7 +138,7 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         class,
         c"get",
         raw_get,
-        c"get($self, /, key)\n--\n\nThe value of `key`, or None. A hit makes it the most recently used.",
+        c"get($self, /, key)\n--\n\nReturns the value of `key`, or None. A hit makes it the most recently used.",
     )
 }
 

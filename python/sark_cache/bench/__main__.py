@@ -6,7 +6,7 @@ import importlib
 import sys
 
 COMMANDS = {"caches": "sark_cache.bench.caches", "policy": "sark_cache.bench.policy"}
-"""Modules with a ``main(arguments)`` that returns an exit status; imported only when asked for."""
+"""Modules with a ``main(arguments)`` that returns an exit status. Imported only when needed."""
 
 DEFAULT = "caches"
 

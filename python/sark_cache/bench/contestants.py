@@ -70,7 +70,7 @@ class Contestant:
 
     name: str
     distribution: str | None = None
-    """What it is called on the package index; None if it comes with Python."""
+    """The name on the package index; None if it comes with Python."""
     module: str | None = None
     """What a program imports to use it; None if there is nothing to import."""
 
@@ -283,7 +283,7 @@ CONTESTANTS: dict[str, type[Contestant]] = {
         Redis,
     )
 }
-"""All of them by name, in the order of the report."""
+"""All contestants by name, in the order of the report."""
 
 
 def _module(name: str, attribute: str | None = None) -> Any:

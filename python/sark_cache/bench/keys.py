@@ -14,7 +14,7 @@ LENGTH = 65
 """Bytes of a key: as long as the key of a cached decision."""
 
 CHUNK = 1000
-"""Keys that are handed out at a time: few enough that fresh ones are still in the processor's cache when used."""
+"""How many keys are handed out at a time: few enough that fresh ones are still in the processor's cache when used."""
 
 
 def texts(count: int, kind: str) -> list[str]:

@@ -37,12 +37,15 @@ class Lap:
 
     operations: int
     elapsed_ns: int
-    """All of it, the loop around the operations included."""
+    """The total time, including the loop around the operations."""
     loop_ns: int
-    """The same loop over the same keys with nothing in it."""
+    """The time of the same loop over the same keys with an empty body."""
     p95_ns: float | None = None
-    """What 95 of 100 operations were done in, where each was timed by itself. Then ``elapsed_ns`` is the median one
-    times their number, and ``loop_ns`` what looking at the clock takes."""
+    """The time within which 95 of 100 operations were done, if each was timed separately.
+
+    ``elapsed_ns`` is then the median operation times their number, and ``loop_ns`` what reading the clock
+    takes.
+    """
 
     @property
     def ns_per_op(self) -> float:

@@ -53,7 +53,7 @@ class Contestant:
     requests: list[tuple[Any, ...]]
     """Its arguments, in turn."""
     per_call: int = 1
-    """Decisions that one call is about."""
+    """How many decisions one call is about."""
     awaited: bool = True
 
 
@@ -65,7 +65,7 @@ class Row:
     contestant: str
     beside: str
     lap: Spread
-    """Of laps over many calls."""
+    """From laps over many calls."""
     p50: float
     p95: float
     p99: float

@@ -16,12 +16,12 @@ class Row:
     case: str
     contestant: str
     ns_per_op: Spread
-    """Of the operation alone; the loop around it is ``loop_ns``."""
+    """For the operation alone; the loop around it is ``loop_ns``."""
     p95_ns: Spread | None
-    """Where each operation was timed by itself; then ``ns_per_op`` is their p50."""
+    """Present if each operation was timed separately; then ``ns_per_op`` is their p50."""
     loop_ns: float
     ops_per_s: float | None
-    """From the median; None if the operation took no time that could be told from the loop."""
+    """From the median; None if the operation's time couldn't be told from the loop's."""
     ours_ahead: Spread | None
     """Its time over ours, round by round: above 1 we are faster. None for ours, and if ours did not run."""
     hit_ratio: float | None

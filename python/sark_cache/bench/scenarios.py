@@ -25,10 +25,10 @@ HOT = 1_000
 LARGE = 100_000
 """Entries that don't: what counts is how much memory a look-up touches."""
 SPARE = 2
-"""Capacity per entry where nothing is to be evicted, also by caches that are full before their capacity is reached."""
+"""Capacity per entry where nothing may be evicted, even by caches that are full before they reach their capacity."""
 BATCH = 100
 TTL = 3600.0
-"""Seconds, where there is a time-to-live: none ends while we measure."""
+"""Seconds, for cases with a time-to-live. None ends during a measurement."""
 VALUE = "v" * 100
 
 OPERATIONS = (

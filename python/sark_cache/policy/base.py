@@ -31,30 +31,30 @@ class Lookup(NamedTuple):
 
     decision: Decision | None
     token: Token | None
-    """What ``set`` needs to know that nothing was invalidated meanwhile; None if the request can't be cached."""
+    """Lets ``set`` tell that nothing was invalidated meanwhile; None if the request can't be cached."""
     key: str | None
     remaining: float | None = None
-    """For how many seconds the decision will still be served; None if the engine doesn't tell."""
+    """How many seconds the decision will still be served; None if the engine doesn't tell."""
     ttl: float | None = None
-    """For how many seconds it was stored; None likewise."""
+    """How many seconds it was stored for; None if the engine doesn't tell."""
 
 
 class Explanation(NamedTuple):
     """Where an answer would come from, for people who examine one."""
 
     source: str
-    """``"cache"``, or ``"evaluation"`` if it would have to be evaluated."""
+    """``"cache"``, or ``"evaluation"`` if the request would have to be evaluated."""
     reason: str
     decision: Decision | None
     key: str | None
     age: float | None
     """Seconds since the decision was stored."""
     remaining: float | None
-    """Seconds for which it will still be served."""
+    """How many seconds it will still be served."""
     generation: str | None
-    """Of everything and of the user, in hex: it changes with every invalidation."""
+    """The generations of everything and of the user, in hex. Changes with every invalidation."""
     revision: str | None
-    """Of the policies, as configured."""
+    """The configured policy revision."""
     backend: str
 
 
@@ -107,7 +107,7 @@ class BasePolicyCache:
     KEY_PREFIX: ClassVar[str] = "policy:decision"
     DEFAULT_TTL_SECONDS: ClassVar[int] = 300
     OPTIMIZED_TTL: dict[str, float] = lifetimes.OPTIMIZED_TTL
-    """Seconds by level: the defaults, or on an instance the effective ones, aliases included."""
+    """Seconds by level: on the class the defaults, on an instance the effective ones, including aliases."""
     backend: str = "none"
 
     def __init__(

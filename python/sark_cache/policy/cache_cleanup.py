@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sark_cache.policy.cleanup")
 
 STOP_TIMEOUT = 5.0
-"""So many seconds ``stop`` waits for a cleanup that is running, before it cancels it."""
+"""How many seconds ``stop`` waits for a running cleanup before it cancels it."""
 
 
 @dataclass

@@ -39,7 +39,7 @@ class EvaluatingCache(BasePolicyCache):
     """A policy cache that can have decisions evaluated."""
 
     STALE_THRESHOLD_RATIO: ClassVar[float] = 0.3
-    """A decision with less than this part of its time left is revalidated, if that is wanted."""
+    """A decision with less than this fraction of its time left is revalidated, if that is enabled."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -115,7 +115,7 @@ class EvaluatingCache(BasePolicyCache):
         return (await self._under_way().share(self._flight_of(key, token), work)).decision()
 
     _get_before_lookup: ClassVar[bool] = False
-    """Whether ``get`` is so much quicker than ``lookup`` that a hit should not pay for what only a miss needs."""
+    """Whether ``get`` is so much faster than ``lookup`` that a hit should not pay for what only a miss needs."""
 
     def _missed(self, user_id: str, action: str, resource: str, context: Mapping[str, Any] | None) -> Lookup:
         """Returns what an evaluation needs that begins now, after ``get`` found nothing."""

@@ -38,7 +38,7 @@ class Flight(Generic[Result]):
         self.task: asyncio.Task[Result]
         self.waiters = 0
         self.abandoned = False
-        """Cancelled because nobody waits."""
+        """Cancelled because no caller waits any more."""
         self.awaits: list[Flight[Any]] = []
         """The flights that this one's evaluation is waiting for."""
 
@@ -61,8 +61,11 @@ class Flight(Generic[Result]):
 
 
 _inside: ContextVar[Flight[Any] | None] = ContextVar("sark_cache_policy_inside", default=None)
-"""The flight whose evaluation this code belongs to. Tasks that an evaluation starts keep it for as long as they live,
-so a flight that is over knows its task, which has the decision, no more."""
+"""The flight whose evaluation this code belongs to.
+
+Tasks that an evaluation starts keep it for as long as they live, so a flight that is over no longer knows its
+task, which has the decision.
+"""
 
 
 class Flights(Generic[Result]):

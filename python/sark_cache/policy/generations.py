@@ -20,22 +20,22 @@ from typing import NamedTuple
 from sark_cache.policy.keys import encode
 
 State = tuple[bytes, dict[bytes, bytes]]
-"""The generation of everything, and those of users (by encoded id) that were ever invalidated under it."""
+"""The generation of everything, and those of users (by encoded id) that were invalidated under it."""
 
 MOST_USERS = 1 << 16
-"""So many users have a generation of their own. When there would be more, everything gets a new one instead."""
+"""How many users may have a generation of their own. When there would be more, everything gets a new one instead."""
 
 MOST_DELETED = 1 << 12
-"""So many deleted keys are remembered for evaluations under way. Before, all keys count as deleted."""
+"""How many deleted keys are remembered for evaluations under way. Before those, all keys count as deleted."""
 
 
 class Token(NamedTuple):
     """What was valid when a look-up missed. ``set`` admits a decision only if the token passed to it still holds."""
 
     state: bytes
-    """The generation of everything, and that of the user, one after the other."""
+    """The generation of everything, followed by that of the user."""
     deletions: int
-    """How many deletions of single keys there had been."""
+    """How many single keys had been deleted."""
 
 
 class Generations:
@@ -63,9 +63,9 @@ class Generations:
 
     def __init__(self) -> None:
         self.state: State = (urandom(16), {})
-        """Read it once per operation: the two parts belong together."""
+        """Must be read once per operation: the two parts belong together."""
         self.deletions = 0
-        """How many single keys were deleted so far."""
+        """How many single keys have been deleted so far."""
         self._lock = RLock()
         self._everything_replaced = self._last = float("-inf")
         self._user_replaced: dict[bytes, float] = {}

@@ -26,7 +26,7 @@ MAX_DEPTH = 64
 """Containers nested deeper than this make a request uncacheable; so does a container that holds itself."""
 
 _VERSION = b"\x01"
-"""Goes first into every digest. A change of the encoding changes it, so that old and new keys never meet."""
+"""Comes first in every digest. It changes with the encoding, so that old and new keys never meet."""
 
 _LONGEST = 2**32 - 1
 _NAN = b"d" + bytes.fromhex("7ff8000000000000")

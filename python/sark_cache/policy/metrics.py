@@ -12,7 +12,10 @@ from typing import Any
 LATENCY_BUCKETS = (
     100e-9, 250e-9, 500e-9, 1e-6, 2.5e-6, 5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3,
 )  # fmt: skip
-"""Upper bounds of the latency histogram, in seconds; one more bucket takes the rest. The native module has the same."""
+"""The upper bounds of the latency histogram, in seconds.
+
+One more bucket takes the rest. The native module has the same.
+"""
 
 _AVERAGES = ("cache_latency_ms", "opa_latency_ms")
 
@@ -27,11 +30,11 @@ class CacheMetrics:
     total_requests: int = 0
     evictions: int = 0
     cache_latency_ms: float = 0.0
-    """Of look-ups that hit."""
+    """The average over look-ups that hit."""
     opa_latency_ms: float = 0.0
-    """As told by ``record_opa_latency``."""
+    """The average of what ``record_opa_latency`` was told."""
     stale_hits: int = 0
-    """Those of the hits that had a revalidation started, or under way: near the end of their time, never past it."""
+    """Hits near the end of their time, never past it, whose revalidation was started or already under way."""
     revalidations: int = 0
     """Revalidations whose decision was stored."""
     batch_operations: int = 0
@@ -94,9 +97,9 @@ class Totals:
     def __init__(self) -> None:
         self._retired = dict.fromkeys(COUNTERS, 0)
         self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
-        """Look-ups that hit and were timed, per bucket."""
+        """Timed look-ups that hit, per bucket."""
         self.seconds = 0.0
-        """Their sum."""
+        """The sum of their times."""
 
     def retire(self, metrics: CacheMetrics) -> None:
         """Adds the counts of metrics that are about to be replaced."""

@@ -23,7 +23,7 @@ class _Entry(NamedTuple):
     deadline: float
     ttl: float
     number: int
-    """Tells this entry from older ones of its key in the heap of deadlines."""
+    """Distinguishes this entry from older ones of the same key in the heap of deadlines."""
 
 
 class PythonCache:

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from sark_cache.policy.base import Decision
 
 GENERATION_TTL_SECONDS = 7 * 24 * 3600
-"""Generations that nobody asked for expire after so long. Entries, which must not outlive them, expire before."""
+"""How long a generation lives after it was created or replaced. No entry is stored for longer."""
 
 DELETION_TTL_SECONDS = 24 * 3600
-"""An evaluation that takes longer than this could be stored although its decision was deleted meanwhile."""
+"""An evaluation that takes longer than this may be stored although its decision was deleted meanwhile."""
 
 _GENERATION_BYTES = 16
 _NO_STATE: tuple[bytes, dict[bytes, bytes]] = (b"", {})
-"""Keys of entries are the same under all generations here."""
+"""The keys of entries are the same under all generations here."""
 
 
 class RedisPolicyCache(EvaluatingCache):

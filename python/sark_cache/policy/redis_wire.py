@@ -20,9 +20,12 @@ class Names(NamedTuple):
     everything: str
     user: str
     deletion: str
-    """A generation of this entry alone, there after a deletion."""
+    """A generation of this entry alone, which exists after a deletion."""
     recent: str
-    """There while a ``set`` without a token is refused, because everything was invalidated; the next two likewise."""
+    """Exists while ``set`` without a token is refused because everything was invalidated.
+
+    The same goes for the next two.
+    """
     recent_user: str
     recent_entry: str
 
@@ -46,7 +49,7 @@ class Entry(NamedTuple):
 
     text: str
     ttl: float
-    """For how many seconds it was stored."""
+    """How many seconds it was stored for."""
 
 
 def sealed(state: bytes, ttl: float, text: str) -> bytes:
@@ -81,10 +84,10 @@ def asyncio_of(url: str) -> Any:
 
 
 MAX_CONNECTIONS = 50
-"""Of one event loop. Further requests wait for one of them, for at most ``POOL_TIMEOUT_SECONDS``."""
+"""Connections per event loop. Further requests wait for one of them, for at most ``POOL_TIMEOUT_SECONDS``."""
 
 TIMEOUT_SECONDS = 0.5
-"""For connecting, and for each answer."""
+"""Seconds for connecting, and for each answer."""
 
 POOL_TIMEOUT_SECONDS = 1.0
 

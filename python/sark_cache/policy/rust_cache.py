@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 LONGEST_TTL_SECONDS = 2**31
-"""What the engine is told where a longer time is meant."""
+"""The time passed to the engine where a longer time is meant."""
 
 # Applications patch `RustCache`, so this name decides about the native path.
 _NATIVE: Any = RustCache if RUST_AVAILABLE else object()

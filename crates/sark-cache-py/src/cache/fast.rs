@@ -135,7 +135,7 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         c"get",
         raw_get,
         c"get($self, /, key, default=None)\n--\n\n\
-          The value of `key`, or `default`. A hit makes it the most recently used.",
+          Returns the value of `key`, or `default`. A hit makes it the most recently used.",
     )?;
     add_method(
         class,
@@ -143,28 +143,28 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         raw_set,
         c"set($self, /, key, value, ttl=None)\n--\n\n\
           Stores `value` for `ttl` seconds, or for the cache's own time. 0: don't store, and forget an older \
-          value; inf: for ever. ValueError if it is larger than the whole cache.",
+          value; inf: for ever. Raises ValueError if the value is larger than the whole cache.",
     )?;
     add_method(
         class,
         c"pop",
         raw_pop,
         c"pop($self, /, key, default=...)\n--\n\n\
-          Removes `key` and returns its value; `default`, or KeyError, if it isn't there.",
+          Removes `key` and returns its value. If it isn't there, returns `default` or raises KeyError.",
     )?;
     add_method(
         class,
         c"touch",
         raw_touch,
         c"touch($self, /, key, ttl=None)\n--\n\n\
-          Gives `key` a new time-to-live from now on: `ttl` seconds, or the cache's own. Says whether it was \
-          there. It is not a use.",
+          Gives `key` a new time-to-live from now on: `ttl` seconds, or the cache's own. Returns whether it was \
+          there. Does not count as a use.",
     )?;
     add_method(
         class,
         c"get_many",
         raw_get_many,
         c"get_many($self, /, keys, default=None)\n--\n\n\
-          A list of the values of `keys`, in their order, with `default` where there is none.",
+          Returns a list of the values of `keys`, in their order, with `default` where there is none.",
     )
 }
