@@ -72,6 +72,14 @@ impl<S: Resident> Clone for Group<S> {
     }
 }
 
+/// How a delegate was left by a thread that served it.
+pub(crate) struct Served {
+    /// There are messages again.
+    pub(crate) more: bool,
+    /// All that waited was served.
+    pub(crate) caught_up: bool,
+}
+
 /// A request that was sent, and who sees to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
@@ -429,18 +437,17 @@ impl<S: Resident> Group<S> {
     pub(crate) fn serve_if_free(&self, index: usize) {
         if let Some(owned) = self.delegates[index].try_take() {
             let mut aftermath = Aftermath::new();
-            let (messages, _) = self.serve(owned, Whose::All, &mut aftermath);
-            self.look_after(index, messages, aftermath);
+            let served = self.serve(owned, Whose::All, &mut aftermath);
+            self.look_after(index, served.more, aftermath);
         }
     }
 
-    /// Serves what waits and releases. Returns whether there are messages again, and whether all that waited
-    /// was served.
-    pub(crate) fn serve(&self, mut owned: Owned<'_, S>, whose: Whose, aftermath: &mut Aftermath<S>) -> (bool, bool) {
+    /// Serves what waits and releases.
+    pub(crate) fn serve(&self, mut owned: Owned<'_, S>, whose: Whose, aftermath: &mut Aftermath<S>) -> Served {
         let caught_up = owned.drain(whose, aftermath);
         let delegate = owned.delegate();
         let released = owned.release(self.barrier);
-        (released.messages() || delegate.has_messages(), caught_up)
+        Served { more: released.messages() || delegate.has_messages(), caught_up }
     }
 
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {
@@ -505,7 +512,7 @@ impl<S: Resident> Group<S> {
             }
             // The thread that has it by now looks for messages after its own release.
             let Some(owned) = delegate.try_take() else { break };
-            let (more, caught_up) = self.serve(owned, Whose::All, aftermath);
+            let Served { more, caught_up } = self.serve(owned, Whose::All, aftermath);
             messages = more && !((!caught_up || round >= ROUNDS_FOR_OTHERS) && self.ring(index));
             if round.is_multiple_of(ROUNDS_PER_SETTLING) {
                 self.settle(std::mem::replace(aftermath, Aftermath::new()));
