@@ -1,8 +1,9 @@
-//! Loads under way, as the list of them shows: who waits for whom, and what is left when all is over.
+//! Loads of threads, and what the registry shows of them: who waits for whom, and what is left when all is over.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::Cache;
 
 /// Ends when so many others wait for the only load that is under way.
 fn until_waited_for<V>(cache: &Cache<String, V>, waiting: usize)
