@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_needs_no_clock() {
+    fn an_entry_that_is_not_kept_needs_no_clock() {
         let time = Timekeeping::new(Clock::system());
         time.prepare_for(0);
         assert_eq!(time.mode.load(Ordering::Relaxed), UNTIMED);

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_allowed_even_what_weighs_nothing_is_not() {
+    fn a_capacity_of_zero_refuses_even_entries_that_weigh_nothing() {
         let ledger = Ledger::new(10, Some(100));
         (&mut &ledger).take(entries(3));
         ledger.set_capacity(0);

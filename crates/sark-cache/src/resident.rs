@@ -318,8 +318,8 @@ impl<K, V> Cell<K, V> {
         }
     }
 
-    /// Reclaims some of what has expired before an entry comes in. Returns whether anything might have been
-    /// due. What that frees stays in the shard's budget, for the entry, until the caller balances.
+    /// Reclaims some of what has expired before an entry comes in. Returns whether it had to look. What that
+    /// frees stays in the shard's budget, for the entry, until the caller balances.
     #[inline]
     fn reclaim_if_due(&mut self, now: Nanos, out: &mut impl Removals<K, V>) -> bool {
         let due = self.shard.quiet_until() <= now;
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_the_room_of_what_died_before_it_whatever_others_take() {
+    fn an_entry_gets_the_room_of_what_expired_before_it_whatever_others_take() {
         // In one go, by the quick way, and in both parts, because the weight isn't one.
         for (in_parts, weight) in [(false, 1), (true, 1), (true, 2)] {
             let (mut cell, common) = cell(2);
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_an_entry_in_another_s_place_does_not_need_goes_back() {
+    fn room_that_a_replacement_does_not_need_goes_back() {
         let (mut cell, common) = cell(100);
         let (mut out, mut short) = (Outgoing::new(&None), None);
         for key in 0..8 {
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn who_tends_is_not_asked_again_before_there_is_something_to_do() {
+    fn a_worker_is_not_asked_again_before_there_is_something_to_do() {
         let (mut cell, common) = cell(100);
         let (mut out, mut short) = (Outgoing::new(&None), None);
         for nanos in [100, 5000, 1_000_000] {

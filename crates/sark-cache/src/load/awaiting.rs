@@ -34,7 +34,7 @@ impl<K, V: Clone> Future for Ended<K, V> {
             Outcome::Failed => return Poll::Ready(None),
             Outcome::UnderWay => {}
         }
-        // Left under the same lock as the outcome is set under, so none is missed.
+        // The waker is left under the lock that the outcome is set under, so no wake-up is missed.
         let place = *place.get_or_insert_with(|| {
             state.tasks.push(None);
             state.tasks.len() - 1
@@ -55,7 +55,7 @@ impl<K, V> Drop for Ended<K, V> {
     }
 }
 
-/// Runs a load's future, so that it is known whose load it is in while it is polled.
+/// Polls a load's future. While it does, this thread is known to be in that load.
 struct Run<'l, 'f, K, V, F> {
     /// None in a forked child, where loads are not registered.
     load: Option<&'l Load<K, V>>,
@@ -80,11 +80,11 @@ where
     /// Returns the value of `key`. On a miss it awaits `load`, [inserts](Self::insert) the result and returns
     /// it.
     ///
-    /// [`get_or_insert_with`](Self::get_or_insert_with) for async code, on any runtime. (`moka` users know it
-    /// as `future::Cache::get_with_by_ref`.) If many callers miss the same key at the same time, one of them
-    /// awaits its `load`. The others wait for that and get its value, even if the cache doesn't keep it;
-    /// their own `load` is dropped without having been polled. Only waiting for a load is asynchronous: the
-    /// look-up and the insertion take as long as [`get`](Self::get) and [`insert`](Self::insert) do.
+    /// This is [`get_or_insert_with`](Self::get_or_insert_with) for async code, on any runtime. (`moka` users
+    /// know it as `future::Cache::get_with_by_ref`.) If many callers miss the same key at the same time, one
+    /// of them awaits its `load`. The others wait for that and get its value, even if the cache doesn't keep
+    /// it; their own `load` is dropped without having been polled. Only waiting for a load is asynchronous:
+    /// the look-up and the insertion take as long as [`get`](Self::get) and [`insert`](Self::insert) do.
     ///
     /// If the future is dropped while it loads, or `load` panics, one of the waiting callers loads in its
     /// turn.
@@ -180,8 +180,8 @@ where
         self.get_or_await(key, load, judge, Ok)
     }
 
-    /// `judge` says whether what `load` gave is to be stored or is the answer itself; `answer` makes the
-    /// answer of a value. They are functions, because a future around `load` would double its size.
+    /// `judge` says whether the result of `load` is to be stored or is the answer itself. `answer` makes an
+    /// answer from a value. They are functions, because a future around `load` would double its size.
     async fn get_or_await<Q, T, R>(
         &self,
         key: &Q,
@@ -246,7 +246,7 @@ where
         // As in a load of a thread, what leaves is reported and dropped when the load has ended.
         let mut out = inner.outgoing();
         let others = inner.delegates.put_off_others();
-        // Here, so that it ends first if the insertion panics.
+        // Moved here, so that it ends first if the insertion panics.
         let loading = loading;
         let outdated = loading.as_ref().map(|loading| &loading.load.outdated);
         inner.store_loaded(key.to_owned(), &value, lifetime, outdated, &mut out);

@@ -1,4 +1,5 @@
-//! Loads of tasks, polled by hand so that every interleaving is chosen, and some on a real runtime.
+//! Loads of tasks. Most are polled by hand, so that the test chooses the interleaving; some run on a real
+//! runtime.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -198,11 +199,11 @@ fn threads_wait_for_each_other_alongside_the_load_of_a_task() {
         let mut other = None;
         let load = || {
             other = Some(scope.spawn(|| cache.get_or_insert_with("key", || unreachable!("it is being loaded"))));
-            // One share is the registry's, one is this thread's, one is that of the thread that waits.
+            // One share is the registry's, one is this thread's, one is the waiting thread's.
             while shares() < of_the_task + 3 {
                 thread::yield_now();
             }
-            // So that the other thread can have it only from here.
+            // So that the other thread can get the value only from this load.
             cache.invalidate_all();
             1
         };

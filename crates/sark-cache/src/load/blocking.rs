@@ -161,13 +161,13 @@ where
                 }
             }
         };
-        // Before the answer is made: if this panics, an answer that is there already would be leaked.
+        // Dropped before the answer is made: if this panics, an answer that exists already would be leaked.
         drop(out);
         Ok(value)
     }
 
-    /// Looks whether another caller has ended loading `key` since the miss. Leaves no trace unless it has: it
-    /// would count as a second miss.
+    /// Looks whether another caller has finished loading `key` since the miss. If not, it leaves no trace,
+    /// since that would count as a second miss.
     pub(super) fn look_again<Q>(&self, key: &Q) -> Option<V>
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,

@@ -4,9 +4,9 @@
 //! looks here. This file holds the registry of the loads under way; [`blocking`] has the methods for threads,
 //! [`awaiting`] those for tasks.
 //!
-//! * A load stays registered until its value is stored, but not while anything that the insertion displaced,
-//!   or other callers' posts on the way, is dropped or reported: that is user code, and it may load in its
-//!   turn.
+//! * A load stays registered until its value is stored. It is unregistered before anything that the insertion
+//!   displaced, or that other callers' posts displaced on the way, is dropped or reported: that is user code,
+//!   and it may load in its turn.
 //! * A caller that registers a load looks at the cache once more before it begins. Otherwise a value would be
 //!   loaded twice if it was stored between the caller's first look and its registration.
 //! * No user code runs while the registry is locked. A key's `Eq` and a value's `Clone` run under the lock of
@@ -62,7 +62,7 @@ struct Load<K, V> {
     ended: Condvar,
 }
 
-/// Who runs a load.
+/// What runs a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loader {
     Thread(ThreadId),
@@ -73,7 +73,7 @@ enum Loader {
 struct State<K, V> {
     key: K,
     outcome: Outcome<V>,
-    /// The tasks that wait, each at a place of its own. A task that gives up leaves its place empty.
+    /// The wakers of the tasks that wait, each at its own place. A task that gives up leaves its place empty.
     tasks: Vec<Option<Waker>>,
 }
 
@@ -164,17 +164,17 @@ impl<K, V> Loads<K, V> {
     fn push(&self, same_hash: &mut Vec<Arc<Load<K, V>>>, load: &Arc<Load<K, V>>) {
         same_hash.push(Arc::clone(load));
         self.count.fetch_add(1, Ordering::SeqCst);
-        // Before what is to be loaded is looked at. The other side is in `outdate`.
+        // This comes before the load reads what it loads. The other side is in `outdate`.
         fence(Ordering::SeqCst);
     }
 
-    /// Sees to it that values of this hash (of any, without one) that are being loaded are not stored, and
-    /// that callers that ask from now on don't wait for them. For callers that are about to remove what is
-    /// stored already.
+    /// Prevents values of this hash (or of any hash, if there is none) that are being loaded from being
+    /// stored, and callers that ask from now on from waiting for them. For callers that are about to remove
+    /// what is stored already.
     #[inline]
     pub(crate) fn outdate(&self, hash: Option<u64>) {
-        // After the change that makes the value invalid: either this finds the load, or the load sees the
-        // change.
+        // This comes after the change that makes the value invalid: either this finds the load, or the load
+        // sees the change.
         fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) != 0 && std::process::id() == self.process {
             self.outdate_some(hash);
@@ -195,7 +195,7 @@ impl<K, V> Loads<K, V> {
         }
     }
 
-    /// Sees to it that no caller finds the load any more.
+    /// Takes the load off the registry, so that no caller finds it any more.
     fn unregister(&self, hash: u64, load: &Arc<Load<K, V>>) {
         if std::process::id() != self.process {
             // A forked child: no caller looks, and the registry may be locked for ever.
@@ -250,7 +250,7 @@ impl<K, V: Clone> Loading<'_, K, V> {
 }
 
 impl<K, V> Loading<'_, K, V> {
-    /// Whether a caller waits for this load. No further one comes to wait after this.
+    /// Whether a caller waits for this load. After this, no further caller comes to wait.
     fn is_waited_for(&mut self) -> bool {
         if self.registered {
             self.registered = false;
@@ -300,7 +300,7 @@ where
     V: Clone + Send + 'static,
     H: BuildHasher,
 {
-    /// Stores a value that was loaded, unless it is outdated. What leaves for that is in `out`.
+    /// Stores a value that was loaded, unless it is outdated. What this displaces is in `out`.
     fn store_loaded(
         &self,
         key: K,
