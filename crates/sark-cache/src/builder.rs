@@ -172,9 +172,9 @@ impl<K, V, H> Builder<K, V, H> {
     /// a worker. For what a posted insertion displaced, it is the thread that served the post, which may be
     /// any caller. A listener that takes its time holds these threads up.
     ///
-    /// Two threads may report the entries that left in them in either order. If the listener panics, the
-    /// other entries are reported nevertheless. The panic reaches the call that made them leave, or is
-    /// counted if that was a worker or a post.
+    /// Entries that leave in two threads may be reported in either order. If the listener panics, the other
+    /// entries are reported nevertheless. The panic reaches the call that made them leave, or is counted if
+    /// that was a worker or a post.
     ///
     /// A listener that owns a handle of its cache keeps the cache for ever. Give it a `Weak` of an `Arc`
     /// around a handle.
@@ -219,8 +219,9 @@ impl<K, V, H> Builder<K, V, H> {
     /// Sets into how many shards the cache is divided.
     ///
     /// The order of eviction is exact within a shard, so with 1 it is exact LRU over everything. The default
-    /// is 16 per processor under `Adaptive` and one per processor under `PerCore`. There are fewer if they
-    /// would hold less than 512 entries each, and more under `Adaptive` if they would hold more than 65,536.
+    /// is 16 per processor under `Adaptive` and one per processor under `PerCore`. There are fewer if each
+    /// would hold less than 512 entries, or, in a cache that is bounded by weight only, less than 2^20 of
+    /// weight. Under `Adaptive` there are more, up to 4,096, if each would hold more than 65,536 entries.
     ///
     /// At most 65,536 are allowed, and no more than entries. Each shard takes nearly a kilobyte before it
     /// holds anything (65,536 of them some 60 MiB). A batch takes time for each shard there is, in addition

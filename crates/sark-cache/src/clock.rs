@@ -10,10 +10,10 @@
 //! 3. Some lifetime was so short that the precise clock is needed.
 //!
 //! An entry is live while `now < stored_at + ttl`. The coarse clock is behind by up to its resolution, and by
-//! the delay of the system's tick, which is the same at both ends. So the start is taken as the clock shows
-//! it, and the end is compared with the clock plus its resolution: the cache errs early, never late. Under
-//! time-to-idle a use starts a time, too. But it comes with the time of a reading, to which the resolution is
-//! already added, so the shard gets a time-to-idle that is shorter by the resolution
+//! the delay that the system's tick always has, which is the same at both ends. So the start is taken as the
+//! clock shows it, and the end is compared with the clock plus its resolution: the cache errs early, never
+//! late. Under time-to-idle a use starts a time, too. But it comes with the time of a reading, to which the
+//! resolution is already added, so the shard gets a time-to-idle that is shorter by the resolution
 //! ([`Timekeeping::idle_time`]).
 
 use std::fmt;
@@ -89,8 +89,8 @@ impl Clock {
         }
     }
 
-    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution) plus the delay of
-    /// the system's tick.
+    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution) plus the delay that
+    /// the system's tick always has.
     #[inline]
     fn coarse(&self) -> Nanos {
         match &self.0 {
@@ -169,7 +169,7 @@ const PRECISE: u8 = 2;
 const COARSE_STEPS: u64 = 8;
 
 impl Timekeeping {
-    /// Creates a timekeeping that reads no clock yet.
+    /// Creates a `Timekeeping` that reads no clock yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, mode: AtomicU8::new(UNTIMED) }

@@ -98,7 +98,8 @@ fn tell_and_drop<K, V>(listener: &Listener<K, V>, entries: SmallVec<[Removed<K, 
     }
 }
 
-/// Reports every entry, even if the listener panics on the way. The first panic then goes on.
+/// Reports every entry, even if the listener panics on the way. The first panic then goes on, unless the
+/// thread is panicking already.
 #[cold]
 #[inline(never)]
 pub(crate) fn tell_of_all<K, V>(

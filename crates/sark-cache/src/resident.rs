@@ -272,7 +272,7 @@ impl<K, V> Cell<K, V> {
         let reclaimed = self.reclaim_if_due(now, out);
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let evicted = self.shard.try_insert(hash, key, value, weight, lifetime, now, pool)?;
-        // If no entry left for this one, it has taken room, perhaps from more than it needed: after a panic
+        // If no entry left for this one, it has taken room, perhaps out of more than it needed: after a panic
         // in the middle of an insertion, what had been reclaimed before is still in the budget.
         if reclaimed || evicted.is_none() {
             self.balance();

@@ -373,7 +373,7 @@ under_both_dispatches! {
             static KEPT: RefCell<Option<Cache<String, u64>>> = const { RefCell::new(None) };
         }
         // `KEPT` is set before the thread has used a cache, or after. So when it is dropped at the thread's
-        // end, what a cache keeps for a thread is gone already, or it isn't.
+        // end, what a cache keeps for a thread may be gone already or still be there.
         for used in [false, true] {
             let cache = of_capacity(dispatch, 10);
             cache.insert("one".to_owned(), 1);

@@ -66,7 +66,7 @@ struct Load<K, V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loader {
     Thread(ThreadId),
-    /// A future, which may move from thread to thread and may not be polled for any length of time.
+    /// A future, which may move from thread to thread, and may go unpolled for any length of time.
     Task,
 }
 
