@@ -1,12 +1,14 @@
-//! How many instructions the hot paths take, counted by valgrind's callgrind: a guard that no mood of a machine can trip.
+//! Counts the instructions that the hot paths take, with valgrind's callgrind. This guards them against
+//! regressions whatever the machine's mood.
 //!
-//! `make counts` runs it, and fails when a path takes more than its limit. Where valgrind is not installed it says that nothing
-//! was counted. Times belong elsewhere: a cache line on its way between two processors is one instruction here.
+//! `make counts` runs it, and fails if a path takes more than its limit. If valgrind is not installed, it
+//! says that nothing was counted. Times are measured elsewhere: a cache line on its way between two
+//! processors is one instruction here.
 //!
-//! Each path is walked [`TIMES`] times by one thread in a full cache of [`ENTRIES`], with keys and hasher fixed. Deadlines stand
-//! on a clock moved by hand, since what the machine's clock costs depends on the system. The program runs itself under
-//! callgrind once for each path, and only what [`counted`] calls is counted; harnesses that do the same need a program of some
-//! hundred crates beside them.
+//! One thread walks each path [`TIMES`] times in a full cache of [`ENTRIES`], with fixed keys and a fixed
+//! hasher. Deadlines are kept on a clock that is moved by hand, since the cost of the machine's clock depends
+//! on the system. The program runs itself under callgrind once for each path, and only what [`counted`] calls
+//! is counted. Harnesses that do the same would need some hundred crates more.
 
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
@@ -15,21 +17,24 @@ use std::time::Duration;
 use sark_cache::{Builder, Cache, Clock};
 use sark_shard::{Config, Insertion, Lifetime, Nanos, NoPool, Removed, Room, Shard};
 
-/// Entries of each cache.
+/// The entries of each cache.
 const ENTRIES: u64 = 10_000;
-/// How often a path is walked: often enough that what is put off and done once in a thousand times is in the count.
+/// How often a path is walked. This is often enough to count work that is put off and done once in a thousand
+/// times.
 const TIMES: u64 = 65_536;
-/// How many keys are walked over, as if thrown by dice: those stored last, so that they are there.
+/// How many keys are walked over, in a random-looking order. They are those stored last, so they are in the
+/// cache.
 const WALKED: u64 = 8_000;
-/// Keys of a batch.
+/// The keys of a batch.
 const BATCH: usize = 64;
-/// The number of shards would otherwise follow from the machine's processors.
+/// Fixed, since the number of shards would otherwise follow from the machine's processors.
 const SHARDS: usize = 16;
 
-/// What is walked, and the most instructions that one walk may take, the loop's own among them.
+/// The paths, each with the most instructions that one walk may take. The loop's own instructions are
+/// included.
 ///
-/// A limit is what was counted with Rust 1.95 on x86-64, and some 4 % more for what another compiler may do differently. When a
-/// change lowers a count for good, its limit is lowered with it.
+/// A limit is what was counted with Rust 1.95 on x86-64, plus some 4 % for what another compiler may do
+/// differently. When a change lowers a count for good, its limit is lowered with it.
 const PATHS: [(&str, fn(), u64); 9] = [
     ("hit", hit, 128),
     ("hit-with-deadline", hit_with_deadline, 143),
@@ -76,7 +81,7 @@ fn main() -> ExitCode {
 /// The argument with which the program runs itself.
 const WALK: &str = "--walk";
 
-/// Instructions of one walk along a path, rounded up.
+/// Counts the instructions of one walk along a path, rounded up.
 fn count(name: &str) -> Result<u64, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut valgrind = Command::new("valgrind");
@@ -84,11 +89,11 @@ fn count(name: &str) -> Result<u64, String> {
     let output = valgrind.arg(program).args([WALK, name]).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr);
     let collected = said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<u64>().ok());
-    // Nothing at all would pass every limit.
+    // A run that counted nothing would pass every limit.
     collected.filter(|all| *all > TIMES).map(|all| all.div_ceil(TIMES)).ok_or_else(|| said.into_owned())
 }
 
-/// What is counted: callgrind knows it by its name.
+/// Runs what is counted. Callgrind knows this function by its name.
 #[inline(never)]
 fn counted(walk: &mut dyn FnMut()) {
     walk();
@@ -101,12 +106,12 @@ fn hasher() -> Hasher {
     Hasher::with_seeds(1, 2, 3, 4)
 }
 
-/// A full cache, with more settings if need be, and keys in it.
+/// A full cache, with further settings if need be, and keys that are in it.
 fn full(set: impl FnOnce(Builder<u64, u64>) -> Builder<u64, u64>) -> (Counted, Vec<u64>) {
     let (clock, _) = Clock::manual();
     let builder = set(Cache::builder().max_capacity(ENTRIES).shards(SHARDS).clock(clock));
     let cache = builder.hasher(hasher()).build().expect("the configuration is valid");
-    // More than there is room for, so that no shard has a place left; the last are there.
+    // More than there is room for, so that no shard has a free place. The last ones are in the cache.
     for key in 0..2 * ENTRIES {
         cache.insert(key, key);
     }
@@ -128,7 +133,7 @@ fn walk() -> impl Iterator<Item = u64> {
         .map(|n| n % WALKED)
 }
 
-/// The same keys, of which none is there.
+/// As many keys, none of which is in the cache.
 fn strange(keys: Vec<u64>) -> Vec<u64> {
     keys.into_iter().map(|key| key + 1_000_000).collect()
 }

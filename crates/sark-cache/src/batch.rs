@@ -1,5 +1,6 @@
-//! Many keys at once, so that what they have in common is done once and the memory they need is fetched at the same time.
-//! A message serves a shard's part of a batch at one moment; the whole is not atomic.
+//! Operations on many keys at once. What the keys have in common is done once, and the memory that they need
+//! is fetched at the same time. One message serves a shard's part of a batch in one step; the batch as a
+//! whole is not atomic.
 
 use std::hash::{BuildHasher, Hash};
 use std::thread;
@@ -14,21 +15,22 @@ use crate::Cache;
 use crate::cache::Inner;
 use crate::resident::Cell;
 
-/// Batches of up to so many keys are routed without allocating.
+/// Batches of up to this many keys are routed without allocating.
 const INLINE: usize = 64;
-/// So many keys are looked up together: their memory is on its way at the same time, and their shards are held meanwhile.
+/// This many keys are looked up together. Their memory is on its way at the same time, and their shards are
+/// held meanwhile.
 const TOGETHER: usize = 64;
 const _: () = assert!(TOGETHER <= Delegates::<Cell<(), ()>>::MOST_ENTERED, "each of them may have its shard");
-/// A key that is looked up, with what is known of it.
+/// A key that is looked up, with what is known about it.
 struct Asked<'q, Q: ?Sized> {
     key: &'q Q,
     hash: u64,
     shard: usize,
-    /// Where its shard expects it to be.
+    /// Where its shard expects the entry to be.
     expected: Expected,
 }
 
-/// One that could not be looked up at once.
+/// A key that could not be looked up at once, because its shard was not to be had.
 struct Left<'q, Q: ?Sized> {
     asked: Asked<'q, Q>,
     /// Its place in the batch.
@@ -43,25 +45,25 @@ impl<Q: ?Sized> Clone for Asked<'_, Q> {
 
 impl<Q: ?Sized> Copy for Asked<'_, Q> {}
 
-/// Positions of a batch, sorted by shard, stable within one.
+/// The positions of a batch, sorted by shard. The order within a shard is that of the batch.
 struct Routing {
     /// Positions in the batch.
     order: SmallVec<[usize; INLINE]>,
-    /// The shards that have a part, in the order of `order`.
+    /// The shards that have a part of the batch, in the order of `order`.
     parts: SmallVec<[Part; INLINE]>,
 }
 
-/// What one shard has of a batch.
+/// One shard's part of a batch.
 #[derive(Clone, Copy)]
 struct Part {
     shard: usize,
-    /// Where it begins and ends in `order`.
+    /// The part begins here in `order`, and ends at `end`.
     begin: usize,
     end: usize,
 }
 
 impl Routing {
-    /// A counting sort: `items` are positions with their shards, each of which is below `shards`.
+    /// Sorts by counting. `items` are positions with their shards, each of which is below `shards`.
     fn new(items: impl Iterator<Item = (usize, usize)> + Clone, shards: usize) -> Self {
         let mut ends: SmallVec<[usize; INLINE + 1]> = smallvec![0; shards + 1];
         let mut length = 0;
@@ -79,7 +81,8 @@ impl Routing {
             begin = *end;
         }
         let mut order = smallvec![0; length];
-        // `ends[shard]` is where the part of the shard begins, and moves to its end as it fills.
+        // `ends[shard]` is where the part of that shard begins. It moves to the end of the part as the part
+        // fills.
         for (position, shard) in items {
             order[ends[shard]] = position;
             ends[shard] += 1;
@@ -99,10 +102,11 @@ where
     V: Send + 'static,
     H: BuildHasher,
 {
-    /// The values of many keys, in the order of the keys, as [`get`](Self::get) gives them one by one.
+    /// Returns the values of many keys, in the order of the keys, as [`get`](Self::get) would one by one.
     ///
-    /// Cheaper than single look-ups where entries don't fit in the processor's caches: the memory of many is fetched at once.
-    /// Shards that are busy, or run by threads of their own, get one message each. The batch as a whole is not atomic.
+    /// It is cheaper than single look-ups if the entries don't fit in the processor's caches, because the
+    /// memory of many is fetched at once. Shards that are busy, or run by threads of their own, get one
+    /// message each. The batch as a whole is not atomic.
     ///
     /// ```
     /// let cache = sark_cache::Cache::new(100);
@@ -125,11 +129,12 @@ where
                 Asked { key, hash, shard: inner.approach(hash), expected: Expected::default() }
             }));
             if !asked.is_empty() {
-                // What gives the keys may take its time, and so may their hashing.
+                // Read here, since the iterator may take its time over the keys, and so may hashing them.
                 let now = inner.common.time.for_reading();
                 self.get_together(&mut asked, now, &mut values, &mut left);
             }
-            // Fewer than there may be: the iterator has said that there are no more, and is not asked again.
+            // With fewer keys than asked for, the iterator has said that there are no more. It must not be
+            // asked again.
             if asked.len() < TOGETHER {
                 break;
             }
@@ -140,7 +145,8 @@ where
         values
     }
 
-    /// The values of some keys whose shards are to be had at once, all of them at the same time. The others are left to the end.
+    /// Looks up some keys at the same time, as far as their shards are to be had at once. The other keys go
+    /// to `left`.
     fn get_together<'q, Q>(
         &self,
         asked: &mut [Asked<'q, Q>],
@@ -151,13 +157,13 @@ where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
         V: Clone,
     {
-        // Room is made before the shards are taken; what expired is dropped after they are given back.
+        // Made before the shards are taken. What expired is dropped after they are given back.
         let first = values.len();
         values.resize_with(first + asked.len(), || None);
         let mut out = self.inner().outgoing();
         let mut entered = self.inner().delegates.enter_several(asked.iter().map(|asked| asked.shard));
-        // First the memory that all look-ups need is asked for, then they are finished, so that their misses overlap: also where
-        // entries are near, in a cache of the core's own.
+        // First ask for the memory that all look-ups need, then finish them, so that their cache misses
+        // overlap. This helps even if the entries are in a cache of the core.
         entered.run_for_each(asked.iter_mut(), |cell, asked| {
             if let Some(cell) = cell {
                 asked.expected = cell.shard.expect(asked.hash);
@@ -172,7 +178,7 @@ where
         });
     }
 
-    /// The values of keys whose shards are busy or run by threads of their own: a message for each shard.
+    /// Looks up keys whose shards are busy or run by threads of their own, with one message for each shard.
     fn get_by_messages<Q>(&self, left: &[Left<'_, Q>], now: Nanos, values: &mut [Option<V>])
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
@@ -203,19 +209,22 @@ where
         }
     }
 
-    /// Stores many entries, as [`insert`](Self::insert) does one by one, later ones of a key over earlier ones. Returns how
-    /// many were not refused (some may have left again for later ones of the same batch). If `Eq` panics, what is not stored yet of the batch is dropped.
+    /// Stores many entries, as [`insert`](Self::insert) would one by one.
+    ///
+    /// If a key comes more than once, its last value counts. Returns how many entries were not rejected; some
+    /// of them may have left again for later ones of the same batch. If `Eq` panics, the entries of the batch
+    /// that are not stored yet are dropped.
     pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> usize {
         let inner = self.inner();
         let arrivals: Vec<_> =
             entries.into_iter().map(|(key, value)| inner.arrival(key, value, Lifetime::Default)).collect();
-        // What gives the entries may take its time.
+        // Read here, since the iterator may take its time over the entries.
         let now = inner.common.time.for_storing();
         let routed = arrivals.iter().map(|arrival| inner.route(arrival.hash));
         let routing = Routing::new(routed.enumerate(), inner.delegates.len());
 
         let ledger = &inner.common.ledger;
-        // What they displace is dropped at the end, with nothing held and everything stored.
+        // What they displace is dropped at the end, when everything is stored and nothing is held.
         let mut outs: Vec<_> = routing.parts.iter().map(|_| inner.outgoing()).collect();
         let mut arrivals: Vec<_> = arrivals.into_iter().map(Some).collect();
         let mut requests = Vec::with_capacity(routing.parts.len());
@@ -232,7 +241,8 @@ where
                         break;
                     }
                 }
-                // What follows must not overtake the one that waits for room: it may have the same key.
+                // The rest of the part must not overtake the entry that waits for room: it may have the same
+                // key.
                 (kept, short, part, cell.earlier_alarm(now))
             }));
         }
@@ -257,7 +267,8 @@ where
     }
 }
 
-/// The shards of a batch, until whoever reclaims was told of its deadlines. If a panic comes first, they look by themselves.
+/// Guards the shards of a batch until their new deadlines have been told to whatever reclaims. If a panic
+/// comes first, workers look for themselves, and without workers `run_pending_tasks` asks every shard.
 struct Untold<'b, K, V, H>
 where
     K: Eq + Send + 'static,
@@ -290,7 +301,7 @@ where
     K: Eq + Send + 'static,
     V: Send + 'static,
 {
-    /// One request for each shard of a batch; answers in the order of the requests.
+    /// Runs one request for each shard of a batch. Returns the answers in the order of the requests.
     fn run_each<F, R>(&self, requests: Vec<(usize, F)>) -> Vec<R>
     where
         F: FnOnce(&mut Cell<K, V>) -> R + Send,

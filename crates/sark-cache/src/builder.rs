@@ -1,4 +1,4 @@
-//! Setting a cache up: what can be chosen, what is chosen otherwise, and what is refused.
+//! Setting a cache up: the settings, their defaults, and what is refused.
 
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZero;
@@ -19,44 +19,47 @@ use crate::load::Loads;
 use crate::outgoing::Listener;
 use crate::resident::{Cell, Common};
 
-/// Tells how heavy an entry is.
+/// Returns the weight of an entry.
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u32 + Send + Sync>;
 
 /// Shards of fewer entries than this would make the order of eviction coarse, and save nothing.
 const ENTRIES_PER_SHARD: u64 = 512;
-/// For caches that are bounded by weight only, which is bytes as a rule.
+/// The same for caches that are bounded by weight only, which is usually bytes.
 const WEIGHT_PER_SHARD: u64 = 1 << 20;
-/// The index of a shard grows while the shard is held: a larger shard would be held for longer.
+/// The index of a shard grows while the shard is held, and a larger shard would be held for longer.
 const MOST_ENTRIES_PER_SHARD: u64 = 1 << 16;
 /// Shards per processor under `Adaptive`, so that callers rarely meet.
 const SHARDS_PER_PROCESSOR: u64 = 16;
 /// More shards than this are refused.
 const MOST_SHARDS: usize = 1 << 16;
 
-/// Why a cache could not be built. Says which setting, what it was, and what is allowed.
+/// Why a cache could not be built.
+///
+/// The message says which setting is wrong, what it was, and what is allowed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A cache of capacity zero could not hold anything.
     #[error("{setting}: 0 was given, at least 1 is needed for a cache that holds anything")]
     ZeroCapacity {
-        /// `max_capacity` or `max_entries`; `max_size` or `max_bytes` of an [`LruTtlCache`](crate::LruTtlCache).
+        /// `max_capacity` or `max_entries`; `max_size` or `max_bytes` of an
+        /// [`LruTtlCache`](crate::LruTtlCache).
         setting: &'static str,
     },
-    /// Entries would be dead on arrival.
+    /// Entries would have expired on arrival.
     #[error("{setting}: a duration of zero was given, it must be longer (leave it out for entries that don't expire)")]
     ZeroDuration {
         /// `time_to_live` or `time_to_idle`.
         setting: &'static str,
     },
-    /// No shards, more than can be useful, or more than entries.
+    /// No shards, more than can be useful, or more than there may be entries.
     #[error("shards: {given} was given, 1 to {most} is allowed{}", why(*bounded_by))]
     Shards {
         /// The number that was given.
         given: usize,
         /// The largest number that is allowed.
         most: usize,
-        /// `max_capacity` or `max_entries`, if that is what allows no more; without them it would be 65,536.
+        /// `max_capacity` or `max_entries`, if that is what allows no more. Without them the bound is 65,536.
         bounded_by: Option<&'static str>,
     },
     /// `PerCore` serves every request on a worker thread, so it needs one.
@@ -65,7 +68,7 @@ pub enum ConfigError {
     /// Thread names can't hold NUL.
     #[error("name: {0:?} was given, it must not contain a NUL character")]
     Name(String),
-    /// Without a weigher every entry counts as one, which is what `max_capacity` bounds then.
+    /// Without a weigher every entry counts as one, and `max_capacity` bounds their number already.
     #[error(
         "max_entries: {0} was given without a weigher, where each entry counts as 1 and max_capacity bounds their number"
     )]
@@ -132,36 +135,49 @@ impl<K, V> Builder<K, V> {
 }
 
 impl<K, V, H> Builder<K, V, H> {
-    /// The most that the cache holds, at any moment: entries, or, with a [`weigher`](Self::weigher), the sum of their
-    /// weights. Unbounded if it isn't called.
+    /// Sets the most that the cache holds at any moment.
+    ///
+    /// It counts entries, or, with a [`weigher`](Self::weigher), the sum of their weights. Without it the
+    /// cache is unbounded.
     pub fn max_capacity(mut self, capacity: u64) -> Self {
         self.max_capacity = Some(capacity);
         self
     }
 
-    /// The most entries that the cache holds, beside the bound on their weight. Only with a [`weigher`](Self::weigher).
+    /// Sets the most entries that the cache holds, in addition to the bound on their weight.
+    ///
+    /// This is only for caches with a [`weigher`](Self::weigher).
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.max_entries = Some(entries);
         self
     }
 
-    /// How heavy an entry is, in a unit of your choice. Called once per insertion, by the thread that inserts, with no
-    /// shard held. Zero is allowed: such entries leave with the others.
+    /// Sets how heavy an entry is, in a unit of your choice.
+    ///
+    /// The weigher is called once per insertion, by the thread that inserts, with no shard held. A weight of
+    /// zero is allowed: such entries leave with the others.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(weigher));
         self
     }
 
-    /// Who is given each entry that leaves the cache and that nobody else gets, with the cause: what was evicted, what expired (when that is
-    /// found out), values that were replaced, what is invalidated, and entries that were not kept. [`Cache::remove`] gives the value
-    /// to its caller instead, and what is left when the cache itself is dropped is dropped.
+    /// Sets a listener that gets each entry that leaves the cache and that no caller gets, with the cause.
     ///
-    /// Called once for each, after the fact, with no shard held, so it may use the cache: by the thread whose call made the entry leave; for
-    /// what expired with nobody calling, by a worker; for what a posted insertion displaced, by whoever served it, which may be any
-    /// caller. One that takes its time holds them up. Entries that leave in two threads may be told of in either order. If it panics, the
-    /// others are told of nevertheless, and the panic reaches the call that made them leave, or is counted if that was a worker or a post.
+    /// These are the entries that were evicted, that expired (when that is noticed), that were invalidated
+    /// and that were not kept, and the values that were replaced. [`Cache::remove`] gives the value to its
+    /// caller instead. What is left when the cache itself is dropped is dropped with it.
     ///
-    /// A listener that owns a handle of its cache keeps the cache for ever; let it have a `Weak` of an `Arc` around one.
+    /// The listener is called once for each entry, after the fact, with no shard held, so it may use the
+    /// cache. The thread whose call made the entry leave calls it. For what expired without any call, that is
+    /// a worker. For what a posted insertion displaced, it is the thread that served the post, which may be
+    /// any caller. A listener that takes its time holds these threads up.
+    ///
+    /// Entries that leave in two threads may be reported in either order. If the listener panics, the other
+    /// entries are reported nevertheless. The panic reaches the call that made them leave, or is counted if
+    /// that was a worker or a post.
+    ///
+    /// A listener that owns a handle of its cache keeps the cache for ever. Give it a `Weak` of an `Arc`
+    /// around a handle.
     ///
     /// ```
     /// use std::sync::mpsc;
@@ -182,61 +198,78 @@ impl<K, V, H> Builder<K, V, H> {
         self
     }
 
-    /// How long an entry is served after it was stored. A hit doesn't extend it. Without it entries stay until they are
-    /// evicted; [`Cache::insert_with_ttl`] overrides it for one entry. Too long a duration means *for ever*.
+    /// Sets how long an entry is served after it was stored.
+    ///
+    /// A hit doesn't extend that time, and [`Cache::insert_with_ttl`] overrides it for one entry. Without it
+    /// entries stay until they are evicted. A duration beyond the range of the clock means *for ever*.
     pub fn time_to_live(mut self, duration: Duration) -> Self {
         self.time_to_live = Some(duration);
         self
     }
 
-    /// How long an entry is served after it was last read or stored. It is never served for longer, and perhaps up to three ticks of the
-    /// system's coarse clock (12 ms on most Linux systems) less; what is shorter than eight ticks is kept exactly.
+    /// Sets how long an entry is served after it was last read or stored.
+    ///
+    /// An entry is never served for longer than that. It may be served for up to three ticks of the system's
+    /// coarse clock less (12 ms on most Linux systems). Durations shorter than eight ticks are kept exactly.
     pub fn time_to_idle(mut self, duration: Duration) -> Self {
         self.time_to_idle = Some(duration);
         self
     }
 
-    /// Into how many shards the cache is divided. The order of eviction is exact within a shard, so 1 is exact LRU over
-    /// everything. By default 16 per processor under `Adaptive` and one per processor under `PerCore`, but fewer if they
-    /// would hold less than 512 entries each, and more under `Adaptive` if they would hold more than 65,536.
+    /// Sets into how many shards the cache is divided.
     ///
-    /// At most 65,536, and no more than entries. Each takes up nearly a kilobyte before it holds anything (65,536 of them some 60
-    /// MiB), and a batch takes time for each shard there is, beside that for its keys.
+    /// The order of eviction is exact within a shard, so with 1 it is exact LRU over everything. The default
+    /// is 16 per processor under `Adaptive` and one per processor under `PerCore`. There are fewer if each
+    /// would hold less than 512 entries, or, in a cache that is bounded by weight only, less than 2^20 of
+    /// weight. Under `Adaptive` there are more, up to 4,096, if each would hold more than 65,536 entries.
+    ///
+    /// At most 65,536 are allowed, and no more than entries. Each shard takes nearly a kilobyte before it
+    /// holds anything (65,536 of them some 60 MiB). A batch takes time for each shard there is, in addition
+    /// to that for its keys.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
     }
 
-    /// Who runs the shards: the callers where they can ([`Dispatch::Adaptive`], the default), or threads of their own
+    /// Sets which threads run the shards.
+    ///
+    /// These are the callers where they can ([`Dispatch::Adaptive`], the default), or threads of the cache
     /// ([`Dispatch::PerCore`]).
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.dispatch = dispatch;
         self
     }
 
-    /// The most worker threads that the cache may start. By default one under `Adaptive`, started when it is first
-    /// needed, and one per shard under `PerCore`. With 0, under `Adaptive` only, there is never a thread, and what
-    /// expired is reclaimed by insertions and by [`Cache::run_pending_tasks`].
+    /// Sets the most worker threads that the cache may start.
+    ///
+    /// The default is one under `Adaptive`, started when it is first needed, and one per shard under
+    /// `PerCore`. With 0, which is for `Adaptive` only, there is never a thread. Then insertions and
+    /// [`Cache::run_pending_tasks`] reclaim what expired.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// Whether `PerCore` ties its threads to cores (of those that the process may use). True by default.
+    /// Sets whether `PerCore` ties its threads to cores, of those that the process may use. True by default.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
     }
 
-    /// How requests whose callers wait reach the threads of `PerCore`: through a channel ([`Transport::Channel`], the default), or through
-    /// slots of the callers' own ([`Transport::Slots`]), which takes two thirds to three quarters of the time. Makes no difference under `Adaptive`.
+    /// Sets how requests whose callers wait reach the threads of `PerCore`.
+    ///
+    /// They go through a channel ([`Transport::Channel`], the default), or through a slot for each caller
+    /// ([`Transport::Slots`]), which takes two thirds to three quarters of the time. Under `Adaptive` this
+    /// makes no difference.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self
     }
 
-    /// What hashes keys. Its hashes must be well mixed in all 64 bits: the upper half picks the shard, the lower half the
-    /// place within it. With one that gives integers back as they are, all entries would be looked for in the same place.
+    /// Sets what hashes keys.
+    ///
+    /// Its hashes must be well mixed in all 64 bits: the upper half picks the shard, the lower half the place
+    /// within it. If a hasher returns integers as they are, all entries are sought in the same place.
     pub fn hasher<H2>(self, hasher: H2) -> Builder<K, V, H2> {
         Builder {
             max_capacity: self.max_capacity,
@@ -256,13 +289,13 @@ impl<K, V, H> Builder<K, V, H> {
         }
     }
 
-    /// The clock that deadlines are kept on.
+    /// Sets the clock that deadlines are kept on.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// What the cache and its threads are called.
+    /// Sets the name of the cache and its threads.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -305,7 +338,7 @@ where
         };
         let shards = self.shard_count(entries, weight)?;
         let workers_reclaim = self.workers != Some(0) && self.clock.can_be_slept_on();
-        // Where callers never run shards, the lines would be loaded by the wrong core.
+        // If callers never run shards, the hints would load the lines into the wrong core's cache.
         let hinted = if self.dispatch == Dispatch::Adaptive { shards } else { 0 };
         let common = Arc::new(Common {
             ledger: Ledger::new(entries.unwrap_or(u64::MAX), weight),
@@ -381,8 +414,8 @@ where
     }
 }
 
-/// How many of `entries` one of so many shards will hardly ever have more of. Hashes spread them like dice: the mean, and
-/// three times the standard deviation of that. A shard with more grows by an eighth.
+/// A number of `entries` that one of `shards` shards hardly ever exceeds. Hashes spread the entries like
+/// dice, so this is the mean plus three standard deviations. A shard with more grows by an eighth.
 fn expected_most(entries: u64, shards: u64) -> u64 {
     let mean = entries.div_ceil(shards);
     if shards == 1 { entries } else { mean.saturating_add(3 * mean.isqrt()).min(entries) }

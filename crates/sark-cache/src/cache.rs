@@ -1,4 +1,5 @@
-//! The cache people use: hash once, route, send, wait, return. What leaves a shard is dropped here, with nothing held.
+//! The public [`Cache`]. It hashes a key once, routes the request to a shard, waits for the answer and
+//! returns it. What leaves a shard is dropped here, with nothing held.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -16,17 +17,23 @@ use crate::resident::{Cell, Common, PostedInsert, RECLAIM_AT_ONCE};
 use crate::stats::Stats;
 use crate::storing::WakeLater;
 
-/// A concurrent, bounded LRU + TTL cache, embedded in your process.
+/// A concurrent, bounded LRU + TTL cache in your process.
 ///
-/// A cheap handle: clones share one cache, and the last one to be dropped ends its threads, if it ever started any.
-/// Values are handed out as clones, so put large ones into an `Arc`.
+/// This is a cheap handle. Clones share one cache, and dropping the last of them ends its threads, if it ever
+/// started any. Values are handed out as clones, so put large ones into an `Arc`.
 ///
-/// Its shards are single-threaded code that is run by exactly one thread at a time: as a rule by the caller, otherwise by
-/// message. Therefore `Eq` of keys and `Clone` of values may run on any thread that uses the cache. They must not block,
-/// and a call that waits for any sark cache from inside them panics at once instead of hanging. Everything else of yours
-/// (`Hash`, the weigher, `Drop`) runs on the calling thread with nothing held, except `Drop` of what a posted insertion
-/// or a worker displaced, which runs on the thread that did it, with nothing held; and except that of the entry of an
-/// insertion whose `Eq` panics, which must not call a cache either.
+/// # Where your code runs
+///
+/// Exactly one thread at a time runs a shard: usually the caller, otherwise a thread that serves the caller's
+/// message.
+///
+/// * `Eq` of keys and `Clone` of values may run on any thread that uses the cache. They must not block. A
+///   call from inside them that waits for any sark cache panics at once instead of hanging.
+/// * `Hash`, the weigher and `Drop` run on the calling thread, with nothing held, so they may use the cache.
+/// * What a posted insertion displaced is dropped by the thread that served the post, and what a worker
+///   reclaimed by that worker, also with nothing held.
+/// * If `Eq` panics during an insertion, the entry is dropped while the shard is held. Its `Drop` must not
+///   call a cache.
 ///
 /// ```
 /// use sark_cache::Cache;
@@ -54,10 +61,10 @@ where
     pub(crate) hasher: H,
     pub(crate) common: Arc<Common>,
     pub(crate) weigher: Option<Weigher<K, V>>,
-    /// How long entries without a lifetime of their own are kept if nobody reads them, in nanoseconds.
+    /// How long an entry that gets the default lifetime is kept if no call reads it, in nanoseconds.
     pub(crate) default_lifetime: Option<u64>,
     pub(crate) listener: Listener<K, V>,
-    /// On lines of its own: a look-up reads the others.
+    /// In a box, so that it is not on the cache lines of the other fields, which look-ups read.
     pub(crate) loads: Box<Loads<K, V>>,
     pub(crate) name: String,
 }
@@ -67,7 +74,7 @@ where
     K: Eq + Send + 'static,
     V: Send + 'static,
 {
-    /// For what leaves by a caller's hand.
+    /// Collects what a caller's request displaces.
     #[inline]
     pub(crate) fn outgoing(&self) -> Outgoing<'_, K, V> {
         Outgoing::new(&self.listener)
@@ -79,7 +86,9 @@ where
     K: Hash + Eq + Send + 'static,
     V: Send + 'static,
 {
-    /// A cache of at most `max_capacity` entries that don't expire, with everything else as the builder's defaults.
+    /// Creates a cache of at most `max_capacity` entries that don't expire.
+    ///
+    /// Everything else is as the builder's defaults.
     ///
     /// # Panics
     /// If `max_capacity` is zero.
@@ -112,16 +121,19 @@ where
         &self.inner
     }
 
-    /// The value of `key`, cloned, if it is there and alive. Makes it the most recently used of its shard. O(1), no
-    /// allocation but the clone's.
+    /// Returns a clone of the value of `key`, if it is there and live.
     ///
-    /// `key` may be any form that hashes and compares as `K` does, such as `str` for `String`. It must be [`Sync`], here and wherever a key
-    /// is looked up by reference, since another thread may be the one who compares it: a key type that is `Send` only can be inserted, but
-    /// not looked up as itself.
+    /// The entry becomes the most recently used one of its shard. O(1), and nothing is allocated except by
+    /// the clone.
+    ///
+    /// `key` may be any form that hashes and compares as `K` does, such as `str` for `String`. Another thread
+    /// may be the one that compares it. So here, and wherever a key is looked up by reference, it must be
+    /// [`Sync`]: a key type that is only `Send` can be inserted, but not looked up as itself.
     ///
     /// # Panics
-    /// If `Hash`, `Eq` or `Clone` panics (the cache stays valid); from inside such code of any sark cache; in a forked child
-    /// of a process where the cache had threads. This goes for all methods that look at entries.
+    /// If `Hash`, `Eq` or `Clone` panics (the cache stays valid); when called from inside such code that a
+    /// sark cache runs; in a forked child of a process where the cache had threads. All methods that look at
+    /// entries panic in these cases.
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
@@ -131,8 +143,10 @@ where
         self.get_with(key, V::clone)
     }
 
-    /// As [`get`](Self::get), but what comes back is what `read` makes of the value in its place. `read` runs where `Clone`
-    /// would, and under the same rules: it must not block, and not call a cache and wait.
+    /// Returns what `read` makes of the value of `key`, without cloning the value.
+    ///
+    /// Otherwise like [`get`](Self::get). `read` runs where `Clone` would, and under the same rules: it must
+    /// not block, and must not call a cache and wait.
     ///
     /// ```
     /// let cache = sark_cache::Cache::new(100);
@@ -149,7 +163,8 @@ where
         let hash = inner.hash(key);
         let index = inner.approach(hash);
         let now = inner.common.time.for_reading();
-        // `Delegates::run` would do, but by message a request's captures go through memory; here they stay in registers.
+        // `Delegates::run` would do, but a request that may become a message keeps its captures in memory.
+        // Here they stay in registers.
         match inner.delegates.enter(index) {
             Some(mut entered) => match entered.run(|cell| cell.shard.try_get(hash, key, now, read)) {
                 Ok(result) => result,
@@ -161,13 +176,18 @@ where
         }
     }
 
-    /// Lets `change` change the value of `key` in its place, and gives what it returns: read, modify and write in one step that
-    /// no other call comes between. `None`, and `change` is not called, if the key isn't there or is past its deadline.
+    /// Changes the value of `key` in place and returns what `change` returns.
     ///
-    /// Counts as a hit and makes the entry the most recently used of its shard. Its time-to-live goes on, a time-to-idle begins anew, as
-    /// with any hit, and the weight stays that it was stored with. O(1), no allocation. `change` runs where `Clone` would, and under the
-    /// same rules: it must not block, and not call a cache and wait. That goes for the `Drop` of a value that it overwrites, too. If it
-    /// panics, the value stays as it left it.
+    /// No other call comes between reading the value and writing it. Returns `None`, without calling
+    /// `change`, if the key isn't there or is past its deadline.
+    ///
+    /// It counts as a hit and makes the entry the most recently used one of its shard. As with any hit, the
+    /// time-to-live goes on and a time-to-idle begins anew. The weight stays what it was when the entry was
+    /// stored. O(1), no allocation.
+    ///
+    /// `change` runs where `Clone` would, and under the same rules: it must not block, and must not call a
+    /// cache and wait. That includes the `Drop` of a value that it overwrites. If `change` panics, the value
+    /// stays as `change` left it.
     ///
     /// ```
     /// let cache = sark_cache::Cache::new(100);
@@ -200,7 +220,9 @@ where
         }
     }
 
-    /// As [`get`](Self::get), but leaves no trace: the order of use, the time of last use and the counts stay.
+    /// Like [`get`](Self::get), but leaves no trace.
+    ///
+    /// The order of use, the time of last use and the counts stay as they are.
     #[inline]
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
@@ -210,7 +232,7 @@ where
         self.look(key, |cell, hash, now| cell.shard.peek(hash, key, now).cloned())
     }
 
-    /// Whether `key` is there and alive. Leaves no trace.
+    /// Returns whether `key` is there and live. Leaves no trace.
     #[inline]
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
@@ -219,11 +241,13 @@ where
         self.look(key, |cell, hash, now| cell.shard.peek(hash, key, now).is_some())
     }
 
-    /// How long `key` will still be served if nobody uses it: `None` if it isn't there, [`Duration::MAX`] if it doesn't
-    /// expire. Leaves no trace.
+    /// Returns how long `key` will still be served if no call uses it.
     ///
-    /// Right after an entry was stored, that is up to two ticks of the system's coarse clock (8 ms on most Linux systems) less than its
-    /// time-to-live, and up to three less than the time-to-idle: that clock errs early, and this tells of the deadline as it is kept.
+    /// That is `None` if it isn't there, and [`Duration::MAX`] if it doesn't expire. Leaves no trace.
+    ///
+    /// This is the deadline as the cache keeps it, and the system's coarse clock errs early. Right after an
+    /// entry was stored, the result may be up to two ticks of that clock (8 ms on most Linux systems) less
+    /// than the time-to-live, and up to three less than the time-to-idle.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -257,18 +281,24 @@ where
         inner.delegates.run(inner.approach(hash), move |cell| look(cell, hash, now))
     }
 
-    /// Stores `value` under `key` as the most recently used entry, for the cache's time-to-live. Evicts the least recently
-    /// used entries of the shard if the cache is full.
+    /// Stores `value` under `key`, as the most recently used entry of its shard.
     ///
-    /// False if the entry is not kept, which happens only if it is heavier than the whole cache; an older value of the key
-    /// is forgotten then too. O(1), plus what is evicted.
+    /// It is kept for the cache's time-to-live. If the cache is full, the least recently used entries of the
+    /// shard are evicted. O(1), plus what is evicted.
+    ///
+    /// Returns false if the entry is not kept. That happens only if it is heavier than the whole cache, and
+    /// an older value of the key is forgotten then, too.
     pub fn insert(&self, key: K, value: V) -> bool {
         self.insert_for(key, value, Lifetime::Default)
     }
 
-    /// As [`insert`](Self::insert), for a time-to-live of its own. Zero means: don't keep it, and forget an older value; that
-    /// is false, too. Too long a duration means *for ever*. It overrides the cache's time-to-live only: a
-    /// [time-to-idle](Builder::time_to_idle) applies besides, so that even an entry for ever leaves when nobody uses it.
+    /// Like [`insert`](Self::insert), with a time-to-live for this entry.
+    ///
+    /// Zero means: don't keep the entry, and forget an older value. The result is false then, too. A duration
+    /// beyond the range of the clock means *for ever*.
+    ///
+    /// This overrides only the cache's time-to-live. A [time-to-idle](Builder::time_to_idle) applies in
+    /// addition, so even an entry that is stored for ever leaves if no call uses it.
     pub fn insert_with_ttl(&self, key: K, value: V, time_to_live: Duration) -> bool {
         let lifetime = nanos(time_to_live);
         self.inner.common.time.prepare_for(lifetime);
@@ -284,26 +314,29 @@ where
         inner.insert_at(index, arrival, now, &mut out)
     }
 
-    /// As [`insert`](Self::insert), but only hands the entry over and goes on: if the shard is busy (or, under `PerCore`,
-    /// always) it is stored a little later, and what it displaces is dropped by another thread. Calls that start after this
-    /// one returned see it.
+    /// Like [`insert`](Self::insert), but hands the entry over without waiting for it to be stored.
     ///
-    /// An entry for which room would have to be made in other shards is rejected instead. Unlike the calls that wait, this
-    /// one may be made from inside code that runs in a cache. There, if the shard's mailbox (of 256 messages) is full, the entry is accepted
-    /// only once the shard whose code this is has been given back: under `PerCore` that may be after the outer call returned, and a call
-    /// that starts then may not see the entry yet.
+    /// If the shard is busy (under `PerCore`, always), the entry is stored a little later, and another thread
+    /// drops what it displaces. Calls that start after this one returned see the entry.
+    ///
+    /// If other shards would have to make room for the entry, it is rejected instead.
+    ///
+    /// Unlike the calls that wait, this one may be made from inside code that a cache runs. If the shard's
+    /// mailbox (of 256 messages) is full then, the entry is accepted only once the shard that runs this code
+    /// has been given back. Under `PerCore` that may be after the outer call returned, and a call that starts
+    /// in between may not see the entry yet.
     pub fn post_insert(&self, key: K, value: V) {
         let inner = self.inner();
         let arrival = inner.arrival(key, value, Lifetime::Default);
         let index = inner.route(arrival.hash);
         let now = inner.common.time.for_storing();
         inner.common.expect_untold();
-        // After the post, also if dropping what it displaced panics.
+        // The guard's drop comes after the post, even if dropping what the post displaced panics.
         let _wake = WakeLater { inner, index };
         inner.delegates.post(index, PostedInsert { arrival, now });
     }
 
-    /// Removes `key` and returns its value, if it was there and alive. O(1).
+    /// Removes `key` and returns its value, if it was there and live. O(1).
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
@@ -311,7 +344,10 @@ where
         self.remove_entry(key).map(|(_key, value)| value)
     }
 
-    /// Removes `key`; nothing afterwards sees its value, nor one of which a [load](Self::get_or_insert_with) had begun before. O(1).
+    /// Removes `key`. O(1).
+    ///
+    /// No later call sees its value, nor a value whose [load](Self::get_or_insert_with) began before this
+    /// call.
     pub fn invalidate<Q>(&self, key: &Q)
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
@@ -319,7 +355,7 @@ where
         self.invalidate_found(key);
     }
 
-    /// The same, and says whether it was there and alive.
+    /// [`invalidate`](Self::invalidate), and returns whether the key was there and live.
     pub(crate) fn invalidate_found<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
@@ -343,7 +379,9 @@ where
         inner.delegates.run(inner.approach(hash), |cell| cell.remove(hash, key, now, &mut out))
     }
 
-    /// Removes everything. Each shard is emptied at one moment, and what they held is dropped by this thread when all of them are. Entries
+    /// Removes all entries.
+    ///
+    /// Each shard is emptied in one step. After the last of them, this thread drops what they held. Entries
     /// that are inserted meanwhile may stay.
     pub fn invalidate_all(&self) {
         let inner = self.inner();
@@ -359,41 +397,48 @@ where
         }
     }
 
-    /// Changes what the builder's `max_capacity` said; a larger one is available at once. If the new one is smaller than what is
-    /// there, every shard gives up its least recently used entries, in proportion, before this returns. Zero empties the
+    /// Changes the capacity that the builder's `max_capacity` set.
+    ///
+    /// A larger capacity is available at once. If the new one is less than what is there, every shard evicts
+    /// its least recently used entries, in proportion to what it holds, before this returns. Zero empties the
     /// cache and keeps it empty.
     pub fn set_capacity(&self, capacity: u64) {
         self.inner().change_capacity(capacity);
     }
 
-    /// How many entries there are, dead ones that nobody has reclaimed yet included. Exact, never above the capacity, and O(1).
+    /// The number of entries, including expired ones that are not reclaimed yet. Exact, never above the
+    /// capacity, and O(1).
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.inner.common.ledger.used().entries
     }
 
-    /// The sum of the weights of all entries; their number if there is no weigher. Exact, never above the capacity, and O(1).
+    /// The sum of the weights of all entries, or their number if there is no weigher. Exact, never above the
+    /// capacity, and O(1).
     #[must_use]
     pub fn weighted_size(&self) -> u64 {
         self.inner.common.ledger.used().weight
     }
 
-    /// The capacity, as [`set_capacity`](Self::set_capacity) or the builder said last; `u64::MAX` if there is no bound.
+    /// The capacity, as the builder or the last [`set_capacity`](Self::set_capacity) set it. `u64::MAX` if
+    /// there is no bound.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         let limit = self.inner.common.ledger.limit();
         if self.inner.common.ledger.is_weighted() { limit.weight } else { limit.entries }
     }
 
-    /// Reclaims everything that is past its deadline, all of it, and drops it on this thread.
+    /// Reclaims everything that is past its deadline, and drops it on this thread.
     ///
-    /// Workers do this by themselves; call it where there are none (`workers(0)`, a manual clock). There it costs some nanoseconds for
-    /// each shard in which nothing is due, unless entries were [posted](Self::post_insert): then every shard is asked.
+    /// Workers do this anyway. Call it where there are none: under `workers(0)` or with a manual clock. There
+    /// it costs some nanoseconds for each shard in which nothing is due. If entries were
+    /// [posted](Self::post_insert), it asks every shard.
     pub fn run_pending_tasks(&self) {
         let inner = self.inner();
         let now = inner.common.time.for_reading();
         for index in 0..inner.delegates.len() {
-            // The first one is always asked, so that a call that can't be served fails always, not only when something is due.
+            // The first shard is always asked, so that a call that can't be served always fails, and not only
+            // when something is due.
             while index == 0 || !inner.common.is_quiet(index, now) {
                 let mut out = inner.outgoing();
                 if !inner.delegates.run(index, |cell| cell.reclaim(now, RECLAIM_AT_ONCE, &mut out)) {
@@ -403,7 +448,7 @@ where
         }
     }
 
-    /// What has happened so far, over all shards. Asks each of them in turn.
+    /// Returns the counts since the cache was made, over all shards. Asks each shard in turn.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats { dispatch: self.inner.delegates.counts(), ..Stats::default() };
@@ -413,19 +458,19 @@ where
         stats
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     #[must_use]
     pub fn shard_count(&self) -> usize {
         self.inner.delegates.len()
     }
 
-    /// How many threads of its own the cache runs now.
+    /// The number of worker threads that the cache runs now.
     #[must_use]
     pub fn thread_count(&self) -> usize {
         self.inner.delegates.threads()
     }
 
-    /// What the builder named it.
+    /// The name that the builder gave the cache.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.name
@@ -443,14 +488,16 @@ where
         self.hasher.hash_one(key)
     }
 
-    /// The shard of a hash: its upper half as a fraction of all shards. Shards index by the lower half.
+    /// The shard of a hash: the upper half of the hash, taken as a fraction of all shards. Shards index by
+    /// the lower half.
     #[inline]
     pub(crate) fn route(&self, hash: u64) -> usize {
-        // Less than `len`, which is a usize.
+        // The result is less than `len`, which is a `usize`.
         (((hash >> 32) * self.delegates.len() as u64) >> 32) as usize
     }
 
-    /// As [`route`](Self::route), for a request that will follow soon: what it will read first is being loaded.
+    /// Like [`route`](Self::route), for a request that follows soon: starts loading what the request reads
+    /// first.
     #[inline]
     pub(crate) fn approach(&self, hash: u64) -> usize {
         let index = self.route(hash);
@@ -479,8 +526,9 @@ where
     }
 }
 
-/// Finds out what a look-up is whose entry may be dead. Apart, so that the others have little around them: in large caches that
-/// is what lets a processor begin with the next one while it waits for the memory of this one.
+/// Finishes a look-up that the quick way leaves open: its entry may have expired, or is not in the first
+/// place where it is sought. Kept out of line, so that other look-ups have little code around them. In large
+/// caches that lets the processor begin the next look-up while it waits for the memory of this one.
 #[cold]
 #[inline(never)]
 fn end_look_up<K, V, R>(
@@ -492,7 +540,8 @@ where
     K: Eq + Send + 'static,
     V: Send + 'static,
 {
-    // What expired is dropped after the shard is given back, whichever way this ends.
+    // Declared here, so that it is dropped first: `expired` is dropped after the shard is given back, however
+    // this ends.
     let mut entered = entered;
     entered.run(|cell| {
         let result = end(cell, &mut expired);
@@ -508,7 +557,7 @@ where
     K: Eq + Send + 'static,
     V: Send + 'static,
 {
-    /// Another handle of the same cache.
+    /// Returns another handle of the same cache.
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
     }

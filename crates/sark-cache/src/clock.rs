@@ -1,14 +1,20 @@
-//! Time, as the cache sees it: nanoseconds since an origin that never changes, and how much of it a look-up pays for.
+//! Time, as the cache sees it: nanoseconds since an origin that never changes. This module decides how much a
+//! look-up pays for the time.
 //!
-//! A look-up needs the time only to know whether an entry is past its deadline, and a precise clock costs more than the
-//! rest of the look-up. So there are three modes, and a cache only ever moves on to the next one ([`Timekeeping`]):
-//! none of its entries has a deadline and no clock is read; deadlines are far apart from the resolution of a coarse
-//! clock, which is read instead; some lifetime was so short that the precise clock is needed.
+//! A look-up needs the time only to know whether an entry is past its deadline, and a precise clock costs
+//! more than the rest of the look-up. So there are three modes, and a cache only ever moves forward through
+//! them ([`Timekeeping`]):
 //!
-//! An entry is live while `now < stored_at + ttl`. With the coarse clock, which is behind by up to its resolution (and by what the
-//! system's tick is always late, which is the same at both ends), the start is taken as it is and the end is looked at with the
-//! resolution added: it errs early, never late. A use under time-to-idle begins a time, too, but comes with the time of a reading,
-//! which has the resolution added already; so the shard is given that much less to let entries idle ([`Timekeeping::idle_time`]).
+//! 1. No entry has a deadline, and no clock is read.
+//! 2. All lifetimes are long compared to the resolution of a coarse clock, which is read.
+//! 3. Some lifetime was so short that the precise clock is needed.
+//!
+//! An entry is live while `now < stored_at + ttl`. The coarse clock is behind by up to its resolution, and by
+//! the delay that the system's tick always has, which is the same at both ends. So the start is taken as the
+//! clock shows it, and the end is compared with the clock plus its resolution: the cache errs early, never
+//! late. Under time-to-idle a use starts a time, too. But it comes with the time of a reading, to which the
+//! resolution is already added, so the shard gets a time-to-idle that is shorter by the resolution
+//! ([`Timekeeping::idle_time`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +23,7 @@ use std::time::Duration;
 
 use sark_shard::Nanos;
 
-/// The source of time for deadlines: the system's, or one that is moved by hand.
+/// The source of time for deadlines: the system's clock, or one that is moved by hand.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,9 +43,9 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    /// Monotonic. `resolution`: by how many nanoseconds the coarse reading may be behind.
+    /// The monotonic clock. `resolution` is by how many nanoseconds the coarse reading may be behind.
     System { resolution: u64 },
-    /// Nanoseconds, as the hands say.
+    /// Nanoseconds, as the hands set them.
     Manual(Arc<AtomicU64>),
 }
 
@@ -51,16 +57,20 @@ pub struct Hands(Arc<AtomicU64>);
 const MANUAL_START: u64 = 1_000_000_000;
 
 impl Clock {
-    /// The system's monotonic clock. What it doesn't count while the machine sleeps doesn't count here.
+    /// Returns the system's monotonic clock.
+    ///
+    /// If that clock stands still while the machine sleeps, entries don't age meanwhile.
     #[must_use]
     pub fn system() -> Self {
         Self(Source::System { resolution: system::coarse_resolution() })
     }
 
-    /// A clock that stands still until its hands are moved. For tests and for replaying recorded time.
+    /// Returns a clock that stands still until its hands are moved.
     ///
-    /// Workers can't know when a deadline comes on it, so what expired is reclaimed by other operations and by
-    /// [`Cache::run_pending_tasks`](crate::Cache::run_pending_tasks).
+    /// It is for tests and for replaying recorded time.
+    ///
+    /// Workers can't know when a deadline comes on this clock. So other operations and
+    /// [`Cache::run_pending_tasks`](crate::Cache::run_pending_tasks) reclaim what expired.
     #[must_use]
     pub fn manual() -> (Self, Hands) {
         let nanos = Arc::new(AtomicU64::new(MANUAL_START));
@@ -79,7 +89,8 @@ impl Clock {
         }
     }
 
-    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution) and what the system's tick is always late.
+    /// Never ahead of `precise`, and behind by less than [`resolution`](Self::resolution) plus the delay that
+    /// the system's tick always has.
     #[inline]
     fn coarse(&self) -> Nanos {
         match &self.0 {
@@ -106,11 +117,13 @@ impl Hands {
     /// Moves the clock forward, at most to the end of its range (584 years).
     pub fn advance(&self, by: Duration) {
         let by = nanos(by);
-        // The closure never refuses.
+        // This can't fail, because the closure never returns `None`.
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_add(by)));
     }
 
-    /// Sets the clock to this long after it was made. It may go back; what was reclaimed doesn't come back with it.
+    /// Sets the clock to this long after it was made.
+    ///
+    /// It may go back. What was reclaimed doesn't come back with it.
     pub fn set(&self, since_made: Duration) {
         self.0.store(MANUAL_START.saturating_add(nanos(since_made)), Ordering::Release);
     }
@@ -122,13 +135,15 @@ impl fmt::Debug for Hands {
     }
 }
 
-/// A duration in nanoseconds, at most `u64::MAX`, which is longer than any deadline can be away.
+/// Converts a duration to nanoseconds. At most `u64::MAX`, which is further away than any deadline can be.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A cache's clock, and how closely it has to look at it. [`Cache`](crate::Cache) has one; it is public for who runs
-/// shards (`sark_shard::Shard`) without that, such as the Python binding.
+/// The clock of a cache, and how precisely the cache has to read it.
+///
+/// Every [`Cache`](crate::Cache) has one. It is public for code that runs shards (`sark_shard::Shard`)
+/// without a `Cache`, such as the Python binding.
 ///
 /// ```
 /// use sark_cache::{Clock, Timekeeping};
@@ -141,28 +156,30 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 #[derive(Debug)]
 pub struct Timekeeping {
     clock: Clock,
-    /// `UNTIMED`, `COARSE` or `PRECISE`; only ever grows.
+    /// `UNTIMED`, `COARSE` or `PRECISE`. It only ever grows.
     mode: AtomicU8,
 }
 
-/// Nothing has a deadline: the time is of no interest.
+/// Nothing has a deadline, so the time doesn't matter.
 const UNTIMED: u8 = 0;
 const COARSE: u8 = 1;
 const PRECISE: u8 = 2;
 
-/// Lifetimes of fewer steps of the coarse clock than this are kept on the precise one.
+/// Lifetimes of fewer ticks of the coarse clock than this are kept on the precise one.
 const COARSE_STEPS: u64 = 8;
 
 impl Timekeeping {
-    /// A clock that nobody has to look at yet.
+    /// Creates a `Timekeeping` that reads no clock yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, mode: AtomicU8::new(UNTIMED) }
     }
 
-    /// Must be called before an entry with this lifetime, or time-to-idle, in nanoseconds, is stored. Zero changes nothing: what has no
-    /// lifetime isn't kept, so nobody will ever ask whether it is dead. Relaxed: a look-up that doesn't see the change began before that
-    /// entry was stored.
+    /// Prepares for entries with this lifetime or time-to-idle, in nanoseconds.
+    ///
+    /// Must be called before the first such entry is stored. Zero changes nothing: an entry without a
+    /// lifetime isn't kept, so no look-up will ever ask whether it has expired. Relaxed: a look-up that
+    /// doesn't see the change began before that entry was stored.
     ///
     /// ```
     /// use sark_cache::{Clock, Timekeeping};
@@ -181,12 +198,16 @@ impl Timekeeping {
         }
     }
 
-    /// How long a shard must let entries idle, so that none is served at or after this `time_to_idle`, in nanoseconds: what to give
-    /// to `sark_shard::Config`, where [`prepare_for`](Self::prepare_for) was, or will be, told either of the two.
+    /// Returns the time-to-idle to give to a shard, so that no entry is served at or after `time_to_idle`
+    /// nanoseconds.
     ///
-    /// A use is noted at the time [for reading](Self::for_reading), and whether the entry is dead is asked with the same; on the coarse
-    /// clock both have its resolution added, which only the second may have. So it is one resolution less (4 ms on most Linux systems),
-    /// where the coarse clock will do for it.
+    /// This is the value for `sark_shard::Config`. [`prepare_for`](Self::prepare_for) must have been called
+    /// with either of the two, or be called with it later.
+    ///
+    /// A use is noted at the time [for reading](Self::for_reading), and the same time decides whether an
+    /// entry has expired. On the coarse clock both have its resolution added, where only the second should.
+    /// So if the coarse clock will do for this lifetime, the result is one resolution less (4 ms on most
+    /// Linux systems).
     ///
     /// ```
     /// use sark_cache::{Clock, Timekeeping};
@@ -215,7 +236,7 @@ impl Timekeeping {
         lifetime >= self.clock.resolution().saturating_mul(COARSE_STEPS)
     }
 
-    /// The time to compare deadlines with.
+    /// Returns the time to compare deadlines with.
     #[inline]
     #[must_use]
     pub fn for_reading(&self) -> Nanos {
@@ -226,7 +247,7 @@ impl Timekeeping {
         }
     }
 
-    /// The time that an entry is stored at.
+    /// Returns the time to store an entry at.
     #[inline]
     #[must_use]
     pub fn for_storing(&self) -> Nanos {
@@ -243,7 +264,7 @@ mod system {
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
     fn nanos(time: Timespec) -> u64 {
-        // Monotonic clocks count from boot: neither part is negative, and the range is 584 years.
+        // Monotonic clocks count from boot, so neither part is negative, and the range is 584 years.
         time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec.cast_unsigned())
     }
 
@@ -251,7 +272,7 @@ mod system {
         nanos(clock_gettime(ClockId::Monotonic))
     }
 
-    /// The time of the last timer tick: a third of the cost.
+    /// The time of the last timer tick, at a third of the cost.
     #[inline]
     pub(super) fn coarse() -> u64 {
         nanos(clock_gettime(ClockId::MonotonicCoarse))
@@ -294,13 +315,14 @@ mod tests {
             let coarse = clock.coarse();
             let after = clock.precise();
             assert!(coarse <= after, "{coarse:?} is after {after:?}");
-            // The tick itself may be late on a busy machine; that can't be bounded here, only that it is not hours.
+            // The tick itself may be late on a busy machine. That can't be bounded here, except that it is
+            // not hours.
             assert!(coarse.0 + clock.resolution() + 1_000_000_000 > before.0);
         }
     }
 
     #[test]
-    fn what_is_not_kept_needs_no_clock() {
+    fn an_entry_that_is_not_kept_needs_no_clock() {
         let time = Timekeeping::new(Clock::system());
         time.prepare_for(0);
         assert_eq!(time.mode.load(Ordering::Relaxed), UNTIMED);

@@ -1,8 +1,10 @@
-//! Making room across shards: for an entry that its own shard can't make room for, and when the capacity is lowered.
+//! Making room across shards: for an entry that its own shard can't make room for, and when the capacity is
+//! lowered.
 //!
-//! Called by `cache`, `storing` and `batch`. Whoever gathers holds the ledger's turn, one thread at a time, and never a shard while it
-//! waits for another. User's code might want the turn, so none of it runs meanwhile: what others' posts displaced is put off, and what is
-//! evicted is dropped with nothing held.
+//! Called by `cache`, `storing` and `batch`. The gathering thread holds the ledger's turn, which one thread
+//! at a time has, and never holds a shard while it waits for another. User code might want the turn, so none
+//! runs meanwhile: what other callers' posts displaced is put off, and what is evicted is dropped with
+//! nothing held.
 
 use std::sync::atomic::AtomicBool;
 
@@ -12,10 +14,11 @@ use crate::cache::Inner;
 use crate::outgoing::Outgoing;
 use crate::resident::Short;
 
-/// How often an insertion goes round the shards for room before it gives up. Once is enough, unless the capacity is lowered meanwhile.
+/// How often an insertion goes round the shards for room before it gives up. Once is enough, unless the
+/// capacity is lowered meanwhile.
 const ROUNDS_FOR_ROOM: usize = 16;
 
-/// When the capacity is lowered, a shard is held for about so many entries at a time.
+/// When the capacity is lowered, a shard is held for about this many entries at a time.
 const SLICE: usize = 256;
 
 impl<K, V, H> Inner<K, V, H>
@@ -23,15 +26,17 @@ where
     K: Eq + Send + 'static,
     V: Send + 'static,
 {
-    /// Sets the capacity; if that is less than what is there, every shard gives up its share before this returns.
+    /// Sets the capacity. If that is less than what is there, every shard gives up its share before this
+    /// returns.
     pub(crate) fn change_capacity(&self, capacity: u64) {
         let ledger = &self.common.ledger;
         let mut out = self.outgoing();
-        // Where shards can't be asked, that shows before anything is changed.
+        // If shards can't be asked, this fails before anything is changed.
         self.delegates.run(0, |_| ());
         let others = self.delegates.put_off_others();
         let gathering = ledger.gather();
-        // What a forked child inherits with the turn is in no shard, where it is looked for below.
+        // What a forked child inherits with the turn is in no shard, and the loop below looks for room only
+        // there.
         gathering.give_back();
         ledger.set_capacity(capacity);
         loop {
@@ -48,7 +53,7 @@ where
                     if wanted.is_none() {
                         break;
                     }
-                    // Given back while the shard is held, as in `Gathering::add`.
+                    // Given back while the shard is held, for the same reason as in `Gathering::add`.
                     let freed = self.delegates.run(index, |cell| {
                         let freed = cell.evict_for_another(wanted, &mut out);
                         ledger.give_back(freed);
@@ -66,8 +71,9 @@ where
         drop(out);
     }
 
-    /// The entry's own shard has too little even if it evicts everything: the others give, least recently used first,
-    /// before it is stored. One thread at a time does this, and keeps what it has, so it always gets there.
+    /// Stores an entry whose own shard has too little room even if it evicts everything. The other shards
+    /// give room first, their least recently used entries. One thread at a time does this and keeps what it
+    /// has gathered, so it always gets there.
     #[cold]
     pub(crate) fn insert_with_room_of_others(
         &self,
@@ -105,7 +111,7 @@ where
                 None => return kept,
                 Some(Short { arrival: back, missing: still }) => {
                     arrival = back;
-                    // Beside what it was offered, which is gathered again.
+                    // This is missing in addition to what was offered, which is gathered again.
                     missing = still.saturating_add(gathering.room());
                 }
             }
@@ -115,7 +121,7 @@ where
     }
 }
 
-/// What a shard gives up of `excess`, in proportion to what it uses of `all`, rounded up.
+/// What a shard gives up of `excess`, in proportion to what it uses of `all`. Rounded up.
 fn share_of(excess: Room, used: Room, all: Room) -> Room {
     let share = |excess: u64, used: u64, all: u64| {
         let share = (u128::from(excess) * u128::from(used)).div_ceil(u128::from(all.max(1)));

@@ -1,13 +1,15 @@
-//! Where each shard's index is, for callers that don't have the shard yet.
+//! Tells callers where each shard's index is, before they have the shard.
 //!
-//! Written by whoever runs the shard when its index has moved, read by everybody before they try for the shard: then the
-//! first cache line of a look-up is on its way while ownership is taken, which orders all loads after it.
+//! The thread that runs a shard writes the hint when the index has moved, and every caller reads it before it
+//! tries for the shard. So the first cache line of a look-up is on its way while the caller takes ownership,
+//! which orders all later loads after itself.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sark_shard::ProbeHint;
 
-/// A [`ProbeHint`] to be shared. Relaxed: two words that don't belong together make a useless hint, and no wrong result.
+/// A [`ProbeHint`] that threads share. Relaxed, because two words that don't belong together make a useless
+/// hint, and no wrong result.
 #[derive(Debug, Default)]
 pub(crate) struct SharedHint {
     base: AtomicUsize,
@@ -20,7 +22,8 @@ impl SharedHint {
         ProbeHint { base: self.base.load(Ordering::Relaxed), lines: self.lines.load(Ordering::Relaxed) }
     }
 
-    /// Stores it if it is another one: as a rule it isn't, and the line stays with all who read it.
+    /// Stores `hint` if it differs. Usually it doesn't, and then the cache line stays with all threads that
+    /// read it.
     #[inline]
     pub(crate) fn update(&self, hint: ProbeHint) {
         if self.get() != hint {

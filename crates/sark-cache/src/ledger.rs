@@ -1,12 +1,13 @@
 //! The capacity of a whole cache, shared by its shards.
 //!
-//! What is in use is counted here for all shards together, and never exceeds the capacity: a shard that wants to store
-//! an entry takes room for it first, and what it doesn't use goes back at once. So each shard's budget is what it uses,
-//! the rest is the free pool, budgets and pool sum to the capacity, nothing is evicted while there is room anywhere,
-//! and the count of entries is exact and never above the capacity.
+//! What is in use is counted here, for all shards together, and never exceeds the capacity. A shard that
+//! wants to store an entry takes room for it first, and gives back at once what it doesn't use. So each
+//! shard's budget is what it uses, and the rest is the free pool. Budgets and pool sum to the capacity, and
+//! nothing is evicted while there is room anywhere. The count of entries is exact and never above the
+//! capacity.
 //!
-//! The price is one atomic addition for each entry that comes or goes while the cache isn't full. A full cache replaces
-//! an old entry by a new one in the same shard, which only reads this.
+//! The price is one atomic addition for each entry that comes or goes while the cache isn't full. A full
+//! cache replaces an old entry by a new one in the same shard, which only reads the ledger.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
@@ -14,39 +15,42 @@ use std::time::Duration;
 
 use sark_shard::{Pool, Room};
 
-/// Capacity and use of a cache.
+/// The capacity of a cache, and how much of it is in use.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     entries: Account,
     weight: Account,
-    /// Whether weights are counted; if not, every entry weighs nothing here.
+    /// Whether weights are counted. If not, every entry weighs nothing here.
     weighted: bool,
-    /// The limit on entries where weights are counted, unless nothing at all may be kept.
+    /// The limit on entries that applies where weights are counted, unless the capacity is zero.
     most_entries: u64,
-    /// The process of which a thread gathers room from several shards, or zero. One at a time, so that two can't starve each other.
+    /// The id of the process in which a thread gathers room from several shards, or zero. Only one thread
+    /// gathers at a time, so that two can't starve each other.
     ///
-    /// Not a mutex: that would stay locked for ever in a child that was forked meanwhile.
+    /// This is not a mutex, because a mutex would stay locked for ever in a child that is forked meanwhile.
     gatherer: AtomicU32,
-    /// What that thread has gathered and not used. Counted as used, so nobody else can take it.
+    /// What that thread has gathered and not used. It counts as used, so no other thread can take it.
     gathered: [AtomicU64; 2],
 }
 
-/// The turn to gather room, and the room. Whoever has it must not run user's code, which might want the turn.
+/// The turn to gather room, and the room gathered. The thread that has it must not run user code, which might
+/// want the turn.
 #[derive(Debug)]
 pub(crate) struct Gathering<'l>(&'l Ledger);
 
-/// Where an insertion has its room from, and what it leaves of that goes back to.
+/// Where an insertion takes its room from, and where it returns what it doesn't use.
 pub(crate) trait Source: Pool {
     fn put_back(&mut self, room: Room);
 }
 
-/// Who waits for the turn looks so often before he sleeps in between.
+/// A thread that waits for the turn looks this often before it sleeps between two looks.
 const LOOKS_BEFORE_SLEEP: u32 = 64;
-/// And then sleeps so long: less than it takes to gather from some shards.
+/// It sleeps this long then: less than it takes to gather from some shards.
 const SLEEP_BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 
 impl Ledger {
-    /// Waits for the turn. Acquire, and Release where it ends: what the one before left in `gathered` is seen.
+    /// Waits for the turn. Acquire, and Release where the turn ends, so that the next thread sees what the
+    /// one before left in `gathered`.
     pub(crate) fn gather(&self) -> Gathering<'_> {
         let this = std::process::id();
         for look in 0_u32.. {
@@ -54,7 +58,8 @@ impl Ledger {
                 Ok(_) => break,
                 Err(other) if other == this && look < LOOKS_BEFORE_SLEEP => thread::yield_now(),
                 Err(other) if other == this => thread::sleep(SLEEP_BETWEEN_LOOKS),
-                // This is a forked child, and who had the turn isn't in it: what he had gathered is nobody's.
+                // This is a forked child, and the thread that had the turn isn't in it. What that thread had
+                // gathered belongs to no thread here.
                 Err(parent) => {
                     let inherited = self.gatherer.compare_exchange(parent, this, Ordering::Acquire, Ordering::Relaxed);
                     if inherited.is_ok() {
@@ -70,7 +75,7 @@ impl Ledger {
 impl Gathering<'_> {
     /// What was gathered and not used.
     pub(crate) fn room(&self) -> Room {
-        // Relaxed here and below: only who has the turn reads or writes it.
+        // Relaxed here and below: only the thread that has the turn reads or writes it.
         let [entries, weight] = self.0.gathered.each_ref().map(|part| part.load(Ordering::Relaxed));
         Room { entries, weight }
     }
@@ -80,20 +85,21 @@ impl Gathering<'_> {
         self.0.gathered[1].store(room.weight, Ordering::Relaxed);
     }
 
-    /// Gives all of it to the ledger.
+    /// Gives all of it back to the ledger.
     pub(crate) fn give_back(&self) {
         let room = self.room();
         self.set_room(Room::NONE);
         self.0.give_back(room);
     }
 
-    /// Adds what a shard gave up. While that is held, so that a child that is forked finds it either there or here.
+    /// Adds what a shard gave up. Called while that shard is held, so that a forked child finds the room
+    /// either there or here.
     pub(crate) fn add(&self, room: Room) {
         self.set_room(self.room().saturating_add(room));
     }
 }
 
-/// What was gathered first, then the ledger's.
+/// Takes from what was gathered first, then from the ledger.
 impl Pool for &Gathering<'_> {
     fn take(&mut self, wanted: Room) -> Room {
         let gathered = self.room();
@@ -103,7 +109,8 @@ impl Pool for &Gathering<'_> {
     }
 }
 
-/// To the turn, not to the ledger, where others would take it, so that nobody who gathers ever begins anew.
+/// Returns room to the turn. If it went to the ledger, other threads would take it, and the gathering thread
+/// would have to begin anew.
 impl Source for &Gathering<'_> {
     fn put_back(&mut self, room: Room) {
         self.add(room);
@@ -117,7 +124,7 @@ impl Drop for Gathering<'_> {
     }
 }
 
-/// Used never exceeds the limit, except while the limit is being lowered.
+/// What is in use of one limit. `used` never exceeds `limit`, except while the limit is being lowered.
 #[derive(Debug)]
 struct Account {
     used: AtomicU64,
@@ -129,7 +136,8 @@ impl Account {
         Self { used: AtomicU64::new(0), limit: AtomicU64::new(limit) }
     }
 
-    /// Takes up to `wanted`. Relaxed: the number is all there is to agree on; no other memory depends on it.
+    /// Takes up to `wanted`. Relaxed: the number is all that threads have to agree on, and no other memory
+    /// depends on it.
     #[inline]
     fn take(&self, wanted: u64) -> u64 {
         if wanted == 0 {
@@ -160,7 +168,7 @@ impl Account {
 }
 
 impl Ledger {
-    /// `weight`: the limit on the sum of weights, if weights are counted.
+    /// `weight` is the limit on the sum of weights, if weights are counted.
     pub(crate) fn new(entries: u64, weight: Option<u64>) -> Self {
         Self {
             entries: Account::new(entries),
@@ -172,7 +180,8 @@ impl Ledger {
         }
     }
 
-    /// The budget of a shard that uses so much: that, in what is counted.
+    /// The budget of a shard that uses `used`: exactly that, but unlimited in weight if weights aren't
+    /// counted.
     pub(crate) fn budget_for(&self, used: Room) -> Room {
         Room { entries: used.entries, weight: if self.weighted { used.weight } else { u64::MAX } }
     }
@@ -194,8 +203,8 @@ impl Ledger {
         Room { entries: self.entries.limit.load(Ordering::Relaxed), weight: self.weight.limit.load(Ordering::Relaxed) }
     }
 
-    /// Whether an entry more means that another one leaves: exactly where entries are bounded; where weights are, an
-    /// average entry more.
+    /// Whether one more entry makes another one leave. That is exact where only entries are bounded. Where
+    /// weights are, it goes by an entry of average weight.
     pub(crate) fn is_full(&self) -> bool {
         let (used, limit) = (self.used(), self.limit());
         let average = if self.weighted { used.weight / used.entries.max(1) } else { 0 };
@@ -206,18 +215,18 @@ impl Ledger {
         self.weighted
     }
 
-    /// Changes what `capacity` means: the weight where weights are counted, the entries where not.
+    /// Sets the capacity: the limit on weight if weights are counted, otherwise the limit on entries.
     pub(crate) fn set_capacity(&self, capacity: u64) {
         let account = if self.weighted { &self.weight } else { &self.entries };
         account.limit.store(capacity, Ordering::Relaxed);
         if self.weighted {
-            // Nothing is nothing, not even what weighs nothing.
+            // A capacity of zero keeps nothing, not even entries that weigh nothing.
             let entries = if capacity == 0 { 0 } else { self.most_entries };
             self.entries.limit.store(entries, Ordering::Relaxed);
         }
     }
 
-    /// How much is in use above a limit that was lowered.
+    /// How much is in use beyond a limit that was lowered.
     pub(crate) fn excess(&self) -> Room {
         Room { entries: self.entries.excess(), weight: if self.weighted { self.weight.excess() } else { 0 } }
     }
@@ -242,7 +251,7 @@ impl Source for &Ledger {
 
 #[cfg(test)]
 impl Ledger {
-    /// Leaves the turn, and room that is counted as used, as a thread that isn't in this process.
+    /// Leaves the turn taken, and room in it that counts as used, as by a thread that isn't in this process.
     pub(crate) fn leave_as_in_a_parent(&self, gathered: Room) {
         std::mem::ManuallyDrop::new(Gathering(self)).add(gathered);
         self.gatherer.store(std::process::id() + 1, Ordering::Relaxed);
@@ -304,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_allowed_even_what_weighs_nothing_is_not() {
+    fn a_capacity_of_zero_refuses_even_entries_that_weigh_nothing() {
         let ledger = Ledger::new(10, Some(100));
         (&mut &ledger).take(entries(3));
         ledger.set_capacity(0);

@@ -1,4 +1,5 @@
-//! Entries on their way out: taken from a shard while it is held, told of and dropped when it isn't any more.
+//! Entries on their way out. They are taken from a shard while it is held, and reported and dropped when it
+//! no longer is.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -8,13 +9,13 @@ use std::thread;
 use sark_shard::{RemovalCause, Removals, Removed};
 use smallvec::SmallVec;
 
-/// Whoever wants to have what leaves.
+/// The user's function that gets what leaves.
 pub(crate) type EvictionListener<K, V> = dyn Fn(K, V, RemovalCause) + Send + Sync;
-/// A cache's, if it has one.
+/// The listener of a cache, if it has one.
 pub(crate) type Listener<K, V> = Option<Arc<EvictionListener<K, V>>>;
 
-/// Collects what leaves a shard. Lives on the caller's stack, so its drop runs the user's listener and destructors there, with
-/// nothing held. The usual one or two need no allocation.
+/// Collects what leaves a shard. It lives on the caller's stack, so its drop runs the user's listener and
+/// destructors there, with nothing held. The usual one or two entries need no allocation.
 pub(crate) struct Outgoing<'l, K, V> {
     entries: SmallVec<[Removed<K, V>; 2]>,
     listener: &'l Listener<K, V>,
@@ -53,15 +54,15 @@ impl<K, V> Drop for Outgoing<'_, K, V> {
     }
 }
 
-/// The same of what leaves by the hand of a worker, or of who serves somebody's post: they have no cache at hand.
+/// Collects what workers reclaim and what posts displace. The threads that do this have no cache at hand.
 pub(crate) struct Leftovers<K, V> {
     entries: SmallVec<[Removed<K, V>; 2]>,
-    /// That of the shard that the first of them was served on.
+    /// The listener of the shard that served the first of them.
     listener: Listener<K, V>,
 }
 
 impl<K, V> Leftovers<K, V> {
-    /// Sees to it that this listener is told, if there is one.
+    /// Reports the entries to this listener, if there is one.
     #[inline]
     pub(crate) fn tell(&mut self, listener: &Listener<K, V>) {
         if self.listener.is_none() {
@@ -97,7 +98,8 @@ fn tell_and_drop<K, V>(listener: &Listener<K, V>, entries: SmallVec<[Removed<K, 
     }
 }
 
-/// Tells of each, whatever happens on the way; then the first panic goes on.
+/// Reports every entry, even if the listener panics on the way. The first panic then goes on, unless the
+/// thread is panicking already.
 #[cold]
 #[inline(never)]
 pub(crate) fn tell_of_all<K, V>(
@@ -120,8 +122,8 @@ pub(crate) fn tell_of_all<K, V>(
     }
 }
 
-/// Drops a panic that goes no further. What it carries is the user's, and may panic again when dropped: then that is
-/// leaked, since it could go on for ever.
+/// Drops a panic that goes no further. Its payload is the user's and may panic again when dropped. That
+/// second payload is leaked, since this could go on for ever.
 fn discard(panic: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(again);

@@ -1,7 +1,10 @@
-//! What a delegate of a cache owns: a shard, and what it needs to keep the cache's promises while it is held.
+//! What a delegate of a cache owns: a shard, and what it needs to keep the cache's promises while the shard
+//! is held.
 //!
-//! The steps here run with the shard held, on whatever thread runs it: no clock, no user's `Drop`, no waiting. Called by
-//! `cache`, `storing` and `batch` through `sark_delegate`, and by the delegates themselves (posts, maintenance).
+//! The steps here run with the shard held, on whatever thread runs it. They don't wait, don't drop anything
+//! of the user's, and read no clock, except that `tend` reads it. `cache`, `storing`, `batch`, `gathering`
+//! and `string_cache` call them through `sark_delegate`, and the delegates call them for posts and
+//! maintenance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,13 +19,13 @@ use crate::hints::SharedHint;
 use crate::ledger::{Ledger, Source};
 use crate::outgoing::{Leftovers, Listener, Outgoing};
 
-/// An insertion reclaims about so many dead entries first: few, since others may be waiting for the shard. The rest is for
-/// later ones and for workers.
+/// An insertion first reclaims about this many expired entries. They are few, since other callers may be
+/// waiting for the shard. The rest is left to later insertions and to workers.
 const RECLAIM_PER_INSERT: usize = 4;
-/// The same where the cache is full, and a live entry would have to leave although dead ones are there.
+/// The same if the cache is full, where a live entry would have to leave although expired ones are there.
 const RECLAIM_BEFORE_EVICTION: usize = 32;
-/// Who reclaims all that is dead takes so many entries before others can have the shard: some microseconds' work, less than it
-/// takes to put a caller who waits to sleep.
+/// A thread that reclaims everything due takes this many entries before others can have the shard. That is
+/// some microseconds of work, less than it takes to put a waiting caller to sleep.
 pub(crate) const RECLAIM_AT_ONCE: usize = 32;
 
 /// What the shards of a cache share.
@@ -32,18 +35,19 @@ pub(crate) struct Common {
     pub(crate) time: Timekeeping,
     /// Whether workers may be asked to reclaim what expires.
     pub(crate) workers_reclaim: bool,
-    /// For each shard that callers may run, where its index is.
+    /// Where the index of each shard is, for the shards that callers may run.
     pub(crate) hints: Box<[SharedHint]>,
-    /// For each shard, where workers are not asked: see [`Common::is_quiet`].
+    /// For each shard, the time until which it is quiet: see [`Common::is_quiet`]. Empty if workers reclaim.
     pub(crate) quiet_until: Box<[AtomicU64]>,
-    /// Whether there may be deadlines that nobody was told of, from some time on: of entries that are posted, and are perhaps still under
-    /// way, or in a batch that a panic ended.
+    /// Whether there may be deadlines that were told nowhere: those of entries that were posted, and are
+    /// perhaps still under way, or of a batch that a panic ended. Never reset.
     pub(crate) untold: AtomicBool,
 }
 
 impl Common {
-    /// Whether a shard certainly has nothing to reclaim at this time, as far as calls that returned are concerned. Told without a look
-    /// at the shard, whose line is written by all who use it.
+    /// Whether a shard certainly has nothing to reclaim at this time, as far as calls that have returned are
+    /// concerned. Answered without a look at the shard, whose cache line is written by all threads that use
+    /// it.
     #[inline]
     pub(crate) fn is_quiet(&self, index: usize, now: Nanos) -> bool {
         // Relaxed: both are stored before the call that they are stored for returns.
@@ -51,7 +55,8 @@ impl Common {
             && self.quiet_until.get(index).is_some_and(|until| until.load(Ordering::Relaxed) > now.0)
     }
 
-    /// Notes that there may be deadlines that nobody will be told of. For good: nobody knows when they are gone.
+    /// Notes that there may be deadlines that will be told nowhere. This holds for good, because nothing
+    /// shows when they are gone.
     #[inline]
     pub(crate) fn expect_untold(&self) {
         if !self.untold.load(Ordering::Relaxed) {
@@ -60,21 +65,23 @@ impl Common {
     }
 }
 
-/// A shard with its place in the cache. The shard comes first: its first fields share a cache line with the ownership word.
+/// A shard and its place in the cache. The shard comes first, because its first fields share a cache line
+/// with the ownership word.
 #[repr(C)]
 pub(crate) struct Cell<K, V> {
     pub(crate) shard: Shard<K, V>,
     common: Arc<Common>,
-    /// Which of the shards this is.
+    /// The number of this shard.
     index: usize,
-    /// The deadline that was told last, to a worker or to whoever reclaims without workers; `MAX` if none. None is before it but those
-    /// that are [untold](Common::untold).
+    /// The deadline that was told last, to a worker or, if workers don't reclaim, in `quiet_until`. `MAX` if
+    /// there is none. No deadline of the shard is before it, except for those that are
+    /// [untold](Common::untold).
     alarm: Nanos,
-    /// For what leaves in a worker's hands, or for a post.
+    /// Hears of what leaves when a worker reclaims or a post is served.
     listener: Listener<K, V>,
 }
 
-/// An entry on its way in, with all that is decided about it outside.
+/// An entry on its way in, with everything about it that is decided outside the shard.
 pub(crate) struct Arrival<K, V> {
     pub(crate) hash: u64,
     pub(crate) key: K,
@@ -83,7 +90,7 @@ pub(crate) struct Arrival<K, V> {
     pub(crate) lifetime: Lifetime,
 }
 
-/// What is decided about an entry outside, without the entry.
+/// What is decided about an entry outside the shard, without the entry itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) hash: u64,
@@ -91,7 +98,7 @@ pub(crate) struct Terms {
     pub(crate) lifetime: Lifetime,
 }
 
-/// An arrival that its shard can't make room for by itself, and what is missing.
+/// An arrival that its own shard can't make room for, and what is missing.
 pub(crate) struct Short<K, V> {
     pub(crate) arrival: Arrival<K, V>,
     pub(crate) missing: Room,
@@ -112,7 +119,8 @@ impl<K, V> Cell<K, V> {
         }
     }
 
-    /// Lowers the budget to what is used and returns the difference, which is the caller's from then on.
+    /// Lowers the budget to what is used, and returns the difference. From then on that belongs to the
+    /// caller.
     #[inline]
     fn take_surplus(&mut self) -> Room {
         let tight = self.common.ledger.budget_for(self.shard.used());
@@ -142,7 +150,7 @@ impl<K, V> Cell<K, V> {
         result
     }
 
-    /// [`get`](Self::get), with what the shard expects.
+    /// [`get`](Self::get), with where the shard expects the entry to be.
     #[inline]
     pub(crate) fn get_expected<Q, R>(
         &mut self,
@@ -200,12 +208,12 @@ impl<K, V> Cell<K, V> {
         result
     }
 
-    /// Stores an entry, taking room from `pool`; true if it is kept. If it isn't, it is in `short`, or it was not to be kept
-    /// and went out with its cause.
+    /// Stores an entry, taking room from `pool`. Returns true if it is kept. Otherwise it is in `short`, or
+    /// it was not to be kept and went out with its cause.
     ///
-    /// `short` is written in that case alone: an answer that may hold an entry would be moved on the way back, in pieces of
-    /// another size than it was written in, and the processor waits for that (measured: a seventh of an insertion into a
-    /// large cache).
+    /// `short` is an argument, and is written only if the entry is short of room. If the answer itself could
+    /// hold an entry, it would be moved on the way back in pieces of another size than it was written in, and
+    /// the processor waits for that (measured: a seventh of an insertion into a large cache).
     #[inline]
     pub(crate) fn insert(
         &mut self,
@@ -224,8 +232,9 @@ impl<K, V> Cell<K, V> {
         self.conclude(insertion, Terms { hash, weight, lifetime }, pool, short)
     }
 
-    /// [`insert`](Self::insert) for a caller who waits, with the earlier alarm if there is one. An entry that is outdated by now goes out
-    /// instead: looked at here, where the shard is held, as who outdates it then removes what is stored.
+    /// [`insert`](Self::insert) for a caller that waits. Also returns the earlier alarm, if there is one. An
+    /// entry that is outdated by now goes out instead. `outdated` is read here, while the shard is held: the
+    /// caller that outdates the entry sets it first, and then removes what is stored.
     pub(crate) fn insert_unless(
         &mut self,
         outdated: Option<&AtomicBool>,
@@ -247,8 +256,8 @@ impl<K, V> Cell<K, V> {
         (kept, self.earlier_alarm(now))
     }
 
-    /// The quick way of [`insert`](Self::insert), as far as it goes: see [`Shard::try_insert`]. What it can't do,
-    /// [`end_insert`](Self::end_insert) does. Nothing of `out` is read unless something is due.
+    /// The quick way of [`insert`](Self::insert), as far as it goes: see [`Shard::try_insert`]. What it can't
+    /// do, [`end_insert`](Self::end_insert) does. It doesn't access `out` unless something is due.
     #[inline(always)]
     pub(crate) fn try_insert(
         &mut self,
@@ -263,8 +272,8 @@ impl<K, V> Cell<K, V> {
         let reclaimed = self.reclaim_if_due(now, out);
         let Arrival { hash, key, value, weight, lifetime } = arrival;
         let evicted = self.shard.try_insert(hash, key, value, weight, lifetime, now, pool)?;
-        // Where nobody left for it, the entry has taken room, perhaps more than was there for it: after a panic in the middle of an
-        // insertion, what had been reclaimed before is still in the budget.
+        // If no entry left for this one, it has taken room, perhaps out of more than it needed: after a panic
+        // in the middle of an insertion, what had been reclaimed before is still in the budget.
         if reclaimed || evicted.is_none() {
             self.balance();
         }
@@ -272,7 +281,7 @@ impl<K, V> Cell<K, V> {
         Ok(evicted)
     }
 
-    /// Ends what [`try_insert`](Self::try_insert) began. `short` as for `insert`.
+    /// Ends what [`try_insert`](Self::try_insert) began. `short` is as in [`insert`](Self::insert).
     pub(crate) fn end_insert(
         &mut self,
         unstored: Unstored<K, V>,
@@ -309,8 +318,8 @@ impl<K, V> Cell<K, V> {
         }
     }
 
-    /// Reclaims some of what is dead before an entry comes in, and says whether it had to look. What that frees stays in the
-    /// shard's budget, for the entry, until the caller balances.
+    /// Reclaims some of what has expired before an entry comes in. Returns whether it had to look. What that
+    /// frees stays in the shard's budget, for the entry, until the caller balances.
     #[inline]
     fn reclaim_if_due(&mut self, now: Nanos, out: &mut impl Removals<K, V>) -> bool {
         let due = self.shard.quiet_until() <= now;
@@ -334,7 +343,8 @@ impl<K, V> Cell<K, V> {
         }
     }
 
-    /// Refuses an entry that can't have room, and forgets an older value of its key: that would be wrong from now on.
+    /// Refuses an entry that can't have room, and forgets an older value of its key, which would be wrong
+    /// from now on.
     pub(crate) fn reject(&mut self, arrival: Arrival<K, V>, now: Nanos, out: &mut impl Removals<K, V>)
     where
         K: Eq,
@@ -353,7 +363,7 @@ impl<K, V> Cell<K, V> {
         entry
     }
 
-    /// Evicts until `wanted` is free and gives that room to the caller.
+    /// Evicts until `wanted` is free, and gives that room to the caller.
     pub(crate) fn evict_for_another(&mut self, wanted: Room, out: &mut Outgoing<'_, K, V>) -> Room {
         self.shard.evict(wanted, out);
         self.take_surplus()
@@ -365,7 +375,7 @@ impl<K, V> Cell<K, V> {
         contents
     }
 
-    /// Reclaims what is dead; true if there is more than `budget` to do.
+    /// Reclaims what has expired. Returns true if there is more to do than `budget` allows.
     #[inline]
     pub(crate) fn reclaim(&mut self, now: Nanos, budget: usize, out: &mut impl Removals<K, V>) -> bool {
         if self.shard.quiet_until() <= now {
@@ -375,15 +385,16 @@ impl<K, V> Cell<K, V> {
                 return true;
             }
         }
-        // A worker is told of what it finds by who asked it to look, and of nothing by others who look.
+        // With workers, the alarm stays what was told last: a look from elsewhere tells the worker nothing.
         if !self.common.workers_reclaim {
             self.tell_of_deadline(self.shard.next_deadline().unwrap_or(Nanos::MAX));
         }
         false
     }
 
-    /// Tells of the earliest deadline if it is earlier than the one told last: whoever reclaims without workers, or the caller, how soon
-    /// a worker is to look after it.
+    /// Tells of the earliest deadline, if it is earlier than the one told last. With workers, it returns how
+    /// soon a worker is to look, and the caller asks for that. Without, it notes the deadline in
+    /// `quiet_until` for callers that reclaim.
     #[inline]
     pub(crate) fn earlier_alarm(&mut self, now: Nanos) -> Option<Duration> {
         if self.shard.quiet_until() < self.alarm { self.set_alarm(now) } else { None }
@@ -411,7 +422,7 @@ fn until(due: Nanos, now: Nanos) -> Duration {
     Duration::from_nanos(due.0.saturating_sub(now.0))
 }
 
-/// An insertion that nobody waits for.
+/// An insertion that no caller waits for.
 pub(crate) struct PostedInsert<K, V> {
     pub(crate) arrival: Arrival<K, V>,
     pub(crate) now: Nanos,
@@ -431,7 +442,7 @@ where
         let mut short = None;
         self.insert(arrival, now, &mut &common.ledger, out, &mut short);
         if let Some(Short { arrival, .. }) = short {
-            // Room would have to be gathered from other shards, and nobody waits who could do that.
+            // Room would have to be gathered from other shards, and no caller waits that could do that.
             self.reject(arrival, now, out);
         }
     }
@@ -454,7 +465,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    /// Others, who take all that is free whenever it is looked for.
+    /// Other threads, which take all that is free whenever room is looked for.
     struct Others<'l>(&'l Ledger);
 
     impl Pool for Others<'_> {
@@ -489,8 +500,8 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_the_room_of_what_died_before_it_whatever_others_take() {
-        // As a whole, the quick way, and in both parts, since its weight is another.
+    fn an_entry_gets_the_room_of_what_expired_before_it_whatever_others_take() {
+        // In one go, by the quick way, and in both parts, because the weight isn't one.
         for (in_parts, weight) in [(false, 1), (true, 1), (true, 2)] {
             let (mut cell, common) = cell(2);
             let (mut out, mut short) = (Outgoing::new(&None), None);
@@ -521,7 +532,7 @@ mod tests {
         for key in 0..4 {
             cell.insert(arrival(key, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short);
         }
-        // What comes before the keys are compared.
+        // This part of an insertion comes before keys are compared.
         assert!(cell.reclaim_if_due(Nanos(10), &mut out));
         assert_eq!((cell.shard.len(), common.ledger.used().entries), (0, 4));
         assert!(cell.try_insert(arrival(8, 1 << 40), Nanos(10), &mut &common.ledger, &mut out).is_ok());
@@ -529,14 +540,14 @@ mod tests {
     }
 
     #[test]
-    fn room_that_an_entry_in_another_s_place_does_not_need_goes_back() {
+    fn room_that_a_replacement_does_not_need_goes_back() {
         let (mut cell, common) = cell(100);
         let (mut out, mut short) = (Outgoing::new(&None), None);
         for key in 0..8 {
             cell.insert(arrival(key, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short);
         }
         cell.insert(arrival(8, 1 << 40), Nanos(0), &mut &common.ledger, &mut out, &mut short);
-        // Some of the dead are reclaimed, and the value is exchanged.
+        // Some of the expired entries are reclaimed, and the value is exchanged.
         assert!(cell.try_insert(arrival(8, 1 << 40), Nanos(10), &mut &common.ledger, &mut out).is_ok());
         assert!(!out.is_empty() && cell.shard.len() < 9);
         let entries = cell.shard.len() as u64;
@@ -544,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn who_tends_is_not_asked_again_before_there_is_something_to_do() {
+    fn a_worker_is_not_asked_again_before_there_is_something_to_do() {
         let (mut cell, common) = cell(100);
         let (mut out, mut short) = (Outgoing::new(&None), None);
         for nanos in [100, 5000, 1_000_000] {

@@ -1,7 +1,8 @@
-//! Storing one entry: hashed and weighed outside, then the quick way where nothing is in it, and what that could not do.
+//! Storing one entry. It is hashed and weighed with nothing held. Then the quick way is tried, if nothing is
+//! in its way, and what that can't do is done after it.
 //!
-//! Called by `cache`, `batch` and `load`; `gathering` makes room where a shard alone can't. A worker is told of an entry's deadline after
-//! its shard is given back, and before what left for the entry is dropped.
+//! Called by `cache`, `batch` and `load`; `gathering` makes room where a shard alone can't. A worker is told
+//! of an entry's deadline after the shard is given back, and before what left for the entry is dropped.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::AtomicBool;
@@ -27,7 +28,7 @@ where
         Arrival { hash, key, value, weight, lifetime }
     }
 
-    /// Stores an entry in its shard, making room in others if need be. False if it isn't kept.
+    /// Stores an entry in its shard, making room in other shards if need be. Returns false if it isn't kept.
     #[inline]
     pub(crate) fn insert_at(
         &self,
@@ -36,9 +37,10 @@ where
         now: Nanos,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
-        // In pieces, so that only the ways that are seldom taken put it into memory.
+        // Taken apart, so that only the ways that are seldom taken put it into memory.
         let Arrival { hash, key, value, weight, lifetime } = arrival;
-        // What leaves the quick way is dropped where it comes back. To carry it on to a listener would cost the others something.
+        // What the quick way displaces is dropped below, where it comes back. Carrying it on to a listener
+        // would slow down caches without one, so caches with a listener don't take the quick way.
         let entered = if self.listener.is_none() { self.delegates.enter(index) } else { None };
         let Some(mut entered) = entered else {
             return self.insert_by_request(index, Arrival { hash, key, value, weight, lifetime }, now, None, out);
@@ -50,7 +52,7 @@ where
         });
         match stored {
             Ok((evicted, alarm)) => {
-                // Given back before it is dropped what left.
+                // The shard is given back before what left is dropped.
                 drop(entered);
                 if let Some(delay) = alarm {
                     self.delegates.wake_in(index, delay);
@@ -100,7 +102,8 @@ where
         }
     }
 
-    /// As a request that says itself all that it displaced, which is in `out` then, and the entry itself if it is `outdated`.
+    /// Stores an entry by a request that puts everything that it displaces into `out`, and the entry itself
+    /// if it is `outdated`.
     #[inline(never)]
     pub(crate) fn insert_by_request(
         &self,
@@ -117,7 +120,7 @@ where
     }
 }
 
-/// At its end, asks a worker to look at a shard when an entry that was posted has lived for as long as it may.
+/// When dropped, asks a worker to look at a shard once a posted entry has lived for as long as it may.
 pub(crate) struct WakeLater<'i, K, V, H>
 where
     K: Eq + Send + 'static,

@@ -1,4 +1,5 @@
-//! The plain string cache: what services that used to keep short strings in Redis want, with errors instead of options.
+//! A plain string cache for services that used to keep short strings in Redis, with errors instead of
+//! options.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +10,12 @@ use thiserror::Error;
 use crate::builder::ConfigError;
 use crate::{Builder, Cache};
 
-/// What an [`LruTtlCache`] refuses.
+/// Why an [`LruTtlCache`] refused something.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// The entry is heavier than the whole cache. It isn't stored, and an older value of the key is forgotten.
+    /// The entry is heavier than the whole cache. It isn't stored, and an older value of the key is
+    /// forgotten.
     #[error("value: key and value are {weight} bytes, at most {capacity} fit into the cache")]
     CapacityExceeded {
         /// Bytes of key and value.
@@ -24,12 +26,12 @@ pub enum CacheError {
     /// A default time-to-live of zero, with which nothing would ever be kept.
     #[error("ttl_secs: 0 was given, at least 1 is needed")]
     InvalidTtl,
-    /// The cache could not be built for another reason, which it tells.
+    /// The cache could not be built for another reason, which the error tells.
     #[error(transparent)]
     Internal(#[from] ConfigError),
 }
 
-/// A value as an [`LruTtlCache`] stores it: the text, and the time-to-live it was stored with.
+/// A value as an [`LruTtlCache`] stores it: the text, and the time-to-live that it was stored with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     text: Box<str>,
@@ -63,8 +65,9 @@ pub struct TimedText {
 
 /// A bounded cache of strings with a default time-to-live. Clones are handles of the same cache.
 ///
-/// One shard, so the entry that leaves for a new one is exactly the least recently used of all. No threads: what expired
-/// is reclaimed by insertions, [`size`](Self::size) and [`cleanup_expired`](Self::cleanup_expired).
+/// It has one shard, so the entry that leaves for a new one is exactly the least recently used of all. It has
+/// no threads: insertions, [`size`](Self::size) and [`cleanup_expired`](Self::cleanup_expired) reclaim what
+/// expired.
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,14 +84,16 @@ pub struct TimedText {
 #[derive(Clone, Debug)]
 pub struct LruTtlCache {
     cache: Cache<String, Text>,
-    /// For entries that don't say otherwise.
+    /// For entries that are stored without a time-to-live.
     time_to_live: Duration,
-    /// Expired entries that a `cleanup_expired` has already told of.
+    /// How many expired entries the calls of `cleanup_expired` have reported so far.
     told: Arc<AtomicU64>,
 }
 
 impl LruTtlCache {
-    /// A cache of at most `max_size` strings, each kept for `ttl_secs` seconds unless [`set`](Self::set) says otherwise.
+    /// Creates a cache of at most `max_size` strings.
+    ///
+    /// Each is kept for `ttl_secs` seconds, unless [`set`](Self::set) says otherwise.
     ///
     /// # Errors
     /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] if `max_size` is.
@@ -96,17 +101,17 @@ impl LruTtlCache {
         Self::bounded([("max_size", max_size)], ttl_secs, |builder| builder.max_capacity(max_size))
     }
 
-    /// The same with a second bound: keys and values together take up at most `max_bytes` bytes.
+    /// Creates a cache with a second bound: keys and values together take at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`CacheError::Internal`] if `max_bytes` is zero.
+    /// Those of [`new`](Self::new), and [`CacheError::Internal`] if `max_bytes` is zero.
     pub fn with_max_bytes(max_size: u64, max_bytes: u64, ttl_secs: u64) -> Result<Self, CacheError> {
         Self::bounded([("max_size", max_size), ("max_bytes", max_bytes)], ttl_secs, |builder| {
             builder.max_entries(max_size).max_capacity(max_bytes).weigher(bytes)
         })
     }
 
-    /// As [`with`](Self::with), but a bound of zero is called what the caller calls it.
+    /// Like [`with`](Self::with), but a bound of zero is reported by the name that the caller has for it.
     fn bounded<const N: usize>(
         bounds: [(&'static str, u64); N],
         ttl_secs: u64,
@@ -118,11 +123,14 @@ impl LruTtlCache {
         }
     }
 
-    /// As [`new`](Self::new), with the rest set up by `configure`, which gets a builder with one shard and no workers. The
-    /// time-to-live is `ttl_secs`, whatever it says of that.
+    /// Creates a cache that `configure` sets up.
+    ///
+    /// `configure` gets a builder with one shard and no workers. The time-to-live is `ttl_secs`, whatever
+    /// `configure` says about it.
     ///
     /// # Errors
-    /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] for what the builder refuses.
+    /// [`CacheError::InvalidTtl`] if `ttl_secs` is zero, [`CacheError::Internal`] for what the builder
+    /// refuses.
     pub fn with(
         ttl_secs: u64,
         configure: impl FnOnce(Builder<String, Text>) -> Builder<String, Text>,
@@ -131,18 +139,19 @@ impl LruTtlCache {
             return Err(CacheError::InvalidTtl);
         }
         let time_to_live = Duration::from_secs(ttl_secs);
-        // Last, since it is what values are marked with.
+        // Set last, since values are marked with this time-to-live.
         let builder = configure(Cache::builder().shards(1).workers(0)).time_to_live(time_to_live);
         Ok(Self { cache: builder.build()?, time_to_live, told: Arc::default() })
     }
 
-    /// The value of `key`, if it is there and alive. Makes it the most recently used.
+    /// Returns the value of `key`, if it is there and live. Makes it the most recently used one.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
         self.cache.get_with(key, |text| text.as_str().to_owned())
     }
 
-    /// As [`get`](Self::get), with the time that is left and the time-to-live that it was stored with.
+    /// Like [`get`](Self::get), with the time that is left and the time-to-live that the value was stored
+    /// with.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -170,18 +179,19 @@ impl LruTtlCache {
         })
     }
 
-    /// The values of many keys, in the order of the keys, as [`get`](Self::get) gives them one by one.
+    /// Returns the values of many keys, in the order of the keys, as [`get`](Self::get) would one by one.
     #[must_use]
     pub fn get_many<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Vec<Option<String>> {
         let found = self.cache.get_many(keys);
         found.into_iter().map(|value| value.map(|value| value.text.into_string())).collect()
     }
 
-    /// Stores `value` under `key` for `ttl`, or for the default. A `ttl` of zero means: don't keep it, and forget an older
-    /// value.
+    /// Stores `value` under `key` for `ttl`, or for the default time-to-live.
+    ///
+    /// A `ttl` of zero means: don't keep the value, and forget an older one.
     ///
     /// # Errors
-    /// [`CacheError::CapacityExceeded`] if it is heavier than the whole cache.
+    /// [`CacheError::CapacityExceeded`] if key and value are heavier than the whole cache.
     pub fn set(&self, key: String, value: String, ttl: Option<Duration>) -> Result<(), CacheError> {
         let text = Text { text: value.into_boxed_str(), time_to_live: ttl.unwrap_or(self.time_to_live) };
         let weight = bytes(&key, &text);
@@ -195,39 +205,40 @@ impl LruTtlCache {
         Err(CacheError::CapacityExceeded { weight: u64::from(weight), capacity: self.cache.capacity() })
     }
 
-    /// Removes `key`; says whether it was there and alive.
+    /// Removes `key`, and returns whether it was there and live.
     pub fn delete(&self, key: &str) -> bool {
         self.cache.invalidate_found(key)
     }
 
-    /// Removes everything.
+    /// Removes all entries.
     pub fn clear(&self) {
         self.cache.invalidate_all();
     }
 
-    /// How many live entries there are, everything due reclaimed first. Never above `max_size`.
+    /// The number of live entries. Reclaims everything due first. Never above `max_size`.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.cache.run_pending_tasks();
         self.cache.entry_count()
     }
 
-    /// Reclaims everything due, and says how many entries expired since the last call, whoever reclaimed them.
+    /// Reclaims everything due, and returns how many entries expired since the last call, whatever reclaimed
+    /// them.
     pub fn cleanup_expired(&self) -> u64 {
         self.cache.run_pending_tasks();
         let expired = self.cache.stats().expired;
-        // Of two calls at once, each tells of what the other hasn't.
+        // Of two calls at the same time, each reports what the other has not.
         expired.saturating_sub(self.told.fetch_max(expired, Ordering::AcqRel))
     }
 
-    /// The cache beneath, with everything it offers.
+    /// Returns the cache underneath, with everything that it offers.
     #[must_use]
     pub fn as_cache(&self) -> &Cache<String, Text> {
         &self.cache
     }
 }
 
-/// What an entry weighs: the bytes of its key and its value.
+/// The weight of an entry: the bytes of its key and its value.
 #[expect(clippy::ptr_arg, reason = "a weigher gets what the cache stores")]
 fn bytes(key: &String, value: &Text) -> u32 {
     u32::try_from(key.len().saturating_add(value.text.len())).unwrap_or(u32::MAX)

@@ -46,7 +46,7 @@ under_both_dispatches! {
         }
     }
 
-    fn a_capacity_that_is_set_from_inside_is_refused_and_stays_as_it_was(dispatch) {
+    fn setting_the_capacity_from_inside_is_refused_and_changes_nothing(dispatch) {
         let cache = builder(dispatch).max_capacity(100).shards(4).build().unwrap();
         (0..100).for_each(|key| assert!(cache.insert(key, key)));
         for capacity in [10, 50, 1000] {
@@ -81,7 +81,7 @@ under_both_dispatches! {
         }
     }
 
-    fn a_capacity_of_zero_keeps_nothing_not_even_what_weighs_nothing(dispatch) {
+    fn a_capacity_of_zero_keeps_nothing_not_even_entries_that_weigh_nothing(dispatch) {
         let cache = builder(dispatch).max_capacity(10).shards(2).weigher(|_, _| 0).build().unwrap();
         (0..10).for_each(|key| assert!(cache.insert(key, key)));
         cache.set_capacity(0);
@@ -129,7 +129,7 @@ under_both_dispatches! {
         assert!(cache.weighted_size() <= 100);
     }
 
-    fn what_is_heavier_than_the_cache_is_refused_and_an_older_value_forgotten(dispatch) {
+    fn an_entry_heavier_than_the_cache_is_refused_and_its_older_value_forgotten(dispatch) {
         let cache = builder(dispatch).weigher(|_, &weight| weight).max_capacity(100).build().unwrap();
         cache.insert(1, 10_u32);
         cache.insert(2, 10);
@@ -253,7 +253,8 @@ under_both_dispatches! {
             }
         });
         assert!(!over.load(Ordering::Relaxed), "the entry count was above the capacity");
-        // In flight, per thread: the value being inserted, what it displaces, and the clones of a batch of three.
+        // In flight, per thread: the value being inserted, the value it displaces, and the clones of a batch
+        // of three.
         let in_flight = i64::try_from(THREADS).unwrap() * 5;
         assert!(census.most_alive() <= 64 + in_flight, "{} values were alive at once", census.most_alive());
         assert_eq!(u64::try_from(census.alive()).unwrap(), cache.entry_count());
@@ -262,7 +263,7 @@ under_both_dispatches! {
     }
 }
 
-/// How many times longer than usual the long tests run: `SARK_STRESS`, 1 without it.
+/// How many times as long as usual the long tests run: the value of `SARK_STRESS`, or 1.
 fn stress() -> u64 {
     std::env::var("SARK_STRESS").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }

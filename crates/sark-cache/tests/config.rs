@@ -1,4 +1,4 @@
-//! Bad settings are errors that say what is wrong; extreme ones work.
+//! Bad settings are errors that say what is wrong. Extreme settings work.
 
 use std::time::Duration;
 

@@ -34,10 +34,10 @@ under_both_dispatches! {
             hands.advance(MINUTE / 10);
             number
         };
-        // Stored when the last one has come, and alive from then on.
+        // All are stored when the last of them has come, and their lifetime starts then.
         assert_eq!(cache.insert_many((0..100).map(|key| (slowly(key), key))), 100);
         assert_eq!(cache.expires_in(&0), Some(MINUTE));
-        // Those that are looked up last are so when they are long dead.
+        // Those that are looked up last have long expired by then.
         let keys: Vec<u64> = (0..100).collect();
         let found = cache.get_many(keys.iter().inspect(|key| {
             slowly(**key);
@@ -82,7 +82,7 @@ under_both_dispatches! {
         assert_eq!(cache.peek(&1), None);
     }
 
-    fn an_entry_may_have_a_time_to_live_of_its_own(dispatch) {
+    fn an_entry_may_have_its_own_time_to_live(dispatch) {
         let (clock, hands) = Clock::manual();
         let cache = builder(dispatch).time_to_live(MINUTE).clock(clock).build().unwrap();
         cache.insert_with_ttl(1, 1, MINUTE / 2);
@@ -127,7 +127,7 @@ under_both_dispatches! {
             let dispatch = cache.stats().dispatch;
             dispatch.in_place + dispatch.delegated
         };
-        // The statistics ask each shard, too.
+        // `stats` asks each shard, too.
         let (before, statistics) = (served(), 16);
         let visits_until = |time: Duration, visited: u64| {
             hands.set(time);
@@ -138,7 +138,7 @@ under_both_dispatches! {
         let one = visits_until(MINUTE, 2 * statistics + none);
         assert_eq!((none, cache.entry_count()), (1, 999), "the first is always asked");
         assert!((1..16).contains(&one), "{one} visits for one entry, which may be in the first");
-        // Nobody knows what is under way in a shard that entries were posted to.
+        // It can't be known what is under way to a shard that entries were posted to.
         cache.post_insert(1000, 1000);
         cache.run_pending_tasks();
         assert_eq!(cache.entry_count(), 1000);
@@ -161,10 +161,11 @@ under_both_dispatches! {
         assert!((0..5).all(|key| cache.contains_key(&key)));
     }
 
-    fn a_full_cache_gives_up_dead_entries_first_though_the_wheel_has_them_beside_live_ones(dispatch) {
+    fn a_full_cache_gives_up_expired_entries_first_though_live_ones_share_their_bucket(dispatch) {
         let (clock, hands) = Clock::manual();
         let cache = builder(dispatch).shards(1).max_capacity(28).clock(clock).build().unwrap();
-        // About a minute, and about a minute and a half: one slot of the wheel, as long as both are far away.
+        // About a minute, and about a minute and a half: one bucket of the wheel, as long as both are far
+        // away.
         let (soon, later) = (Duration::from_nanos((1 << 36) + 1000), Duration::from_nanos((1 << 36) + (1 << 35)));
         for key in 14..28_u64 {
             cache.insert_with_ttl(key, key, soon);
@@ -181,7 +182,7 @@ under_both_dispatches! {
         assert!((0..14).all(|key| cache.contains_key(&key)), "the live ones were used least recently");
     }
 
-    fn workers_reclaim_with_nobody_calling(dispatch) {
+    fn workers_reclaim_without_any_call(dispatch) {
         let census = Census::default();
         let cache = builder(dispatch).build().unwrap();
         for key in 0..5000 {
@@ -192,7 +193,8 @@ under_both_dispatches! {
     }
 
     fn workers_hear_of_deadlines_that_come_with_new_entries_of_a_full_cache(dispatch) {
-        // New keys in the place of old ones, and new values of keys that are there: no room changes hands.
+        // New keys take the place of old ones, then keys that are there get new values: no room changes
+        // hands.
         for first in [100, 0] {
             let (old, new) = (Census::default(), Census::default());
             let cache = builder(dispatch).max_capacity(100).shards(1).build().unwrap();
@@ -203,13 +205,14 @@ under_both_dispatches! {
                 cache.insert_with_ttl(key, new.make(key), Duration::from_millis(50));
             }
             new.wait_until_nothing_is_alive();
-            // On a busy machine the first ones die before the last ones come, who then need no room of old ones.
+            // On a busy machine the first ones expire before the last ones come, which then don't need the
+            // room of old ones.
             let left = u64::try_from(old.alive()).unwrap();
             assert_eq!((cache.entry_count(), cache.stats().expired), (left, 100));
         }
     }
 
-    fn workers_hear_of_posted_entries_that_nobody_reads(dispatch) {
+    fn workers_hear_of_posted_entries_that_no_call_reads(dispatch) {
         let census = Census::default();
         let cache = builder(dispatch).time_to_idle(Duration::from_millis(50)).build().unwrap();
         for key in 0..10 {
@@ -220,8 +223,8 @@ under_both_dispatches! {
     }
 
     fn on_the_system_clock_nothing_is_ever_served_late(dispatch) {
-        // A long and a short lifetime: the coarse clock and the precise one. The long one begins with a tick and ends late in
-        // another, where the coarse clock says that there is most of a tick to go.
+        // A long lifetime for the coarse clock, and a short one for the precise clock. The long one begins
+        // with a tick and ends late in another tick, where the coarse clock shows most of a tick still to go.
         let tick = clocks::tick();
         let long = (tick * 35 / 4).max(Duration::from_millis(20));
         for lifetime in [long, Duration::from_millis(3)] {
@@ -234,11 +237,12 @@ under_both_dispatches! {
                 until(|| clocks::coarse() != last);
                 living.insert(key, ());
                 own.insert_with_ttl(key, (), lifetime);
-                // A use, if it is still there.
+                // This is a use, if the entry is still there.
                 idling.get(&key);
-                // All of them began at or before this.
+                // All lifetimes began at this time or before.
                 let (end, coarse_end) = (clocks::precise() + lifetime, clocks::coarse() + lifetime);
-                // On a busy machine a tick may be late, and until it comes nobody who looks at the coarse clock can know better.
+                // On a busy machine a tick may be late. Until it comes, no reader of the coarse clock can
+                // know better.
                 until(|| clocks::precise() >= end && clocks::coarse() + tick >= coarse_end);
                 let served = [("used", idling.get(&key)), ("stored", living.get(&key)), ("with its own", own.get(&key))];
                 let late: Vec<_> = served.iter().filter(|(_which, value)| value.is_some()).collect();
@@ -248,7 +252,7 @@ under_both_dispatches! {
     }
 }
 
-/// The system's clocks, past the cache's reading of them.
+/// The system's clocks, read without the cache.
 #[cfg(target_os = "linux")]
 mod clocks {
     use std::time::Duration;
@@ -272,7 +276,7 @@ mod clocks {
     }
 }
 
-/// There is no coarse one.
+/// There is no coarse clock here.
 #[cfg(not(target_os = "linux"))]
 mod clocks {
     use std::sync::OnceLock;
@@ -293,7 +297,7 @@ mod clocks {
     }
 }
 
-/// Waits without letting the processor go, so that what follows is as close to that moment as it can be.
+/// Waits without giving up the processor, so that what follows is as close to that moment as possible.
 fn until(come: impl Fn() -> bool) {
     let patience = Instant::now() + Duration::from_secs(20);
     while !come() {
@@ -301,7 +305,7 @@ fn until(come: impl Fn() -> bool) {
     }
 }
 
-/// All of one shard and of one place in it; comparing the second with anything panics.
+/// Keys of one shard and of one place in it. Comparing key 2 with anything panics.
 #[derive(Debug)]
 struct Explosive(u8);
 
@@ -335,18 +339,18 @@ fn a_panic_in_the_middle_of_a_batch_hides_no_deadline_from_pending_tasks() {
 #[test]
 fn a_panic_in_the_middle_of_a_batch_hides_no_deadline_from_workers() {
     let census = Census::default();
-    // Longer than it takes to print a panic: what follows it comes before the deadline.
+    // Longer than it takes to print a panic, so that what follows comes before the deadline.
     let cache = Cache::builder().max_capacity(10).time_to_live(Duration::from_millis(600)).build().unwrap();
     let batch = || cache.insert_many([1, 2].map(|key| (Explosive(key), census.make(key.into()))));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(batch)).is_err());
-    // Who looks in between keeps nothing from the workers, now or later.
+    // A look in between keeps nothing from the workers, now or later.
     cache.run_pending_tasks();
     cache.insert(Explosive(3), census.make(3));
     census.wait_until_nothing_is_alive();
 }
 
 #[test]
-fn pending_tasks_fail_from_inside_the_cache_though_nothing_is_due() {
+fn pending_tasks_fail_from_inside_the_cache_even_if_nothing_is_due() {
     let (clock, _hands) = Clock::manual();
     let cache = builder(Dispatch::Adaptive).shards(4).clock(clock).build().unwrap();
     cache.insert(1, 1);

@@ -1,4 +1,4 @@
-//! Each entry that leaves is told of once, unless somebody else gets it.
+//! Each entry that leaves is reported once, unless a caller gets it.
 
 mod common;
 
@@ -18,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 type Told = Receiver<(u8, u32, RemovalCause)>;
 
-/// A builder whose cache tells what leaves.
+/// A builder of a cache that reports what leaves, and where the reports arrive.
 fn telling(dispatch: Dispatch) -> (Builder<u8, u32>, Told) {
     let (tell, told) = mpsc::channel();
     let builder = Cache::builder().dispatch(dispatch).pin(false).shards(1).max_capacity(3);
@@ -69,7 +69,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// Each value is inserted once, and in the end was told of, or given to somebody, or is there.
+/// Each value is inserted once. In the end it was reported, or was handed out, or is in the cache.
 fn nothing_is_lost_or_told_twice(
     dispatch: Dispatch,
     shards: usize,
@@ -79,7 +79,7 @@ fn nothing_is_lost_or_told_twice(
     let (builder, told) = telling(dispatch);
     let (clock, hands) = Clock::manual();
     let builder = builder.shards(shards).max_capacity(6).clock(clock);
-    // Every fifth is too heavy to be kept.
+    // Every fifth value is too heavy to be kept.
     let weight = |_: &u8, value: &u32| if value.is_multiple_of(5) { 9 } else { 1 };
     let builder = if weighted { builder.weigher(weight) } else { builder };
     let cache = builder.build().unwrap();
@@ -116,7 +116,7 @@ fn nothing_is_lost_or_told_twice(
     }
     cache.run_pending_tasks();
     elsewhere.extend((0..12).filter_map(|key| cache.peek(&key)));
-    // Workers are done with what they have to tell when the cache is gone.
+    // When the cache is gone, workers have reported everything.
     drop(cache);
     for (_, value, cause) in told {
         prop_assert!(elsewhere.insert(value), "{value} was told of ({cause:?}), and somebody has it");
@@ -126,7 +126,7 @@ fn nothing_is_lost_or_told_twice(
 }
 
 under_both_dispatches! {
-    fn whatever_happens_each_entry_is_there_or_somebody_got_it_or_the_listener_was_told_once(dispatch) {
+    fn every_entry_is_in_the_cache_or_was_handed_out_or_was_reported_once(dispatch) {
         let mut config = ProptestConfig::default();
         if std::env::var_os("PROPTEST_CASES").is_none() {
             config.cases = if dispatch == Dispatch::PerCore { 100 } else { 500 };
@@ -166,7 +166,7 @@ under_both_dispatches! {
         assert_eq!(all(&told), [], "what is left is dropped with the cache");
     }
 
-    fn workers_tell_of_what_expires_with_nobody_calling(dispatch) {
+    fn workers_report_what_expires_without_any_call(dispatch) {
         let (builder, told) = telling(dispatch);
         let cache = builder.time_to_live(Duration::from_millis(20)).build().unwrap();
         cache.insert(1, 10);
@@ -175,7 +175,7 @@ under_both_dispatches! {
     }
 
     fn a_listener_may_use_the_cache_that_it_listens_to(dispatch) {
-        // What is evicted comes back as another key, once.
+        // What is evicted is inserted once more, under another key.
         let itself = Arc::new(OnceLock::<Cache<u8, u32>>::new());
         let there = Arc::clone(&itself);
         let cache = Cache::builder().dispatch(dispatch).pin(false).shards(1).max_capacity(2).eviction_listener(move |key, value, _| {
@@ -187,13 +187,14 @@ under_both_dispatches! {
         for key in 1..=3 {
             cache.insert(key, 10 * u32::from(key));
         }
-        // 1 came back as 101 and evicted 2, which came back as 102 and evicted 3, which came back as 103 and evicted 101.
+        // 1 came back as 101 and evicted 2, which came back as 102 and evicted 3, which came back as 103 and
+        // evicted 101.
         assert_eq!([2, 3, 101, 102, 103].map(|key| cache.peek(&key)), [None, None, None, Some(20), Some(30)]);
         // The listener holds the cache that holds the listener.
         cache.invalidate_all();
     }
 
-    fn a_panic_of_the_listener_reaches_the_call_and_the_others_are_told_of(dispatch) {
+    fn a_panic_of_the_listener_reaches_the_call_and_the_other_entries_are_reported(dispatch) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let listener = {
             let told = Arc::clone(&told);
@@ -215,7 +216,7 @@ under_both_dispatches! {
     }
 }
 
-/// Odd keys in the second of two shards, even ones in the first.
+/// Puts odd keys into the second of two shards, even ones into the first.
 #[derive(Clone, Default)]
 struct ByParity(u64);
 
@@ -249,7 +250,7 @@ fn panics<R>(call: impl FnOnce() -> R) -> bool {
     catch_unwind(AssertUnwindSafe(call)).is_err()
 }
 
-/// Runs it on a thread of its own, and fails if it hangs.
+/// Runs `call` on another thread, and fails if it hangs.
 fn ends(call: impl FnOnce() + Send + 'static) {
     let (end, ended) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -267,13 +268,13 @@ fn a_panic_of_the_listener_loses_nothing_of_a_batch() {
     let listener = |_, _, cause| assert_ne!(cause, RemovalCause::Replaced, "on purpose");
     let cache = in_two_shards().weigher(|_, &weight| weight).eviction_listener(listener).build().unwrap();
     cache.insert_many([(0, 1), (2, 7), (1, 1)]);
-    // What is replaced is in the first shard, and the second one needs room of it.
+    // The value that is replaced is in the first shard, and the second shard needs room from it.
     assert!(panics(|| cache.insert_many([(0, 1), (3, 5), (7, 2)])));
     assert!([0, 3, 7].into_iter().all(|key| cache.contains_key(&key)));
 }
 
 #[test]
-fn a_panic_of_the_listener_leaves_no_shard_that_is_not_emptied() {
+fn a_panic_of_the_listener_does_not_keep_shards_from_being_emptied() {
     let cache = in_two_shards().eviction_listener(|_, _, _| panic!("on purpose")).build().unwrap();
     cache.insert_many((0..4).map(|key| (key, 0)));
     assert!(panics(|| cache.invalidate_all()));
@@ -281,7 +282,7 @@ fn a_panic_of_the_listener_leaves_no_shard_that_is_not_emptied() {
 }
 
 #[test]
-fn a_panic_of_the_listener_hides_no_deadline_of_what_was_posted() {
+fn a_panic_of_the_listener_hides_no_deadline_of_a_posted_entry() {
     let (tell, told) = mpsc::channel();
     let listener = move |_, value, cause| {
         tell.send((value, cause)).unwrap();
@@ -295,7 +296,7 @@ fn a_panic_of_the_listener_hides_no_deadline_of_what_was_posted() {
 }
 
 #[test]
-fn a_deletion_by_text_is_told_of() {
+fn a_deletion_from_a_string_cache_is_reported() {
     let (tell, told) = mpsc::channel();
     let listener = move |key: String, _, cause| tell.send((key, cause)).unwrap();
     let cache = LruTtlCache::with(60, |builder| builder.max_capacity(10).eviction_listener(listener)).unwrap();
@@ -305,7 +306,7 @@ fn a_deletion_by_text_is_told_of() {
 }
 
 #[test]
-fn nothing_is_held_when_the_listener_is_told_after_a_panic_in_a_batch() {
+fn nothing_is_held_when_the_listener_runs_after_a_panic_in_a_batch() {
     struct Value(u32);
     impl Clone for Value {
         fn clone(&self) -> Self {
@@ -361,7 +362,7 @@ fn listeners_of_two_loads_may_ask_for_each_other_s_key() {
     });
 }
 
-/// A key of which the second comparison lets somebody else post before it answers.
+/// A key that, at its second comparison, lets another thread post before it answers.
 #[derive(Clone, Debug)]
 struct Inviting(u8, Arc<Invitation>);
 
@@ -398,7 +399,7 @@ impl PartialEq for Inviting {
 impl Eq for Inviting {}
 
 #[test]
-fn what_others_displaced_while_room_is_gathered_is_told_when_that_is_over() {
+fn what_others_posts_displace_while_room_is_gathered_is_reported_afterwards() {
     let itself = Arc::new(OnceLock::<Cache<Inviting, u32, ByParity>>::new());
     let (there, invitation) = (Arc::clone(&itself), Arc::new(Invitation::default()));
     let key = |number| Inviting(number, Arc::clone(&invitation));
@@ -414,7 +415,8 @@ fn what_others_displaced_while_room_is_gathered_is_told_when_that_is_over() {
         cache.insert(key(odd), 3);
     }
     assert_eq!(cache.weighted_size(), 10);
-    // While the insertion holds the shard after it gathered room, somebody posts what will displace it.
+    // While the insertion holds the shard after it has gathered room, another thread posts what will displace
+    // it.
     let (poster, post) = (cache.clone(), key(0));
     let guest = move || {
         let (poster, post) = (poster.clone(), post.clone());
@@ -440,7 +442,7 @@ fn a_panic_of_the_listener_leaks_nothing_of_a_load() {
 }
 
 #[test]
-fn a_load_that_was_outdated_is_counted_as_it_is_told_of() {
+fn an_outdated_load_is_counted_as_it_is_reported() {
     let (tell, told) = mpsc::channel();
     let listener = move |key, value, cause| tell.send((key, value, cause)).unwrap();
     let cache = Cache::builder().max_capacity(10).eviction_listener(listener).build().unwrap();

@@ -1,4 +1,5 @@
-//! Long random histories against a reference so simple that it is right: a list in the order of use.
+//! Long random histories, compared with a reference that is too simple to be wrong: a list in the order of
+//! use.
 
 mod common;
 
@@ -52,7 +53,7 @@ struct Entry {
     idle_deadline: Option<u64>,
 }
 
-/// Milliseconds throughout. The least recently used entry first.
+/// All times are in milliseconds. The least recently used entry comes first.
 struct Reference {
     entries: Vec<Entry>,
     capacity: usize,
@@ -174,7 +175,8 @@ fn follows_the_reference(
                 prop_assert_eq!(cache.expires_in(&key), expected);
             }
             Step::SetCapacity(capacity) => {
-                // The dead may give their place up first or not; without them there is one right answer.
+                // Expired entries may give up their places first or not. Without them there is one right
+                // answer.
                 cache.run_pending_tasks();
                 reference.reclaim();
                 cache.set_capacity(capacity.into());
@@ -205,7 +207,8 @@ fn follows_the_reference(
 
 under_both_dispatches! {
     fn any_history_gives_the_answers_of_the_reference(dispatch) {
-        // A request that crosses threads costs microseconds: fewer cases there. `PROPTEST_CASES` goes deeper.
+        // A request that crosses threads costs microseconds, so there are fewer cases with it.
+        // `PROPTEST_CASES` goes deeper.
         let mut config = ProptestConfig::default();
         if std::env::var_os("PROPTEST_CASES").is_none() {
             config.cases = if dispatch == Dispatch::PerCore { 150 } else { 1000 };

@@ -22,10 +22,10 @@ fn of_capacity(dispatch: Dispatch, capacity: u64) -> Cache<String, u64> {
     builder(dispatch).max_capacity(capacity).build().unwrap()
 }
 
-/// How long anything may take before it counts as hung.
+/// How long a step may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A value with a handle of its own cache, which it lets go last of all.
+/// A value that holds a handle of the cache it is in, and drops that handle last of all.
 struct LastHandle {
     cache: Option<Box<dyn Any + Send>>,
     wait: mpsc::Receiver<()>,
@@ -41,7 +41,7 @@ impl Drop for LastHandle {
 }
 
 under_both_dispatches! {
-    fn what_was_stored_is_found_by_a_borrowed_key(dispatch) {
+    fn a_stored_value_is_found_by_a_borrowed_key(dispatch) {
         let cache = of_capacity(dispatch, 10);
         assert!(cache.insert("one".to_owned(), 1));
         assert_eq!(cache.get("one"), Some(1));
@@ -96,7 +96,7 @@ under_both_dispatches! {
         assert_eq!(cache.get("one"), Some(2));
     }
 
-    fn what_was_removed_is_handed_out_once_and_gone(dispatch) {
+    fn a_removed_value_is_handed_out_once_and_is_gone(dispatch) {
         let cache = of_capacity(dispatch, 10);
         cache.insert("one".to_owned(), 1);
         assert_eq!(cache.remove("one"), Some(1));
@@ -143,14 +143,14 @@ under_both_dispatches! {
         assert_eq!((cache.stats().hits, cache.stats().misses), (1003, 200));
     }
 
-    fn a_batch_of_any_size_over_any_number_of_shards_is_what_single_look_ups_give(dispatch) {
+    fn a_batch_of_any_size_over_any_number_of_shards_gives_what_single_look_ups_give(dispatch) {
         for shards in [1, 3, 20] {
             let cache = Cache::builder().max_capacity(1000).shards(shards).dispatch(dispatch).build().unwrap();
             for key in 0..500_u64 {
                 cache.insert(key, key.to_string());
             }
             for size in [1, 7, 63, 64, 65, 200, 700] {
-                // Every third key isn't there, and some come twice.
+                // Every third key isn't in the cache, and some come twice.
                 let keys: Vec<u64> = (0..size).map(|n| if n % 3 == 0 { 10_000 + n } else { n * 7 % 400 }).collect();
                 let expected: Vec<_> = keys.iter().map(|key| cache.get(key)).collect();
                 assert_eq!(cache.get_many(&keys), expected, "{size} keys, {shards} shards");
@@ -171,7 +171,7 @@ under_both_dispatches! {
                 })
             });
             is_busy.recv().unwrap();
-            // The shard of 7 is busy until all keys were asked for.
+            // The shard of 7 is busy until the iterator has given all keys.
             let wanted: Vec<u64> = (0..120).rev().collect();
             let mut left = wanted.iter();
             let keys = std::iter::from_fn(|| {
@@ -185,15 +185,15 @@ under_both_dispatches! {
             assert_eq!(cache.get_many(keys), expected);
         });
         let stats = cache.stats();
-        // Those of that shard were put aside, and asked for when it may have been free again.
+        // The keys of that shard were put aside, and looked up when it could be free again.
         assert_eq!((stats.hits, stats.misses), (101, 20));
     }
 
-    fn a_batch_of_a_cache_that_is_far_from_the_processor_is_what_single_look_ups_give(dispatch) {
+    fn a_batch_in_a_cache_of_megabytes_gives_what_single_look_ups_give(dispatch) {
         for shards in [1, 3, 20] {
             let (clock, hands) = sark_cache::Clock::manual();
             let cache = builder(dispatch).max_capacity(1000).shards(shards).clock(clock).build().unwrap();
-            // Two megabytes of values; every fifth entry dies.
+            // Two megabytes of values. Every fifth entry expires.
             for key in 0..500_u64 {
                 let life = Duration::from_secs(if key % 5 == 0 { 1 } else { 100 });
                 cache.insert_with_ttl(key, [key; 512], life);
@@ -225,7 +225,7 @@ under_both_dispatches! {
         assert_eq!(cache.entry_count(), 5000);
     }
 
-    fn every_request_is_counted_in_one_way_of_serving_it(dispatch) {
+    fn every_request_is_counted_under_one_way_of_serving_it(dispatch) {
         let cache: Cache<u64, u64> = builder(dispatch).max_capacity(100).build().unwrap();
         for key in 0..100 {
             cache.insert(key, key);
@@ -265,7 +265,8 @@ under_both_dispatches! {
         }
         impl Eq for Touchy {}
 
-        // Hashes that are the same in each run: one in a hundred makes the index compare 1 with 13, too.
+        // The hashes are the same in each run. With random ones, one run in a hundred would make the index
+        // compare 1 with 13, too.
         let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
         let cache: Cache<Touchy, u64> = builder(dispatch).max_capacity(100).hasher(hasher).build().unwrap();
         cache.insert(Touchy(13), 0);
@@ -359,7 +360,7 @@ under_both_dispatches! {
         let (done, is_done) = mpsc::channel();
         let cache = builder(dispatch).max_capacity(10).name("own").build().unwrap();
         let handle = LastHandle { cache: Some(Box::new(cache.clone())), wait, done };
-        // So that nobody but a worker reclaims it.
+        // With a lifetime, so that only a worker reclaims it.
         cache.insert_with_ttl(1, handle, Duration::from_millis(1));
         drop(cache);
         go.send(()).unwrap();
@@ -371,7 +372,8 @@ under_both_dispatches! {
         thread_local! {
             static KEPT: RefCell<Option<Cache<String, u64>>> = const { RefCell::new(None) };
         }
-        // Before and after the thread has used a cache: what a cache keeps for a thread is gone at its end, or it isn't.
+        // `KEPT` is set before the thread has used a cache, or after. So when it is dropped at the thread's
+        // end, what a cache keeps for a thread may be gone already or still be there.
         for used in [false, true] {
             let cache = of_capacity(dispatch, 10);
             cache.insert("one".to_owned(), 1);
@@ -387,7 +389,7 @@ under_both_dispatches! {
         }
     }
 
-    fn a_time_to_live_of_its_own_is_told(dispatch) {
+    fn expires_in_tells_how_long_an_entry_has_left(dispatch) {
         let cache = of_capacity(dispatch, 10);
         cache.insert("forever".to_owned(), 1);
         cache.insert_with_ttl("longer than time".to_owned(), 2, Duration::from_secs(u64::MAX));
@@ -407,7 +409,7 @@ fn a_batch_ends_where_its_iterator_first_ends() {
     (0..10).for_each(|key| assert!(cache.insert(key, key)));
     let keys = [1, 2, 3];
     let mut calls = 0;
-    // It would go on if it were asked again.
+    // The iterator would go on if it were asked again.
     let unfused = std::iter::from_fn(|| {
         calls += 1;
         (calls != 3).then_some(&keys[calls % 3])

@@ -37,7 +37,7 @@ fn a_size_or_a_time_to_live_of_zero_is_refused() {
 }
 
 #[test]
-fn the_time_to_live_is_the_one_that_values_tell_of() {
+fn the_time_to_live_of_with_wins_over_that_of_its_builder() {
     let (clock, hands) = Clock::manual();
     let cache = LruTtlCache::with(60, |builder| builder.max_capacity(10).clock(clock).time_to_live(SECOND)).unwrap();
     set(&cache, "key", "value");
@@ -66,7 +66,7 @@ fn a_time_to_live_of_zero_forgets_an_older_value_and_is_no_error() {
 }
 
 #[test]
-fn what_is_heavier_than_the_cache_is_an_error_that_says_so() {
+fn a_value_heavier_than_the_cache_is_an_error_that_says_so() {
     let cache = LruTtlCache::with_max_bytes(10, 20, 60).unwrap();
     set(&cache, "key", "12345");
     let refused = cache.set("key".to_owned(), "x".repeat(30), None);
@@ -75,7 +75,7 @@ fn what_is_heavier_than_the_cache_is_an_error_that_says_so() {
 }
 
 #[test]
-fn sizes_and_clean_ups_count_what_is_due_whoever_reclaimed_it() {
+fn sizes_and_clean_ups_count_what_expired_whatever_reclaimed_it() {
     let (clock, hands) = Clock::manual();
     let cache = LruTtlCache::with(60, |builder| builder.max_capacity(100).clock(clock)).unwrap();
     for key in 0..10 {

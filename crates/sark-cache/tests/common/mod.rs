@@ -1,4 +1,4 @@
-//! What the tests of the cache share: each one is run under both dispatches.
+//! What the tests of the cache share. Each test runs under both dispatches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ macro_rules! under_both_dispatches {
     };
 }
 
-/// Counts values that are made and dropped, so that a test can say that each was dropped once.
+/// Counts the values that are made and dropped, so that a test can check that each was dropped once.
 #[derive(Clone, Default)]
 #[allow(dead_code, reason = "not every test file counts")]
 pub struct Census(Arc<Counts>);
@@ -32,7 +32,7 @@ struct Counts {
 
 #[allow(dead_code, reason = "not every test file counts")]
 impl Census {
-    /// A new value that is counted until it is dropped.
+    /// Makes a value that counts as alive until it is dropped.
     pub fn make(&self, number: u64) -> Counted {
         self.0.made.fetch_add(1, Ordering::Relaxed);
         let alive = self.0.alive.fetch_add(1, Ordering::Relaxed) + 1;
@@ -40,17 +40,17 @@ impl Census {
         Counted { number, census: self.clone() }
     }
 
-    /// Values made so far, clones included.
+    /// The number of values made so far, including clones.
     pub fn made(&self) -> u64 {
         self.0.made.load(Ordering::Relaxed)
     }
 
-    /// Values that exist now.
+    /// The number of values that exist now.
     pub fn alive(&self) -> i64 {
         self.0.alive.load(Ordering::Relaxed)
     }
 
-    /// Waits for others to drop what is left.
+    /// Waits until other threads have dropped what is left.
     pub fn wait_until_nothing_is_alive(&self) {
         let patience = Instant::now() + Duration::from_secs(20);
         while self.alive() != 0 {
@@ -65,7 +65,7 @@ impl Census {
     }
 }
 
-/// A value that its census knows of. Its clone is another one.
+/// A value that its census counts. A clone counts as another value.
 #[allow(dead_code, reason = "not every test file counts")]
 pub struct Counted {
     pub number: u64,

@@ -1,10 +1,12 @@
-//! Loads under way, as the list of them shows: who waits for whom, and what is left when all is over.
+//! Loads of threads, and what the registry shows of them: how many callers wait, and that nothing is left in
+//! the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::Cache;
 
-/// Ends when so many others wait for the only load that is under way.
+/// Returns once this many other callers are waiting for the only load under way.
 fn until_waited_for<V>(cache: &Cache<String, V>, waiting: usize)
 where
     V: Send + 'static,
@@ -13,13 +15,14 @@ where
         let under_way = lock(&cache.inner().loads.under_way);
         under_way.values().flatten().map(Arc::strong_count).sum::<usize>()
     };
-    // One is the registry's, one is of who loads.
+    // One share is the registry's, one is the loading caller's.
     while shares() < 2 + waiting {
         thread::yield_now();
     }
 }
 
-/// Of four threads that miss at the same time the first one ends its load like this, and the others wait for it.
+/// Lets four threads miss at the same time. The first ends its load with `first` once the other three wait
+/// for it. Returns the answers and the number of loads.
 fn four_at_once<E: Send>(
     cache: &Cache<String, usize>,
     first: impl Fn() -> Result<usize, E> + Sync,
@@ -42,14 +45,14 @@ fn four_at_once<E: Send>(
 }
 
 #[test]
-fn who_misses_while_it_is_loaded_waits_and_gets_the_same_value() {
+fn callers_that_miss_during_a_load_wait_and_get_the_same_value() {
     let (answers, loads) = four_at_once(&Cache::new(10), || Ok::<_, ()>(42));
     assert!(answers.iter().all(|answer| matches!(answer, Ok(Ok(42)))));
     assert_eq!(loads, 1);
 }
 
 #[test]
-fn who_waits_gets_a_value_that_the_cache_does_not_keep() {
+fn a_waiting_caller_gets_a_value_that_the_cache_does_not_keep() {
     let cache: Cache<String, usize> = Cache::builder().max_capacity(10).weigher(|_, _| 11).build().unwrap();
     let (answers, loads) = four_at_once(&cache, || Ok::<_, ()>(42));
     assert!(answers.iter().all(|answer| matches!(answer, Ok(Ok(42)))));
@@ -57,7 +60,7 @@ fn who_waits_gets_a_value_that_the_cache_does_not_keep() {
 }
 
 #[test]
-fn an_error_is_of_who_loaded_and_another_one_loads() {
+fn an_error_reaches_the_caller_that_loaded_and_a_waiting_one_loads() {
     let cache = Cache::new(10);
     let (answers, loads) = four_at_once(&cache, || Err("no"));
     assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(Err("no")))).count(), 1);
@@ -66,7 +69,7 @@ fn an_error_is_of_who_loaded_and_another_one_loads() {
 }
 
 #[test]
-fn a_panic_is_of_who_loaded_and_another_one_loads() {
+fn a_panic_reaches_the_caller_that_loaded_and_a_waiting_one_loads() {
     let cache = Cache::new(10);
     let (answers, loads) = four_at_once::<()>(&cache, || panic!("on purpose"));
     assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
@@ -82,7 +85,7 @@ fn a_load_that_asks_for_its_own_key_loads_it_inside() {
 }
 
 #[test]
-fn keys_of_the_same_hash_are_loaded_apart() {
+fn keys_with_the_same_hash_are_loaded_separately() {
     #[derive(Default)]
     struct Same;
     impl BuildHasher for Same {
@@ -106,7 +109,7 @@ fn keys_of_the_same_hash_are_loaded_apart() {
 }
 
 #[test]
-fn what_is_loaded_when_its_key_is_invalidated_is_not_kept_and_who_asks_afterwards_loads_anew() {
+fn a_value_invalidated_during_its_load_is_not_kept_and_later_callers_load_anew() {
     let ways: [fn(&Cache<String, usize>); 3] =
         [|cache| cache.invalidate("key"), |cache| assert_eq!(cache.remove("key"), None), Cache::invalidate_all];
     for dispatch in [crate::Dispatch::Adaptive, crate::Dispatch::PerCore] {
@@ -138,7 +141,7 @@ fn what_is_loaded_when_its_key_is_invalidated_is_not_kept_and_who_asks_afterward
 }
 
 #[test]
-fn a_load_inside_a_load_of_its_key_is_not_kept_either_when_that_is_invalidated() {
+fn neither_of_two_nested_loads_is_kept_if_their_key_is_invalidated() {
     let cache = Cache::new(10);
     let outer = cache.get_or_insert_with("key", || {
         cache.get_or_insert_with("key", || {
@@ -149,7 +152,7 @@ fn a_load_inside_a_load_of_its_key_is_not_kept_either_when_that_is_invalidated()
     assert_eq!((outer, cache.get("key")), (2, None));
 }
 
-/// A key of which one comparison does something first.
+/// A key with one comparison that does something first.
 #[derive(Clone)]
 struct Meddling(u8, Meddler);
 type Meddler = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
@@ -173,7 +176,7 @@ impl PartialEq for Meddling {
 impl Eq for Meddling {}
 
 #[test]
-fn what_others_posts_displace_is_told_of_when_the_load_that_served_them_is_over() {
+fn what_others_posts_displace_is_reported_after_the_load_that_served_them() {
     let meddler = Meddler::default();
     let key = |number| Meddling(number, Arc::clone(&meddler));
     let itself = Arc::new(std::sync::OnceLock::<Cache<Meddling, u8>>::new());
@@ -190,7 +193,7 @@ fn what_others_posts_displace_is_told_of_when_the_load_that_served_them_is_over(
         *lock(&meddler) = Some(Box::new(move || poster.post_insert(post, number)));
     };
     let loaded = cache.get_or_insert_with(&key(2), || {
-        // While a look-up compares its key with the one that is there, and then the insertion that follows.
+        // Posts 3 while a look-up compares its key, and 4 while the insertion that follows does.
         meddle_with(3);
         assert_eq!(cache.get(&key(1)), Some(1));
         assert_eq!(cache.get(&key(3)), Some(3));
