@@ -20,6 +20,13 @@ const INLINE: usize = 64;
 /// This many keys are looked up together. Their memory is on its way at the same time, and their shards are
 /// held meanwhile.
 const TOGETHER: usize = 64;
+/// Up to so many keys are looked up one by one in any cache: the misses that holding all their shards would
+/// overlap are too few to pay for it.
+const FEW: usize = 2;
+/// The same for a cache that is [near](NEAR), where misses are cheap.
+const FEW_NEAR: usize = 16;
+/// A cache whose entries take up to so many bytes probably fits in a core's own cache.
+const NEAR: u64 = 512 << 10;
 const _: () = assert!(TOGETHER <= Delegates::<Cell<(), ()>>::MOST_ENTERED, "each of them may have its shard");
 /// A key that is looked up, with what is known about it.
 struct Asked<'q, Q: ?Sized> {
@@ -104,8 +111,8 @@ where
 {
     /// Returns the values of many keys, in the order of the keys, as [`get`](Self::get) would one by one.
     ///
-    /// It is cheaper than single look-ups if the entries don't fit in the processor's caches, because the
-    /// memory of many is fetched at once. Shards that are busy, or run by threads of their own, get one
+    /// With many keys it is cheaper than single look-ups if the entries don't fit in the processor's caches,
+    /// because the memory of many is fetched at once. Shards that are busy, or run by threads of their own, get one
     /// message each. The batch as a whole is not atomic.
     ///
     /// ```
@@ -131,7 +138,11 @@ where
             if !asked.is_empty() {
                 // Read here, since the iterator may take its time over the keys, and so may hashing them.
                 let now = inner.common.time.for_reading();
-                self.get_together(&mut asked, now, &mut values, &mut left);
+                if inner.pays_to_hold_shards_for(asked.len()) {
+                    self.get_together(&mut asked, now, &mut values, &mut left);
+                } else {
+                    self.get_one_by_one(&asked, now, &mut values, &mut left);
+                }
             }
             // With fewer keys than asked for, the iterator has said that there are no more. It must not be
             // asked again.
@@ -143,6 +154,32 @@ where
             self.get_by_messages(&left, inner.common.time.for_reading(), &mut values);
         }
         values
+    }
+
+    /// Looks up some keys one after the other, as far as their shards are to be had at once. The other keys go
+    /// to `left`.
+    fn get_one_by_one<'q, Q>(
+        &self,
+        asked: &[Asked<'q, Q>],
+        now: Nanos,
+        values: &mut Vec<Option<V>>,
+        left: &mut Vec<Left<'q, Q>>,
+    ) where
+        Q: Hash + Equivalent<K> + Sync + ?Sized,
+        V: Clone,
+    {
+        let inner = self.inner();
+        let first = values.len();
+        // Dropped when all are given back.
+        let mut out = inner.outgoing();
+        values.extend(asked.iter().enumerate().map(|(number, &asked)| {
+            let Asked { key, hash, shard, .. } = asked;
+            let Some(mut entered) = inner.delegates.enter(shard) else {
+                left.push(Left { asked, position: first + number });
+                return None;
+            };
+            entered.run(|cell| cell.get(hash, key, now, &mut out, V::clone))
+        }));
     }
 
     /// Looks up some keys at the same time, as far as their shards are to be had at once. The other keys go
@@ -301,6 +338,14 @@ where
     K: Eq + Send + 'static,
     V: Send + 'static,
 {
+    /// Whether it pays to hold the shards of so many keys at the same time.
+    fn pays_to_hold_shards_for(&self, keys: usize) -> bool {
+        // An entry's word and its place in the index take about as much as two words.
+        let entry = (size_of::<K>() + size_of::<V>() + 2 * size_of::<u64>()) as u64;
+        let is_near = || self.common.ledger.used().entries.saturating_mul(entry) <= NEAR;
+        keys > FEW_NEAR || keys > FEW && !is_near()
+    }
+
     /// Runs one request for each shard of a batch. Returns the answers in the order of the requests.
     fn run_each<F, R>(&self, requests: Vec<(usize, F)>) -> Vec<R>
     where

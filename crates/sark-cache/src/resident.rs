@@ -143,11 +143,7 @@ impl<K, V> Cell<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let result = self.shard.get(hash, key, now, expired, read);
-        if !expired.is_empty() {
-            self.balance();
-        }
-        result
+        self.shard.try_get(hash, key, now, read).unwrap_or_else(|read| self.end_get(hash, key, now, expired, read))
     }
 
     /// [`get`](Self::get), with where the shard expects the entry to be.
@@ -163,14 +159,13 @@ impl<K, V> Cell<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.shard
-            .try_expected(expected, key, now, read)
-            .unwrap_or_else(|read| self.get_unexpected(hash, key, now, out, read))
+        self.shard.try_expected(expected, key, now, read).unwrap_or_else(|read| self.end_get(hash, key, now, out, read))
     }
 
+    /// Finishes a look-up that the quick way leaves open.
     #[cold]
     #[inline(never)]
-    fn get_unexpected<Q, R>(
+    fn end_get<Q, R>(
         &mut self,
         hash: u64,
         key: &Q,
