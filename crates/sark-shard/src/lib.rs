@@ -3,7 +3,8 @@
 //! A [`Shard`] stores entries under hashes that the caller computed, in at most so much [`Room`]:
 //! when it is full, the entry that was used least recently leaves. Entries may have a [`Lifetime`];
 //! all operations, expiry included, are O(1): evictions in the long run, all others always, but for growing, for numbering all
-//! uses anew once in 2^37 of them, and for what goes through all entries ([`Shard::iter`]).
+//! uses anew once in 2^37 of them, and for what goes through all entries ([`Shard::iter`]; a few
+//! at a time: [`Shard::visit`]).
 //!
 //! ```
 //! use sark_shard::{Config, Lifetime, Nanos, NoPool, RemovalCause, Room, Shard};
@@ -86,7 +87,7 @@ pub use removed::{RemovalCause, Removals, Removed};
 pub use room::{NoPool, Pool, Room};
 pub use shard::{
     Candidate, Changed, Config, Contents, EntryRef, Expected, Finding, Insertion, Iter, Match, Memory, Progress, Shard,
-    Stamp, Undecided, Unstored,
+    Stamp, Undecided, Unstored, Walk,
 };
 pub use slot::Slot;
 pub use time::{Lifetime, Nanos};
