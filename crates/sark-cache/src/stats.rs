@@ -23,7 +23,7 @@ pub struct Stats {
     pub evicted: u64,
     /// Entries that left because their deadline had come, whoever reclaimed them.
     pub expired: u64,
-    /// Entries removed by `remove`, `invalidate` or `invalidate_all`.
+    /// Entries removed by `remove`, `invalidate`, `invalidate_all` or `retain`.
     pub removed: u64,
     /// Entries that were not stored: heavier than the whole cache, or with a time-to-live of zero.
     pub rejected: u64,
