@@ -84,6 +84,9 @@ enum Step {
     Remove(Key),
     Invalidate(Key),
     InvalidateAll,
+    Iterate,
+    /// Keeps the values whose number has no bit in common with this.
+    Retain(u8),
     SetCapacity(u8),
     RunPendingTasks,
     Pass(Span),
@@ -319,6 +322,28 @@ impl World {
                 self.cache.invalidate_all();
                 self.entries.clear();
                 assert_eq!((self.cache.entry_count(), self.cache.weighted_size()), (0, 0));
+                self.settle(MayEvict::Nothing);
+            }
+            Step::Iterate => {
+                let mut got: Vec<_> = self.cache.iter().map(|(key, value)| (key.0, value.number)).collect();
+                let live = self.entries.iter().filter(|entry| self.is_live(entry));
+                // Of those that may have been reclaimed, whether they were is told by a look at each.
+                let there = live.filter(|entry| self.cache.contains_key(&entry.key));
+                let mut expected: Vec<_> = there.map(|entry| (entry.key.0, entry.number)).collect();
+                got.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(got, expected);
+                self.settle(MayEvict::Nothing);
+            }
+            Step::Retain(unwanted) => {
+                let mut refused = 0;
+                let removed = self.cache.retain(|_, value| {
+                    let wanted = value.number & u32::from(*unwanted) == 0;
+                    refused += u64::from(!wanted);
+                    wanted
+                });
+                assert_eq!(removed, refused);
+                self.entries.retain(|entry| entry.number & u32::from(*unwanted) == 0);
                 self.settle(MayEvict::Nothing);
             }
             Step::SetCapacity(capacity) => {

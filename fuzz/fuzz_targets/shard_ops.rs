@@ -8,15 +8,15 @@
 #[path = "../../crates/sark-shard/tests/reference/mod.rs"]
 mod reference;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use reference::{Line, Model, Outcome, Purse, Rules, hash};
 use sark_shard::{
-    Candidate, Changed, Config, Finding, Insertion, Lifetime, Match, Nanos, Removed, Room, Shard, Slot, Stamp,
-    Undecided,
+    Candidate, Changed, Config, EntryRef, Finding, Insertion, Lifetime, Match, Nanos, RemovalCause, Removed, Room,
+    Shard, Slot, Stamp, Undecided, Walk,
 };
 
 /// A key. Keys are equal by `id`; the edition shows which of two equal keys is kept.
@@ -117,6 +117,10 @@ enum Step {
     Answer(u8, Amount, Life),
     /// Does something with a slot returned earlier.
     BySlot(u8, SlotStep),
+    /// Goes on with a walk through all entries.
+    Visit(u8),
+    /// The same, keeping the entries whose number has no bit in common with the second one.
+    RetainSome(u8, u8),
     Pass(Amount),
     Back(u16),
     Advance(u8),
@@ -172,6 +176,9 @@ struct World {
     witness: Rc<()>,
     slots: Vec<Slot>,
     questions: Vec<Question>,
+    walk: Walk,
+    /// How often the walk has met each entry that is there since it began, by the edition of its key.
+    met: BTreeMap<u32, usize>,
     inserted_alike: HashMap<u32, u64>,
     /// Whether the budget was lowered below what is used.
     lowered: bool,
@@ -216,6 +223,8 @@ impl World {
             witness: Rc::new(()),
             slots: Vec::new(),
             questions: Vec::new(),
+            walk: Walk::new(),
+            met: BTreeMap::new(),
             inserted_alike: HashMap::new(),
             lowered: false,
             plain: history.plain,
@@ -439,6 +448,8 @@ impl World {
             Step::Ask(id, can_tell) => self.ask(id.0, *can_tell),
             Step::Answer(which, weight, life) => self.answer(*which, self.weight(*weight), life.lifetime()),
             Step::BySlot(which, step) => self.by_slot(*which, step),
+            Step::Visit(most) => self.walk_on(*most, None),
+            Step::RetainSome(most, unwanted) => self.walk_on(*most, Some(*unwanted)),
             Step::Pass(span) => self.now = now.after(span.0),
             Step::Back(span) => self.now = Nanos(now.0.saturating_sub((*span).into())),
             Step::Advance(budget) => self.advance((*budget).into()),
@@ -462,6 +473,37 @@ impl World {
             }
         }
         self.compare();
+    }
+
+    /// Walks on. The order of a walk is not specified, so the entries that left are compared as a set.
+    fn walk_on(&mut self, most: u8, unwanted: Option<u8>) {
+        let Self { shard, model, removed, walk, met, now, .. } = self;
+        if *walk == Walk::new() {
+            *met = shard.entries().map(|entry| (entry.key.edition, 0)).collect();
+        }
+        let mut see = |entry: EntryRef<'_, Key, Value>| {
+            met.entry(entry.key.edition).and_modify(|times| *times += 1);
+            entry.value.0 & u32::from(unwanted.unwrap_or(0)) == 0
+        };
+        if unwanted.is_some() {
+            let count = shard.retain_some(walk, most.into(), *now, see, removed);
+            assert_eq!(count, removed.iter().filter(|removed| removed.cause == RemovalCause::Explicit).count());
+        } else {
+            shard.visit(walk, most.into(), |entry| assert!(see(entry)));
+        }
+        for removed in removed {
+            if removed.cause == RemovalCause::Expired {
+                model.expire(removed.key.id, now.0);
+            } else {
+                assert_eq!(model.remove(removed.key.id, now.0), Some((removed.key.edition, removed.value.0)));
+                model.out.push(line(removed));
+            }
+        }
+        assert!(met.values().all(|&times| times <= 1), "an entry was met twice");
+        if walk.is_over() {
+            assert!(shard.entries().all(|entry| met.get(&entry.key.edition) != Some(&0)), "an entry was not met");
+            *walk = Walk::new();
+        }
     }
 
     /// Advances both. Which of the due entries go first is not specified, so they are compared as a set.

@@ -53,6 +53,7 @@
 //!   and [`Cache::post_insert`] doesn't wait.
 //! * [`Cache::get_or_insert_with`], for threads, and [`Cache::get_or_insert_async`], for tasks, load a value
 //!   on a miss, once for all callers that miss it at the same time.
+//! * [`Cache::iter`] goes through all entries, and [`Cache::retain`] removes those that a predicate rejects.
 //! * [`Cache::stats`] counts hits, misses and removals.
 //! * [`Clock::manual`] is a clock that tests move by hand.
 //! * [`LruTtlCache`] is a ready-made cache of strings whose operations return errors.
@@ -63,10 +64,12 @@ mod cache;
 mod clock;
 mod gathering;
 mod hints;
+mod iter;
 mod ledger;
 mod load;
 mod outgoing;
 mod resident;
+mod retain;
 mod stats;
 mod storing;
 mod string_cache;
@@ -75,6 +78,7 @@ pub use builder::{Builder, ConfigError};
 pub use cache::Cache;
 pub use clock::{Clock, Hands, Timekeeping};
 pub use equivalent::Equivalent;
+pub use iter::Iter;
 pub use sark_delegate::{Dispatch, DispatchCounts, Transport};
 pub use sark_shard::RemovalCause;
 pub use stats::Stats;

@@ -106,19 +106,40 @@ pub(crate) fn tell_of_all<K, V>(
     listener: &EvictionListener<K, V>,
     entries: impl IntoIterator<Item = (K, V, RemovalCause)>,
 ) {
-    let mut first: Option<Box<dyn Any + Send>> = None;
+    let mut first = FirstPanic::default();
     for (key, value, cause) in entries {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))) {
-            match first {
-                None => first = Some(panic),
-                Some(_) => discard(panic),
-            }
+        first.catch(|| listener(key, value, cause));
+    }
+    if thread::panicking() {
+        first.0.into_iter().for_each(discard);
+    } else {
+        first.go_on();
+    }
+}
+
+/// The first of the panics on a way that is gone to its end.
+#[derive(Default)]
+pub(crate) struct FirstPanic(Option<Box<dyn Any + Send>>);
+
+impl FirstPanic {
+    pub(crate) fn catch(&mut self, run: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            self.note(panic);
         }
     }
-    match first {
-        Some(panic) if thread::panicking() => discard(panic),
-        Some(panic) => resume_unwind(panic),
-        None => {}
+
+    pub(crate) fn note(&mut self, panic: Box<dyn Any + Send>) {
+        match self.0 {
+            None => self.0 = Some(panic),
+            Some(_) => discard(panic),
+        }
+    }
+
+    /// If there was one.
+    pub(crate) fn go_on(self) {
+        if let Some(panic) = self.0 {
+            resume_unwind(panic);
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Stats {
     pub evicted: u64,
     /// Entries that left because their deadline had come, however that was noticed.
     pub expired: u64,
-    /// Entries removed by `remove`, `invalidate` or `invalidate_all`.
+    /// Entries removed by `remove`, `invalidate`, `invalidate_all` or `retain`.
     pub removed: u64,
     /// Entries that were not stored. They were heavier than the whole cache, had a time-to-live of zero, were
     /// invalidated while they were being loaded, or were posted when only other shards could have made room

@@ -42,6 +42,7 @@ enum Step {
     Remove(u8),
     Invalidate(u8),
     InvalidateAll,
+    Retain(u8),
     SetCapacity(u8),
     RunPendingTasks,
     Wait(u8),
@@ -62,6 +63,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => key.clone().prop_map(Step::Remove),
         2 => key.prop_map(Step::Invalidate),
         1 => Just(Step::InvalidateAll),
+        2 => (2..5_u8).prop_map(Step::Retain),
         1 => (0..8_u8).prop_map(Step::SetCapacity),
         1 => Just(Step::RunPendingTasks),
         4 => (0..30_u8).prop_map(Step::Wait),
@@ -109,6 +111,9 @@ fn nothing_is_lost_or_told_twice(
             Step::Remove(key) => elsewhere.extend(cache.remove(&key)),
             Step::Invalidate(key) => cache.invalidate(&key),
             Step::InvalidateAll => cache.invalidate_all(),
+            Step::Retain(divisor) => {
+                cache.retain(|key, _| key % divisor != 0);
+            }
             Step::SetCapacity(capacity) => cache.set_capacity(capacity.into()),
             Step::RunPendingTasks => cache.run_pending_tasks(),
             Step::Wait(millis) => hands.advance(Duration::from_millis(millis.into())),

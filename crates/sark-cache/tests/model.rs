@@ -20,6 +20,9 @@ enum Step {
     InsertMany(Vec<(u8, u16)>),
     Remove(u8),
     InvalidateAll,
+    Iterate,
+    /// Keeps the values that have no bit in common with this.
+    Retain(u16),
     ExpiresIn(u8),
     SetCapacity(u8),
     RunPendingTasks,
@@ -31,13 +34,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => key.clone().prop_map(Step::Get),
         1 => key.clone().prop_map(Step::Peek),
-        1 => vec(key.clone(), 0..6).prop_map(Step::GetMany),
+        1 => vec(key.clone(), 0..24).prop_map(Step::GetMany),
         6 => (key.clone(), any::<u16>()).prop_map(|(key, value)| Step::Insert(key, value)),
         2 => (key.clone(), any::<u16>(), 0..200_u16).prop_map(|(key, value, ttl)| Step::InsertWithTtl(key, value, ttl)),
         1 => (key.clone(), any::<u16>()).prop_map(|(key, value)| Step::PostInsert(key, value)),
         1 => vec((key.clone(), any::<u16>()), 0..6).prop_map(Step::InsertMany),
         2 => key.clone().prop_map(Step::Remove),
         1 => Just(Step::InvalidateAll),
+        2 => Just(Step::Iterate),
+        1 => (0..16_u16).prop_map(|bit| Step::Retain(1 << bit)),
         1 => key.prop_map(Step::ExpiresIn),
         1 => (1..10_u8).prop_map(Step::SetCapacity),
         1 => Just(Step::RunPendingTasks),
@@ -166,6 +171,22 @@ fn follows_the_reference(
             Step::InvalidateAll => {
                 cache.invalidate_all();
                 reference.entries.clear();
+            }
+            Step::Iterate => {
+                let mut entries: Vec<_> = cache.iter().collect();
+                entries.sort_unstable();
+                let live = reference.entries.iter().filter(|entry| reference.is_live(entry));
+                let mut expected: Vec<_> = live.map(|entry| (entry.key, entry.value)).collect();
+                expected.sort_unstable();
+                prop_assert_eq!(entries, expected);
+            }
+            Step::Retain(unwanted) => {
+                reference.reclaim();
+                let before = reference.entries.len();
+                reference.entries.retain(|entry| entry.value & unwanted == 0);
+                let removed = before - reference.entries.len();
+                prop_assert_eq!(cache.retain(|_, value| value & unwanted == 0), removed as u64);
+                prop_assert_eq!(cache.entry_count(), reference.entries.len() as u64);
             }
             Step::ExpiresIn(key) => {
                 let expected = reference.peek(key).map(|entry| {

@@ -5,7 +5,7 @@
 //!
 //! All operations, expiry included, are O(1): evictions in the long run, all others always. The exceptions
 //! are growing, renumbering all uses once in 2^37 of them, and whatever goes through all entries
-//! ([`Shard::iter`]).
+//! ([`Shard::iter`]; [`Shard::visit`] does it a few at a time).
 //!
 //! ```
 //! use sark_shard::{Config, Lifetime, Nanos, NoPool, RemovalCause, Room, Shard};
@@ -96,7 +96,7 @@ pub use removed::{RemovalCause, Removals, Removed};
 pub use room::{NoPool, Pool, Room};
 pub use shard::{
     Candidate, Changed, Config, Contents, EntryRef, Expected, Finding, Insertion, Iter, Match, Memory, Progress, Shard,
-    Stamp, Undecided, Unstored,
+    Stamp, Undecided, Unstored, Walk,
 };
 pub use slot::Slot;
 pub use time::{Lifetime, Nanos};

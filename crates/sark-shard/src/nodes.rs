@@ -38,6 +38,8 @@ impl<P> Node<P> {
 
 /// The number of nodes that are skipped at once if all of them are free.
 pub(crate) const BLOCK: usize = 64;
+/// Skipping so many blocks costs about as much as looking at one node.
+const BLOCKS_PER_PLACE: usize = 8;
 
 /// The nodes of all slots that were ever in use.
 #[repr(C)]
@@ -222,6 +224,31 @@ impl<P: Payload> Nodes<P> {
         })
     }
 
+    /// The first live slot in a range, or the end of the range if there is none. Looks at no more than `places`
+    /// nodes, which it counts down, and gives the slot that it came to when they are used up.
+    pub(crate) fn seek_live(&self, slots: Range<usize>, places: &mut usize) -> usize {
+        let Range { start: mut at, end } = slots;
+        let end = end.min(self.slots());
+        while at < end && *places > 0 {
+            if at.is_multiple_of(BLOCK) {
+                let blocks = &self.live[at / BLOCK..end.div_ceil(BLOCK)];
+                let most = places.saturating_mul(BLOCKS_PER_PLACE);
+                let free = blocks.iter().take(most).take_while(|&&live| live == 0).count();
+                if free != 0 {
+                    *places -= free.div_ceil(BLOCKS_PER_PLACE);
+                    at = end.min(at + free * BLOCK);
+                    continue;
+                }
+            }
+            if self.nodes[at].is_live() {
+                break;
+            }
+            at += 1;
+            *places -= 1;
+        }
+        at
+    }
+
     /// The slots in a range that are live and were last used from `from` on but before `until`, with their
     /// last uses.
     #[inline]
@@ -394,6 +421,27 @@ mod tests {
         assert_eq!(used(72, 321, 0..500), [72, 320]);
         assert_eq!(used(0, 1000, 71..320), [72, 320]);
         assert_eq!(used(0, 1000, 72..319), []);
+    }
+
+    #[test]
+    fn a_live_slot_is_sought_by_looking_at_no_more_places_than_allowed() {
+        let mut nodes = Nodes::new();
+        let slots: Vec<Slot> = (1..=3000).map(|number| nodes.add(number)).collect();
+        for (place, &slot) in slots.iter().enumerate() {
+            if ![5, 70, 2900].contains(&place) {
+                nodes.release(slot);
+            }
+        }
+        let seek = |slots, mut places| (nodes.seek_live(slots, &mut places), places);
+        assert_eq!(seek(0..3000, 100), (5, 95));
+        assert_eq!(seek(5..3000, 100), (5, 100));
+        assert_eq!(seek(6..3000, 100), (70, 100 - 64));
+        // What is left of its block, then eight blocks of free slots for each place.
+        assert_eq!(seek(71..3000, 57 + 4), (128 + 2048, 0));
+        assert_eq!(seek(71..3000, 100), (2900, 100 - 57 - 6 - 20));
+        assert_eq!(seek(2901..3000, 1000), (3000, 1000 - 43 - 1));
+        assert_eq!(seek(0..5, 1000), (5, 995));
+        assert_eq!((seek(9000..10_000, 7), seek(6..6, 7), seek(0..9, 0)), ((9000, 7), (6, 7), (0, 0)));
     }
 
     #[test]

@@ -202,6 +202,11 @@ impl<K, V> Slab<K, V> {
         self.nodes.gather_used(from, until, slots, make, take);
     }
 
+    /// The first live slot in a range; see [`Nodes::seek_live`].
+    pub(crate) fn seek_live(&self, slots: Range<usize>, places: &mut usize) -> usize {
+        self.nodes.seek_live(slots, places)
+    }
+
     /// All live slots in the order of memory, with their last uses.
     pub(crate) fn uses(&self) -> impl Iterator<Item = (Use, Slot)> + '_ {
         self.used_from(0, Use::MAX, 0..self.slots())

@@ -8,12 +8,14 @@
 
 mod reference;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use proptest::prelude::*;
 use reference::{Line, Model, Outcome, Purse, Rules, hash};
 use sark_shard::{
-    Changed, Config, Finding, Insertion, Lifetime, Match, Nanos, RemovalCause, Removed, Room, Shard, Slot, Undecided,
+    Changed, Config, EntryRef, Finding, Insertion, Lifetime, Match, Nanos, RemovalCause, Removed, Room, Shard, Slot,
+    Undecided, Walk,
 };
 
 /// A key whose equality ignores its edition, so that it shows which of two equal keys is kept.
@@ -54,6 +56,10 @@ enum Step {
         lifetime: Lifetime,
     },
     BySlot(u8, u8),
+    /// Goes on with a walk through all entries that anything else may come between.
+    Visit(usize),
+    /// The same, and keeps those whose number and this one have no bit in common.
+    RetainSome(usize, u8),
     Pass(u64),
     Advance(usize),
     SetBudget(Room),
@@ -72,6 +78,9 @@ struct Pair {
     removed: Vec<Removed<Key, Value>>,
     editions: u32,
     witness: Rc<()>,
+    walk: Walk,
+    /// How often the walk has met each entry that was there when it began.
+    met: BTreeMap<u32, usize>,
     /// Whether the budget was lowered below the use.
     lowered: bool,
     /// Whether all entries weigh one, as in most caches.
@@ -104,6 +113,8 @@ impl Pair {
             removed: Vec::new(),
             editions: 0,
             witness: Rc::new(()),
+            walk: Walk::new(),
+            met: BTreeMap::new(),
             lowered: false,
             plain,
         }
@@ -301,6 +312,8 @@ impl Pair {
                 self.decide(id, undecided, meanwhile, lifetime);
             }
             Step::BySlot(id, which) => self.by_slot(id, which),
+            Step::Visit(most) => self.visit(most),
+            Step::RetainSome(most, unwanted) => self.retain_some(most, unwanted),
             Step::Pass(span) => self.now = Nanos(now.0.saturating_add(span)),
             Step::Advance(budget) => self.advance(budget),
             Step::SetBudget(budget) => {
@@ -352,6 +365,64 @@ impl Pair {
                 let got = self.shard.set_lifetime_slot(slot, lifetime, now, &mut self.removed);
                 assert_eq!(got, self.model.set_lifetime(id, lifetime, now.0));
             }
+        }
+    }
+
+    fn visit(&mut self, most: usize) {
+        self.begin_walk();
+        let Self { shard, walk, met, model, .. } = self;
+        shard.visit(walk, most, |entry| {
+            let seen = (entry.key.id, entry.key.edition, entry.value.0, entry.weight, entry.deadline.map(|d| d.0));
+            assert!(model.contents().contains(&seen), "{seen:?} is not there");
+            if let Some(times) = met.get_mut(&seen.1) {
+                *times += 1;
+            }
+        });
+        self.end_walk();
+    }
+
+    /// In which order it goes is not specified, so what left is compared as a set.
+    fn retain_some(&mut self, most: usize, unwanted: u8) {
+        self.begin_walk();
+        let Self { shard, walk, met, now, removed, .. } = self;
+        let wanted = |value: u32| value & u32::from(unwanted) == 0;
+        let mut judged = Vec::new();
+        let keep = |entry: EntryRef<'_, Key, Value>| {
+            judged.push(entry.key.id);
+            met.entry(entry.key.edition).and_modify(|times| *times += 1);
+            wanted(entry.value.0)
+        };
+        let count = shard.retain_some(walk, most, *now, keep, removed);
+        assert!(judged.iter().all(|&id| self.model.is_live(id, now.0)), "it was asked of a dead one");
+        assert_eq!(count, removed.iter().filter(|removed| removed.cause == RemovalCause::Explicit).count());
+        for removed in removed {
+            match removed.cause {
+                RemovalCause::Expired => self.model.expire(removed.key.id, now.0),
+                _ => {
+                    assert!(!wanted(removed.value.0) && judged.contains(&removed.key.id));
+                    let entry = self.model.remove(removed.key.id, now.0);
+                    self.model.out.push(line(removed));
+                    assert_eq!(entry, Some((removed.key.edition, removed.value.0)));
+                }
+            }
+        }
+        let unwanted = self.model.contents().into_iter().filter(|seen| judged.contains(&seen.0) && !wanted(seen.2));
+        assert_eq!(unwanted.count(), 0, "something unwanted was kept");
+        self.end_walk();
+    }
+
+    fn begin_walk(&mut self) {
+        if self.walk == Walk::new() {
+            self.met = self.shard.entries().map(|entry| (entry.key.edition, 0)).collect();
+        }
+    }
+
+    fn end_walk(&mut self) {
+        assert!(self.met.values().all(|&times| times <= 1), "an entry was met twice");
+        if self.walk.is_over() {
+            let missed = |entry: &EntryRef<'_, Key, Value>| self.met.get(&entry.key.edition) == Some(&0);
+            assert_eq!(self.shard.entries().find(missed).map(|entry| *entry.key), None, "it was not met");
+            self.walk = Walk::new();
         }
     }
 
@@ -432,6 +503,9 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (id(), any::<bool>(), prop::option::of(id()), lifetime())
             .prop_map(|(id, undecided, meanwhile, lifetime)| Step::Decide { id, undecided, meanwhile, lifetime }),
         3 => (id(), any::<u8>()).prop_map(|(id, which)| Step::BySlot(id, which)),
+        4 => prop_oneof![0usize..5, Just(1000)].prop_map(Step::Visit),
+        2 => (prop_oneof![0usize..5, Just(1000)], prop_oneof![1 => any::<u8>(), 3 => (0u32..8).prop_map(|bit| 1 << bit)])
+            .prop_map(|(most, unwanted)| Step::RetainSome(most, unwanted)),
         10 => prop_oneof![9 => 0u64..20, 1 => span().prop_map(|span| span >> 6)].prop_map(Step::Pass),
         6 => prop_oneof![0usize..4, Just(1000)].prop_map(Step::Advance),
         1 => prop_oneof![1 => Just(Room::UNLIMITED), 4 => room()].prop_map(Step::SetBudget),

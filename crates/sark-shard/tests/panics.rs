@@ -2,10 +2,12 @@
 #![cfg(feature = "validate")]
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use sark_shard::{Config, Insertion, Lifetime, Match, Nanos, NoPool, Pool, Removals, Removed, Room, Shard};
+use sark_shard::{
+    Config, EntryRef, Insertion, Lifetime, Match, Nanos, NoPool, Pool, Removals, Removed, Room, Shard, Walk,
+};
 
 /// Counts down at each call of the caller's code, and panics at zero.
 #[derive(Clone)]
@@ -123,7 +125,7 @@ impl World {
     fn act(&mut self, action: u64, number: u64) {
         let (hash, key, now) = (Self::hash(number), self.thing(number), self.now);
         let Self { shard, bin, plain, .. } = self;
-        match action % 8 {
+        match action % 9 {
             0..3 => {
                 let value = key.clone();
                 let weight = if *plain { 1 } else { (number % 7) as u32 };
@@ -137,6 +139,22 @@ impl World {
             6 => {
                 let keys = [&key, &key, &key];
                 shard.get_batch(&[hash; 3], |i| keys[i], now, bin, |_, value| drop(value.cloned()));
+            }
+            7 => {
+                // A walk that a panic ended goes on after that entry.
+                let (mut walk, mut visits) = (Walk::new(), 0);
+                let keep = |entry: EntryRef<'_, Thing, Thing>| *entry.key != key;
+                let mut judge = || {
+                    while !walk.is_over() {
+                        visits += 1;
+                        shard.retain_some(&mut walk, 1, now, keep, bin);
+                        shard.visit(&mut walk, 1, |entry| drop(entry.value.clone()));
+                    }
+                };
+                let outcome = catch_unwind(AssertUnwindSafe(&mut judge));
+                judge();
+                assert!(visits < 20, "it makes no progress");
+                outcome.unwrap_or_else(|panic| resume_unwind(panic));
             }
             _ => {
                 drop(shard.find_by(hash, |other| if *other == key { Match::Equal } else { Match::Ask }));

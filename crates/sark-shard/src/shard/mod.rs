@@ -16,6 +16,7 @@ mod remove;
 mod slots;
 #[cfg(any(test, fuzzing, feature = "validate"))]
 mod validate;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ pub use expiry::Progress;
 pub use insert::{Insertion, Unstored};
 pub use iter::{EntryRef, Iter};
 pub use lookup::Expected;
+pub use walk::Walk;
 
 /// How a shard is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

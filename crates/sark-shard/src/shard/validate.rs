@@ -3,7 +3,7 @@
 //!
 //! No other build has it, and no operation calls it.
 
-use super::Shard;
+use super::{Shard, Walk};
 use crate::slot::Slot;
 use crate::time::Nanos;
 
@@ -34,6 +34,21 @@ impl<K, V> Shard<K, V> {
         self.eldest.validate(&self.slab, self.uses.last());
         self.decide.validate(self.slots());
         self.validate_counters();
+        self.validate_walk();
+    }
+
+    /// Who visits all slots, in whatever steps, meets those that are live, once each.
+    fn validate_walk(&self) {
+        for most in [1, 3, usize::MAX] {
+            let (mut walk, mut live) = (Walk::new(), self.slots());
+            while !walk.is_over() {
+                let before = walk;
+                let mut meet = |slot| assert_eq!(Some(slot), live.next(), "walk: out of step");
+                self.pass_some(&mut walk, most, &mut meet);
+                assert!(walk != before, "walk: it does not go on at {walk:?}");
+            }
+            assert_eq!(live.next(), None, "walk: a live slot was passed over");
+        }
     }
 
     /// Asserts that the counters account for the entries that are there.
