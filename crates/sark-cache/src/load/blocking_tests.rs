@@ -239,3 +239,28 @@ fn keys_and_values_need_not_be_sync() {
     let cache: Cache<Key, std::cell::Cell<u8>> = Cache::new(10);
     is_sync(&cache);
 }
+
+#[test]
+fn a_forked_child_loads_alone_and_never_locks_the_registry() {
+    // As in a child whose parent was changing the registry when it forked.
+    let loads = Loads::<String, u32> { process: std::process::id() + 1, ..Loads::new() };
+    loads.count.store(1, Ordering::SeqCst);
+    let _locked_for_ever = lock(&loads.under_way);
+    for loader in [Loader::Task, Loader::Thread(thread::current().id())] {
+        assert!(matches!(loads.take_turn(7, "key", loader), Turn::LoadAlone));
+    }
+    loads.outdate(Some(7));
+    loads.outdate(None);
+
+    // A load that the parent had begun ends in the child, too.
+    let state = State { key: "key".to_owned(), outcome: Outcome::UnderWay, tasks: Vec::new() };
+    let load = Load {
+        loader: Loader::Task,
+        outdated: AtomicBool::new(false),
+        state: Mutex::new(state),
+        ended: Condvar::new(),
+    };
+    let load = Arc::new(load);
+    drop(Loading { loads: &loads, hash: 7, load: Arc::clone(&load), registered: true });
+    assert!(matches!(lock(&load.state).outcome, Outcome::Failed));
+}
