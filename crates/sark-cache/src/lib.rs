@@ -83,3 +83,8 @@ pub use sark_delegate::{Dispatch, DispatchCounts, Transport};
 pub use sark_shard::RemovalCause;
 pub use stats::Stats;
 pub use string_cache::{CacheError, LruTtlCache, Text, TimedText};
+
+/// The README's Rust example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
