@@ -27,8 +27,9 @@ use crate::storing::WakeLater;
 /// Exactly one thread at a time runs a shard: usually the caller, otherwise a thread that serves the caller's
 /// message.
 ///
-/// * `Eq` of keys and `Clone` of values may run on any thread that uses the cache. They must not block. A
-///   call from inside them that waits for any sark cache panics at once instead of hanging.
+/// * `Eq` of keys, `Clone` of values (with [`iter`](Self::iter), of keys, too) and the predicate of
+///   [`retain`](Self::retain) may run on any thread that uses the cache. They must not block. A call from
+///   inside them that waits for any sark cache panics at once instead of hanging.
 /// * `Hash`, the weigher and `Drop` run on the calling thread, with nothing held, so they may use the cache.
 /// * What a posted insertion displaced is dropped by the thread that served the post, and what a worker
 ///   reclaimed by that worker, also with nothing held.

@@ -247,9 +247,10 @@ impl<S: Resident> Delegates<S> {
     /// As [`enter`](Self::enter), for several states at once, one for each of up to
     /// [`MOST_ENTERED`](Self::MOST_ENTERED) requests.
     ///
-    /// Tries each state once (or, of more than 256, a busy one perhaps again), and never waits for one while
-    /// it holds another. The result has the states by the requests' numbers, from zero on in the order of
-    /// `indexes` (not by the indexes themselves). It has none for requests beyond the first `MOST_ENTERED`.
+    /// Tries each state once (if there are more than 256 states, a busy one perhaps again), and never waits
+    /// for one while it holds another. The result has the states by the requests' numbers, from zero on in
+    /// the order of `indexes` (not by the indexes themselves). It has none for requests beyond the first
+    /// `MOST_ENTERED`.
     ///
     /// It is for batches that want to begin work on several states (have memory loaded, for example) before
     /// they finish it on the first. Hold them briefly: a caller that wants one of them meanwhile has to leave
