@@ -37,7 +37,7 @@ impl<K, V> Shard<K, V> {
         self.validate_walk();
     }
 
-    /// Who visits all slots, in whatever steps, meets those that are live, once each.
+    /// Asserts that a walk, in whatever steps, meets each live slot once, in the order of memory.
     fn validate_walk(&self) {
         for most in [1, 3, usize::MAX] {
             let (mut walk, mut live) = (Walk::new(), self.slots());
