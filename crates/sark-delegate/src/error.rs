@@ -1,7 +1,7 @@
 //! Errors: what can be refused, and why.
 //!
 //! `handle` and `group` return these; calls that can't return an error panic with the same text. A refusal
-//! changes nothing.
+//! changes nothing, except that some requests of a `run_each` may have run that fails in a forked child.
 
 use thiserror::Error;
 

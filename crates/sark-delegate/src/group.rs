@@ -352,9 +352,9 @@ impl<S: Resident> Group<S> {
     }
 
     /// Sends when there is room. The sender that counted the messages which take up the room sees to their
-    /// being served. But that sender may be waiting for room elsewhere first, or be this very thread, a
-    /// worker. So this thread helps, again and again. Gives the message back only in a forked child that
-    /// can't use the delegate.
+    /// being served, or the worker that it told does. But that sender may be waiting for room elsewhere
+    /// first, and that worker may be this very thread. So this thread helps, again and again. Gives the
+    /// message back only in a forked child that can't use the delegate.
     fn send_when_room(&self, index: usize, mut message: Message<S>) -> Result<bool, Message<S>> {
         loop {
             if self.may_help(index) {
@@ -406,7 +406,7 @@ impl<S: Resident> Group<S> {
             return;
         }
         if !first && self.callers_run() {
-            // The sender of the first one sees to all of them.
+            // The sender that counted its message when none was pending sees to all of them.
             return;
         }
         if inside::is_inside() {

@@ -3,7 +3,7 @@
 //! It carries messages in order and says when it is full. Whether there is anything to serve is never decided
 //! by its looking empty, but by the counters of the delegate. Its length only says how much goes before a
 //! request in a slot. Called by `delegate`. Under the model checker the channel is replaced by a queue that
-//! lends no ordering between different messages.
+//! lends no ordering, except from the sender of a message to its receiver.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use crate::Resident;
 use crate::group::Group;
 use crate::inside;
 
-/// While this exists, its thread runs no code on behalf of others; see
+/// While this exists, its thread puts off what serving others leaves it to do; see
 /// [`Delegates::put_off_others`](crate::Delegates::put_off_others).
 #[must_use = "what is put off is done when this is dropped"]
 pub struct OthersPutOff<'g, S: Resident> {

@@ -1,8 +1,8 @@
 //! The one place that decides whether the crate runs on the real machine or under the model checker.
 //!
-//! Everything that the hand-over protocol synchronizes with comes from here. Under `--cfg loom` each atomic,
-//! fence, cell and thread is loom's, and every interleaving is explored. Apart from `worker`, which spawns
-//! threads, no other module names `loom`.
+//! Everything that the hand-over protocol synchronizes with comes from here. So under `--cfg loom` each of
+//! these atomics, fences, cells and threads is loom's, and every interleaving is explored. Apart from
+//! `worker`, which spawns threads, no other module uses `loom`.
 
 #[cfg(loom)]
 mod imp {

@@ -124,8 +124,8 @@ where
     /// As for [`Header::execute`]: `task` points at the header of a live `StackTask<S, F, R>`, once.
     unsafe fn execute(task: NonNull<Header<S>>, state: &mut S) {
         // SAFETY: by contract `task` came from `pointer` on a `StackTask<S, F, R>`, whose header is its first
-        // field (repr(C)). It is derived from a reference to the whole task, which lives until it is DONE:
-        // `complete` comes last.
+        // field (repr(C)). The pointer is derived from a reference to the whole task, which lives until it is
+        // DONE: `complete` comes last.
         let task = unsafe { task.cast::<Self>().as_ref() };
         task.body.with_mut(|body| {
             // SAFETY: between publishing and DONE only the runner touches the body, and a message is taken

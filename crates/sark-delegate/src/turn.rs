@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_begins_anew_after_nobody_was_met_for_a_while() {
+    fn a_turn_begins_anew_after_no_thread_was_met_for_a_while() {
         let meetings = (0..8).chain(100_000..100_040).map(|number| (number * 10, 1));
         assert_eq!(ending(meetings), [1_000_390]);
     }

@@ -10,8 +10,8 @@
 //!
 //! Some of what workers do for others is other callers' code (dropping what posts left over, waking). It may
 //! wait for anything, even for a caller that waits for the worker. So the bell says `ELSEWHERE` meanwhile.
-//! Under `Adaptive` no sender relies on the worker then; under `PerCore` a caller that has waited for long
-//! helps itself (`waiting`).
+//! Under `Adaptive` no sender that reads this relies on the worker; under `PerCore` a caller that has waited
+//! for long helps itself (`waiting`).
 //!
 //! Called by `group` (ring, shut down), `handle` (make, wake) and `fork`. A worker only ever tries a
 //! delegate; one that is busy is left alone for a moment.
@@ -158,7 +158,7 @@ impl Crew {
         }
         let number = self.number_of(index);
         let worker = &self.workers[number];
-        // The message was counted before: by a read-modify-write of ours or, as we have read, of another
+        // The message was counted before: by a read-modify-write of ours or, as we have read, by another
         // thread's. See the module's documentation.
         fence_before_reading();
         match worker.bell.load(Ordering::Acquire) {

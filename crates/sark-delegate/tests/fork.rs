@@ -211,7 +211,7 @@ fn the_child_of_a_fork_inside_a_request_is_told_so_and_stays_so() {
 }
 
 #[test]
-fn a_group_that_somebody_does_not_let_go_of_is_sealed_in_the_child_and_looked_after_in_the_parent() {
+fn a_group_that_a_thread_does_not_let_go_of_is_sealed_in_the_child_and_looked_after_in_the_parent() {
     let _alone = alone();
     let logs = logs(Dispatch::Adaptive, 0);
     let (go, wait) = mpsc::channel::<()>();

@@ -74,7 +74,7 @@ impl Deadlines {
         if self.time_to_idle == NEVER { Horizon::of(fixed) } else { Horizon::UNKNOWN }
     }
 
-    /// Returns when `slot` expires unless it is used before.
+    /// Returns when `slot` expires if it is not used before.
     #[inline]
     pub(crate) fn deadline(&self, slot: Slot) -> u64 {
         if self.time_to_idle == NEVER {

@@ -42,8 +42,8 @@ use crate::word::Use;
 const SLOTS_PER_CANDIDATE: [usize; 2] = [2, 4];
 /// A shard of up to so many slots is small.
 const SMALL: usize = if cfg!(test) { 60 } else { 4096 };
-/// The number of slots in the sample that decides which uses are early enough. A small shard samples one slot
-/// in [`SLOTS_PER_SAMPLED`], but at least [`SMALLEST_SAMPLE`].
+/// The most slots in the sample that decides which uses are early enough. A shard samples one slot in
+/// [`SLOTS_PER_SAMPLED`] up to that, but at least [`SMALLEST_SAMPLE`].
 const SAMPLE: usize = if cfg!(test) { 16 } else { 64 };
 const SLOTS_PER_SAMPLED: usize = 16;
 const SMALLEST_SAMPLE: usize = if cfg!(test) { 4 } else { 16 };
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn who_evicts_from_the_few_entries_of_many_slots_searches_little() {
+    fn evicting_from_the_few_entries_of_many_slots_searches_little() {
         let mut room = Room::with_entries(100_000);
         (0..100_000).for_each(|key| assert_eq!(room.take(), Some(key)));
         // Slot by slot this would take minutes.

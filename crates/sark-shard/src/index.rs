@@ -193,8 +193,8 @@ impl Index {
     ///
     /// The table grows by half. Once it has a sixteenth of `hint` slots, it grows to what `hint` slots need,
     /// since moving it now takes much less time than the last move would. It does so at once if that is
-    /// little, and otherwise grows to four times its size. From there to twice that, it grows by an eighth at
-    /// a time.
+    /// little, and otherwise grows to four times its size. From what `hint` slots need to twice that, it
+    /// grows by an eighth at a time.
     #[inline]
     pub(crate) fn reserve_one(&mut self, hint: usize) {
         if self.len >= self.lines.len() * FULL {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_were_passed_too_often_to_count_lose_nobody() {
+    fn lines_that_were_passed_too_often_to_count_lose_no_slot() {
         // More slots of one home than are counted.
         let mut index = filled(600, 600, |_| ShortHash(7));
         for slot in (0..600).filter(|slot| slot % 25 != 3) {

@@ -125,7 +125,7 @@ fn what_is_not_kept_comes_out_and_what_is_dead_expires_unasked() {
     let left = |cause| removed.iter().filter(|removed| removed.cause == cause).count();
     assert_eq!((left(RemovalCause::Explicit), left(RemovalCause::Expired), count), (50, 10, 50));
     assert_eq!((shard.len(), shard.counters().explicit, shard.counters().expired), (40, 50, 10));
-    // What is dead is only shown by who looks.
+    // A visit only shows expired entries, and removes none.
     let mut dead = 0;
     shard.visit(&mut Walk::new(), 1000, |entry| dead += usize::from(entry.is_dead(Nanos(50))));
     assert_eq!((dead, shard.len()), (40, 40));
@@ -145,7 +145,7 @@ fn a_visit_is_not_a_use() {
 }
 
 #[test]
-fn a_panic_of_who_looks_or_judges_passes_that_entry_by() {
+fn a_walk_whose_closure_panics_goes_on_after_that_entry() {
     let mut shard = filled(10);
     let (mut seen, mut walk) = (Vec::new(), Walk::new());
     let mut look = |shard: &Shard<u64, u64>| {

@@ -26,7 +26,7 @@ under_both_dispatches! {
         assert_eq!(rooms.run(0, |room| room.said.clone()), [1, 2, 3, 4, 5, 6]);
     }
 
-    fn a_call_sees_the_posts_that_returned_before_it_whoever_made_them(config) {
+    fn a_call_sees_the_posts_of_all_threads_that_returned_before_it(config) {
         let rooms = rooms(config, 1);
         for number in 0..200 {
             thread::scope(|scope| scope.spawn(|| rooms.post(0, Post::Say(number))).join().unwrap());

@@ -22,7 +22,7 @@ under_both_dispatches! {
         assert_eq!(rooms.run(0, |_| 1), 1);
     }
 
-    fn a_panic_in_a_message_reaches_its_caller_and_not_who_runs_it(config) {
+    fn a_panic_in_a_message_reaches_its_caller_and_not_the_thread_that_runs_it(config) {
         let rooms = rooms(config, 1);
         let held = hold(&rooms, 0);
         let callers: Vec<_> = (0..6_u32).map(|number| {
@@ -52,7 +52,7 @@ under_both_dispatches! {
         assert!((0..3).all(|index| rooms.run(index, |_| true)));
     }
 
-    fn a_panic_in_a_submission_reaches_who_awaits_it_wherever_it_ran(config) {
+    fn a_panic_in_a_submission_reaches_the_task_that_awaits_it_wherever_it_ran(config) {
         let rooms = rooms(config, 1);
         let submission = rooms.submit(0, |_| -> u32 { panic!("idle") });
         assert_eq!(caught(|| block_on(submission)), "idle");
@@ -63,7 +63,7 @@ under_both_dispatches! {
         assert_eq!(rooms.run(0, |_| 1), 1);
     }
 
-    fn a_panic_in_accept_by_message_is_counted_and_harms_nobody(config) {
+    fn a_panic_in_accept_by_message_is_counted_and_does_no_harm(config) {
         let rooms = rooms(config, 1);
         let held = hold(&rooms, 0);
         rooms.post(0, Post::Do(Box::new(|| panic!("a post's"))));
@@ -73,7 +73,7 @@ under_both_dispatches! {
         assert_eq!(rooms.counts().panicked, 1);
     }
 
-    fn a_panic_that_panics_when_it_is_dropped_harms_nobody(config) {
+    fn a_panic_that_panics_when_it_is_dropped_does_no_harm(config) {
         let rooms = rooms(config, 1);
         let held = hold(&rooms, 0);
         rooms.post(0, Post::Do(Box::new(|| panic_any(OnDrop::new(|| panic!("again"))))));
@@ -85,7 +85,7 @@ under_both_dispatches! {
         until("they are counted", || rooms.counts().panicked >= 2);
     }
 
-    fn a_panic_in_what_is_left_over_is_counted_and_harms_nobody(config) {
+    fn a_panic_in_what_is_left_over_is_counted_and_does_no_harm(config) {
         let rooms = rooms(config, 1);
         let held = hold(&rooms, 0);
         rooms.post(0, Post::Leave(OnDrop::new(|| panic!("while it is dropped"))));
@@ -96,7 +96,7 @@ under_both_dispatches! {
     }
 
     /// The states are dropped once the thread holds nothing: on a worker, too.
-    fn a_panic_in_states_whose_handle_is_dropped_inside_is_counted_and_harms_nobody(config) {
+    fn a_panic_in_states_whose_handle_is_dropped_inside_is_counted_and_does_no_harm(config) {
         let rooms = rooms(config, 1);
         for number in 1..=20 {
             let bomb = Room { at_the_end: Some(OnDrop::new(|| panic!("a state's"))), ..Room::default() };
@@ -112,7 +112,7 @@ under_both_dispatches! {
 }
 
 #[test]
-fn a_panic_in_a_post_that_runs_in_place_reaches_who_posted() {
+fn a_panic_in_a_post_that_runs_in_place_reaches_its_poster() {
     let rooms = rooms(adaptive(), 1);
     assert_eq!(caught(|| rooms.post(0, Post::Do(Box::new(|| panic!("mine"))))), "mine");
     assert_eq!(rooms.run(0, |_| 1), 1);

@@ -28,7 +28,7 @@ fn serve_another_s(rooms: &Rooms, left: OnDrop) {
 }
 
 #[test]
-fn what_others_left_over_is_dropped_when_nobody_puts_it_off_any_more() {
+fn what_others_left_over_is_dropped_when_it_is_no_longer_put_off() {
     let (rooms, dropped) = (rooms(alone(), 2), Arc::new(AtomicU32::new(0)));
     let dropped_by_now = || dropped.load(Ordering::Relaxed);
     serve_another_s(&rooms, counted(&dropped));
@@ -61,7 +61,7 @@ fn states_whose_handle_is_dropped_inside_are_put_off_as_well_and_not_dropped_ins
 }
 
 #[test]
-fn a_panic_of_what_was_put_off_is_counted_and_reaches_nobody() {
+fn a_panic_of_what_was_put_off_is_counted_and_not_passed_on() {
     let rooms = rooms(alone(), 1);
     let others = rooms.put_off_others();
     serve_another_s(&rooms, OnDrop::new(|| panic!("while it is dropped")));

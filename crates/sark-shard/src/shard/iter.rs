@@ -18,7 +18,7 @@ pub struct EntryRef<'a, K, V> {
     pub value: &'a V,
     /// The weight that it was inserted with.
     pub weight: u32,
-    /// When it expires unless it is used before; `None` for never.
+    /// When it expires if it is not used before; `None` for never.
     pub deadline: Option<Nanos>,
 }
 

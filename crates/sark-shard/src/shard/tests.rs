@@ -108,7 +108,7 @@ fn what_was_removed_is_passed_over_whatever_took_its_place() {
 }
 
 #[test]
-fn who_does_something_between_the_parts_of_a_look_up_gets_what_is_there() {
+fn a_look_up_finds_what_is_there_after_something_was_done_between_its_parts() {
     let now = Nanos(5);
     let mut shard = shard(entries(1));
     put_for(&mut shard, 1, Lifetime::For(20), 5);

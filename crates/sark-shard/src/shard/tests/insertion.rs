@@ -31,7 +31,7 @@ fn the_quick_way_serves_new_entries_and_new_values_and_nothing_else() {
 }
 
 #[test]
-fn who_does_something_between_the_parts_of_an_insertion_finds_the_shard_valid() {
+fn the_shard_is_valid_after_something_was_done_between_the_parts_of_an_insertion() {
     let mut shard = shard(Config::default());
     put(&mut shard, 1);
     let now = Nanos(0);
