@@ -302,7 +302,7 @@ impl<S: Resident> Delegate<S> {
 
     /// Closes the delegate for good, in a forked child that could not hold it still. If the forking thread
     /// itself holds it, that thread finds something announced when it releases, and seals it again
-    /// (`Group::serve_what_is_left`).
+    /// (`Group::seal_again`).
     #[cfg(all(unix, not(loom), not(miri)))]
     pub(crate) fn seal(&self) {
         self.owner.seal();

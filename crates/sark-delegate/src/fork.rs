@@ -8,7 +8,8 @@
 //!
 //! A group can't be held if it has threads, if the fork happens inside one of its requests, or if some thread
 //! doesn't let go for a second. Such a group is sealed in the child: calls fail with
-//! [`TryError::Forked`](crate::TryError::Forked) instead of hanging.
+//! [`TryError::Forked`](crate::TryError::Forked) instead of hanging. If it was a worker that forked, inside
+//! something that it served, the worker ends in the child.
 //!
 //! Each `Delegates` registers itself here; the C library calls the hooks. Unix only; other systems have no
 //! fork.

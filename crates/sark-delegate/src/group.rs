@@ -447,6 +447,7 @@ impl<S: Resident> Group<S> {
         let caught_up = owned.drain(whose, aftermath);
         let delegate = owned.delegate();
         let released = owned.release(self.barrier);
+        self.seal_again(delegate);
         Served { more: released.messages() || delegate.has_messages(), caught_up }
     }
 
@@ -499,11 +500,7 @@ impl<S: Resident> Group<S> {
     pub(crate) fn serve_what_is_left(&self, index: usize, mut messages: bool, aftermath: &mut Aftermath<S>) {
         let delegate = &self.delegates[index];
         for round in 1_u32.. {
-            #[cfg(all(unix, not(loom), not(miri)))]
-            if self.shared.forked.load(Ordering::Relaxed) {
-                // A request that we ran forked, and this is the child: our release has opened what had been
-                // sealed.
-                delegate.seal();
+            if self.seal_again(delegate) {
                 break;
             }
             // A message that is announced and not pending yet is seen to by its sender, after the send.
@@ -562,6 +559,25 @@ impl<S: Resident> Group<S> {
                 self.serve_if_free(index);
             }
         }
+    }
+
+    /// Closes a delegate that this thread has just released if this is a forked child that can't use it: what
+    /// forked is a request that this thread ran, and the release has opened what had been sealed. Returns
+    /// whether it did.
+    #[cfg(all(unix, not(loom), not(miri)))]
+    #[inline]
+    pub(crate) fn seal_again(&self, delegate: &Delegate<S>) -> bool {
+        let forked = self.check_fork().is_err();
+        if forked {
+            delegate.seal();
+        }
+        forked
+    }
+
+    #[cfg(not(all(unix, not(loom), not(miri))))]
+    #[inline]
+    pub(crate) fn seal_again(&self, _: &Delegate<S>) -> bool {
+        false
     }
 
     /// Returns an error if this is a forked child that can't use the delegates: then all of them are sealed.

@@ -262,7 +262,13 @@ impl Crew {
         let worker = &self.workers[number];
         let mut aftermath = Aftermath::new();
         loop {
-            if self.serve(group, number, &mut aftermath) {
+            let served = self.serve(group, number, &mut aftermath);
+            #[cfg(all(unix, not(loom), not(miri)))]
+            if group.check_fork().is_err() {
+                // What it served forked, and this is the child. Nothing here is ours to finish.
+                return;
+            }
+            if served {
                 continue;
             }
             if self.closing.load(Ordering::Acquire) {
@@ -384,6 +390,7 @@ impl Crew {
         // Callers that came meanwhile wait for this very release. A message that is only announced is served
         // by the next round: the bell says AWAKE.
         let released = owned.release(group.barrier);
+        group.seal_again(delegate);
         if (released.messages() || !group.callers_run())
             && delegate.has_messages()
             && let Some(owned) = delegate.try_take()

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use sark_delegate::{Config, Delegates, Dispatch, Resident, Transport, TryError};
 
+/// What was posted, and what maintenance does.
 #[derive(Default)]
-struct Log(Vec<u32>, Option<mpsc::Sender<()>>);
+struct Log(Vec<u32>, Option<Box<dyn FnMut() + Send>>);
 
 impl Resident for Log {
     type Post = u32;
@@ -24,8 +25,8 @@ impl Resident for Log {
     }
 
     fn tend(&mut self, _: &mut ()) -> Option<Duration> {
-        if let Some(tended) = &self.1 {
-            tended.send(()).unwrap();
+        if let Some(tend) = &mut self.1 {
+            tend();
         }
         None
     }
@@ -159,7 +160,7 @@ fn a_child_may_start_threads_of_its_own() {
     logs.run(0, |_| ());
     assert_fine(in_child(|| {
         let (tended, report) = mpsc::channel();
-        logs.run(0, move |log| log.1 = Some(tended));
+        logs.run(0, move |log| log.1 = Some(Box::new(move || tended.send(()).unwrap())));
         logs.wake_in(0, Duration::ZERO);
         report.recv_timeout(Duration::from_secs(50)).unwrap();
         assert_eq!(logs.threads(), 1);
@@ -208,6 +209,71 @@ fn the_child_of_a_fork_inside_a_request_is_told_so_and_stays_so() {
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     assert_fine(status);
     assert_usable(&logs);
+}
+
+#[test]
+fn a_worker_that_forks_ends_in_the_child_and_leaves_the_group_sealed() {
+    thread_local! {
+        /// Dropped when the thread ends.
+        static ALIVE: std::cell::RefCell<Option<mpsc::Sender<()>>> = const { std::cell::RefCell::new(None) };
+    }
+    let _alone = alone();
+    for (dispatch, transport) in [
+        (Dispatch::PerCore, Transport::Channel),
+        (Dispatch::PerCore, Transport::Slots),
+        (Dispatch::Adaptive, Transport::Channel),
+    ] {
+        let logs = logs_of(Config { dispatch, transport, workers: Some(2), ..Config::default() });
+        let handle = Arc::clone(&logs);
+        let fork = move || {
+            // SAFETY: as in `in_child`. The child comes out of what forked, which is the point, and is ended
+            // by the thread below.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: as in `in_child`. Workers block signals that are sent to the process, and the set is
+                // initialized before it is read.
+                unsafe {
+                    let mut alarms = std::mem::MaybeUninit::uninit();
+                    libc::sigemptyset(alarms.as_mut_ptr());
+                    libc::sigaddset(alarms.as_mut_ptr(), libc::SIGALRM);
+                    libc::pthread_sigmask(libc::SIG_UNBLOCK, alarms.as_ptr(), std::ptr::null_mut());
+                    libc::alarm(20);
+                }
+                let (alive, worker) = mpsc::channel::<()>();
+                ALIVE.set(Some(alive));
+                let logs = Arc::clone(&handle);
+                thread::spawn(move || {
+                    assert!(worker.recv().is_err(), "the worker has ended");
+                    let fine = catch_unwind(AssertUnwindSafe(|| assert_sealed(logs))).is_ok();
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(if fine { FINE } else { 1 }) };
+                });
+            }
+            child
+        };
+        let child = match dispatch {
+            Dispatch::PerCore => logs.run(0, move |_| fork()),
+            Dispatch::Adaptive => {
+                let (tell, told) = mpsc::channel();
+                logs.run(0, move |log| {
+                    log.1 = Some(Box::new(move || {
+                        let child = fork();
+                        if child != 0 {
+                            tell.send(child).unwrap();
+                        }
+                    }));
+                });
+                logs.wake_in(0, Duration::ZERO);
+                told.recv().unwrap()
+            }
+        };
+        assert_ne!(child, -1, "no fork");
+        let mut status = 0;
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_fine(status);
+        assert_usable(&logs);
+    }
 }
 
 #[test]
