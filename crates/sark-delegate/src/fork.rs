@@ -147,6 +147,20 @@ extern "C" fn child() {
     }
 }
 
+impl<S: Resident> Group<S> {
+    /// Closes a delegate that this thread has just released if this is a forked child that can't use it: what
+    /// forked is a request that this thread ran, and the release has opened what had been sealed. Returns
+    /// whether it did.
+    #[inline]
+    pub(crate) fn seal_again(&self, delegate: &Delegate<S>) -> bool {
+        let forked = self.check_fork().is_err();
+        if forked {
+            delegate.seal();
+        }
+        forked
+    }
+}
+
 impl<S: Resident> Forkable for Group<S> {
     fn can_be_held(&self) -> bool {
         !inside::is_inside() && self.shared.crew.running() == 0 && !self.shared.forked.load(Ordering::Relaxed)

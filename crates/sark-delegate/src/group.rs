@@ -561,19 +561,7 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Closes a delegate that this thread has just released if this is a forked child that can't use it: what
-    /// forked is a request that this thread ran, and the release has opened what had been sealed. Returns
-    /// whether it did.
-    #[cfg(all(unix, not(loom), not(miri)))]
-    #[inline]
-    pub(crate) fn seal_again(&self, delegate: &Delegate<S>) -> bool {
-        let forked = self.check_fork().is_err();
-        if forked {
-            delegate.seal();
-        }
-        forked
-    }
-
+    /// See `fork`.
     #[cfg(not(all(unix, not(loom), not(miri))))]
     #[inline]
     pub(crate) fn seal_again(&self, _: &Delegate<S>) -> bool {
