@@ -50,7 +50,7 @@ struct Common {
     /// Do shorter runs and fewer rounds of the same measurements
     #[arg(long, global = true)]
     quick: bool,
-    /// How many times each contestant runs, in turn with the others [default: 7, with --quick 3]
+    /// How many times each contestant runs, in turn with the others [default: 7, with --quick 3 where that takes seconds]
     #[arg(long, global = true, value_name = "N", value_parser = |text: &str| whole_number(text, 1..=1000))]
     rounds: Option<u32>,
     /// Run only these contestants, and always sark-cache, since the others are compared with it
@@ -251,8 +251,7 @@ impl Arguments {
         let Common { quick, rounds, ref contestants, ref cases, .. } = self.common;
         Settings {
             quick,
-            rounds: rounds.unwrap_or(if quick { 3 } else { 7 }),
-            rounds_said: rounds.is_some(),
+            rounds,
             contestants: match contestants {
                 // In the usual order, each once. Our own row is always in, since ratios need it.
                 Some(chosen) => {
@@ -316,8 +315,8 @@ mod tests {
     }
 
     #[test]
-    fn quick_means_fewer_rounds_unless_they_are_said() {
-        let rounds = |words: &[&str]| Arguments::parse_from(words).settings().rounds;
+    fn quick_means_fewer_rounds_where_they_take_long_unless_the_number_is_given() {
+        let rounds = |words: &[&str]| Arguments::parse_from(words).settings().rounds(3);
         assert_eq!(rounds(&["sark-bench"]), 7);
         assert_eq!(rounds(&["sark-bench", "--quick"]), 3);
         assert_eq!(rounds(&["sark-bench", "mixed", "--quick", "--rounds", "5"]), 5);

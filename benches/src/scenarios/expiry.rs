@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use super::{Builder, Scenario};
+use super::{Builder, FEW_ROUNDS, Scenario};
 use crate::case::Case;
 use crate::contestants::{Absent, EnterReclaiming, Plan, Reclaiming, Weigh};
 use crate::measure::{Effort, Fields, Lap, Run, Spread};
@@ -54,6 +54,7 @@ impl Scenario for Expiry {
     type Case = ExpiryCase;
     const NAME: &'static str = "expiry";
     const FULL_RUN: (u64, Duration) = (1, Duration::MAX);
+    const QUICK_ROUNDS: u32 = FEW_ROUNDS;
     const MOST_ROUNDS: u32 = 5;
     const CALIBRATED: bool = false;
 

@@ -14,7 +14,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use super::Settings;
+use super::{FEW_ROUNDS, Settings};
 use crate::amount::Share;
 use crate::case::{Case, choose};
 use crate::contestants::{Absent, EnterExpiring, Expiring, Found, Plan};
@@ -69,9 +69,10 @@ pub fn run(settings: &Settings, job: &Job) -> Result<Report> {
 
     let length = load.requests.len() as u64;
     let budget = if settings.quick { QUICK_BUDGET } else { BUDGET };
-    let effort = Effort { rounds: settings.rounds, operations: length, budget };
-    let mut report = Report::new(NAME, settings.rounds, &settings.contestants);
-    let mut progress = Progress::new(settings.contestants.len() as u64 * u64::from(settings.rounds));
+    let rounds = settings.rounds(FEW_ROUNDS);
+    let effort = Effort { rounds, operations: length, budget };
+    let mut report = Report::new(NAME, rounds, &settings.contestants);
+    let mut progress = Progress::new(settings.contestants.len() as u64 * u64::from(rounds));
     progress.begin(format!("{} requests, {} keys, {case}", load.requests.len(), load.keys.len()));
     let plan = Plan::entries(capacity);
     let mut entrants = Vec::new();
@@ -82,7 +83,7 @@ pub fn run(settings: &Settings, job: &Job) -> Result<Report> {
             Err(why) => report.miss(&case, name, why),
         }
     }
-    interleave(&mut entrants, settings.rounds, |name| progress.step(name));
+    interleave(&mut entrants, rounds, |name| progress.step(name));
     report.take(&case, entrants, &effort);
     progress.end();
     Ok(report)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Builder, Scenario};
+use super::{Builder, FEW_ROUNDS, Scenario};
 use crate::case::Case;
 use crate::contestants::{EnterUpdating, Plan, Updating};
 use crate::measure::{Effort, Fields, Lap, Run, Spread};
@@ -39,6 +39,7 @@ impl Scenario for Hot {
     type Case = HotCase;
     const NAME: &'static str = "hot";
     const FULL_RUN: (u64, Duration) = (1, TIME);
+    const QUICK_ROUNDS: u32 = FEW_ROUNDS;
     const CALIBRATED: bool = false;
 
     fn cases(&self) -> Vec<HotCase> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Builder, Scenario};
+use super::{Builder, FEW_ROUNDS, Scenario};
 use crate::case::Case;
 use crate::contestants::{Absent, Contestant, Enter, Plan};
 use crate::machine;
@@ -31,6 +31,7 @@ impl Scenario for Idle {
     const NAME: &'static str = "idle";
     /// A quick run takes a second.
     const FULL_RUN: (u64, Duration) = (1, Duration::from_secs(5));
+    const QUICK_ROUNDS: u32 = FEW_ROUNDS;
     const MOST_ROUNDS: u32 = 3;
     const CALIBRATED: bool = false;
 

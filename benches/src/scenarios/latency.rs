@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::{Builder, Scenario, fill_within};
+use super::{Builder, FEW_ROUNDS, Scenario, fill_within};
 use crate::case::Case;
 use crate::contestants::{Absent, Contestant, Enter, Plan};
 use crate::machine;
@@ -52,6 +52,7 @@ impl Scenario for Latency {
     type Case = LatencyCase;
     const NAME: &'static str = "latency";
     const FULL_RUN: (u64, Duration) = (1, Duration::from_secs(1));
+    const QUICK_ROUNDS: u32 = FEW_ROUNDS;
     const CALIBRATED: bool = false;
 
     fn cases(&self) -> Vec<LatencyCase> {

@@ -34,10 +34,8 @@ use crate::report::Report;
 pub struct Settings {
     /// Whether runs are shorter.
     pub quick: bool,
-    /// How many times each contestant runs.
-    pub rounds: u32,
-    /// Whether the number of rounds was given. If not, a report may do fewer where a round takes long.
-    pub rounds_said: bool,
+    /// How many times each contestant runs, if that was given.
+    pub rounds: Option<u32>,
     /// The contestants that take part.
     pub contestants: Vec<Name>,
     /// Which cases to run; all if empty.
@@ -58,6 +56,8 @@ pub trait Scenario {
     /// The number of operations in a full run, and the time after which a contestant does fewer. A scenario
     /// that lasts a fixed time has one operation, and takes that time from the effort.
     const FULL_RUN: (u64, Duration);
+    /// The number of rounds of a quick run: as many as otherwise, unless a round takes seconds.
+    const QUICK_ROUNDS: u32 = ROUNDS;
     /// The number of rounds beyond which nothing new is learned.
     const MOST_ROUNDS: u32 = u32::MAX;
     /// Whether runs are lengthened until they fit the time. Runs of a fixed length aren't.
@@ -78,11 +78,21 @@ pub trait Scenario {
 /// run otherwise still does one.
 const QUICKER: (u64, u32) = (8, 4);
 
+/// The number of rounds, unless it was given.
+const ROUNDS: u32 = 7;
+/// The number of rounds of a quick run where a round takes seconds.
+const FEW_ROUNDS: u32 = 3;
+
 impl Settings {
+    /// Returns how many times each contestant runs; `quick` times in a quick run, unless the number was given.
+    pub fn rounds(&self, quick: u32) -> u32 {
+        self.rounds.unwrap_or(if self.quick { quick } else { ROUNDS })
+    }
+
     /// Returns the effort for one case.
-    fn effort(&self, (operations, budget): (u64, Duration)) -> Effort {
+    fn effort(&self, (operations, budget): (u64, Duration), rounds: u32) -> Effort {
         let (fewer, sooner) = if self.quick { QUICKER } else { (1, 1) };
-        Effort { rounds: self.rounds, operations: (operations / fewer).max(1), budget: budget / sooner }
+        Effort { rounds, operations: (operations / fewer).max(1), budget: budget / sooner }
     }
 }
 
@@ -92,8 +102,7 @@ impl Settings {
 /// If no case is wanted.
 pub fn run<S: Scenario>(scenario: &S, settings: &Settings) -> Result<Report> {
     let cases = choose(scenario.cases(), &settings.wishes, |case| scenario.words(*case))?;
-    let effort = settings.effort(S::FULL_RUN);
-    let effort = Effort { rounds: effort.rounds.min(S::MOST_ROUNDS), ..effort };
+    let effort = settings.effort(S::FULL_RUN, settings.rounds(S::QUICK_ROUNDS).min(S::MOST_ROUNDS));
     let mut report = Report::new(S::NAME, effort.rounds, &settings.contestants);
     let steps = cases.len() * settings.contestants.len() * effort.rounds as usize;
     let mut progress = Progress::new(steps as u64);

@@ -18,7 +18,7 @@ use core_affinity::CoreId;
 use sark_delegate::{Config as DelegateConfig, Delegates, Dispatch, Resident, Submission, Transport};
 use sark_shard::{Config, Lifetime, Nanos, NoPool, Removed, Shard};
 
-use super::{Settings, window};
+use super::{FEW_ROUNDS, Settings, window};
 use crate::case::{Case, choose};
 use crate::contestants::{Hasher, Name, hasher};
 use crate::measure::{Effort, Entrant, Fields, Lap, Run, interleave};
@@ -363,9 +363,9 @@ impl Run for PingPong {
 pub fn run(settings: &Settings) -> Result<Report> {
     let all = KEYS.into_iter().flat_map(|keys| Asked::ALL.map(|asked| (keys, asked))).collect();
     let cases = choose(all, &settings.wishes, |(keys, asked)| asked.words(*keys))?;
-    let effort = settings.effort(FULL_RUN);
-    let mut report = Report::new(NAME, settings.rounds, &[Name::SarkPerCore]);
-    let mut progress = Progress::new(cases.len() as u64 * 4 * u64::from(settings.rounds));
+    let effort = settings.effort(FULL_RUN, settings.rounds(FEW_ROUNDS));
+    let mut report = Report::new(NAME, effort.rounds, &[Name::SarkPerCore]);
+    let mut progress = Progress::new(cases.len() as u64 * 4 * u64::from(effort.rounds));
     for (count, asked) in cases {
         let words = asked.words(count);
         progress.begin(format!("{NAME} {words}"));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::Settings;
+use super::{FEW_ROUNDS, Settings};
 use crate::amount::Share;
 use crate::case::{Case, choose};
 use crate::contestants::{
@@ -72,9 +72,10 @@ pub fn run(settings: &Settings, question: &Question) -> Result<Report> {
     let cases = choose(amounts.collect::<Result<_>>()?, &settings.wishes, |&capacity| words(question, capacity))?;
     let length = trace.requests.len() as u64;
     let budget = budget(length);
-    let effort = Effort { rounds: settings.rounds, operations: length, budget };
-    let mut report = Report::new("replay", settings.rounds, &settings.contestants);
-    let mut progress = Progress::new((cases.len() * settings.contestants.len() * settings.rounds as usize) as u64);
+    let rounds = settings.rounds(FEW_ROUNDS);
+    let effort = Effort { rounds, operations: length, budget };
+    let mut report = Report::new("replay", rounds, &settings.contestants);
+    let mut progress = Progress::new((cases.len() * settings.contestants.len() * rounds as usize) as u64);
     for capacity in cases {
         let words = words(question, capacity);
         progress.begin(format!("replay {words}"));
@@ -86,7 +87,7 @@ pub fn run(settings: &Settings, question: &Question) -> Result<Report> {
                 Err(why) => report.miss(&words, name, why),
             }
         }
-        interleave(&mut entrants, settings.rounds, |name| progress.step(name));
+        interleave(&mut entrants, rounds, |name| progress.step(name));
         report.take(&words, entrants, &effort);
     }
     progress.end();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::mixed::{Mixed, MixedCase};
-use super::{Builder, Scenario};
+use super::{Builder, FEW_ROUNDS, Scenario};
 use crate::case::Case;
 use crate::machine;
 use crate::measure::Effort;
@@ -32,6 +32,7 @@ impl Scenario for Scale {
     type Case = MixedCase;
     const NAME: &'static str = "scale";
     const FULL_RUN: (u64, Duration) = Mixed::FULL_RUN;
+    const QUICK_ROUNDS: u32 = FEW_ROUNDS;
 
     fn cases(&self) -> Vec<MixedCase> {
         threads(machine::cores()).into_iter().map(MixedCase::of_threads).collect()
