@@ -489,7 +489,7 @@ impl World {
             let count = shard.retain_some(walk, most.into(), *now, see, removed);
             assert_eq!(count, removed.iter().filter(|removed| removed.cause == RemovalCause::Explicit).count());
         } else {
-            shard.visit(walk, most.into(), |entry| assert!(see(entry)));
+            shard.visit(walk, most.into(), |_, entry| assert!(see(entry)));
         }
         for removed in removed {
             if removed.cause == RemovalCause::Expired {

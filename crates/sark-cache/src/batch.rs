@@ -136,12 +136,10 @@ where
                 Asked { key, hash, shard: inner.approach(hash), expected: Expected::default() }
             }));
             if !asked.is_empty() {
-                // Read here, since the iterator may take its time over the keys, and so may hashing them.
-                let now = inner.common.time.for_reading();
                 if inner.pays_to_hold_shards_for(asked.len()) {
-                    self.get_together(&mut asked, now, &mut values, &mut left);
+                    self.get_together(&mut asked, &mut values, &mut left);
                 } else {
-                    self.get_one_by_one(&asked, now, &mut values, &mut left);
+                    self.get_one_by_one(&asked, &mut values, &mut left);
                 }
             }
             // With fewer keys than asked for, the iterator has said that there are no more. It must not be
@@ -158,13 +156,8 @@ where
 
     /// Looks up some keys one after the other, as far as their shards are to be had at once. The other keys go
     /// to `left`.
-    fn get_one_by_one<'q, Q>(
-        &self,
-        asked: &[Asked<'q, Q>],
-        now: Nanos,
-        values: &mut Vec<Option<V>>,
-        left: &mut Vec<Left<'q, Q>>,
-    ) where
+    fn get_one_by_one<'q, Q>(&self, asked: &[Asked<'q, Q>], values: &mut Vec<Option<V>>, left: &mut Vec<Left<'q, Q>>)
+    where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
         V: Clone,
     {
@@ -174,6 +167,9 @@ where
         let mut out = inner.outgoing();
         values.extend(asked.iter().enumerate().map(|(number, &asked)| {
             let Asked { key, hash, shard, .. } = asked;
+            // Read for each key: when the shard of the one before was given back, other callers' code may have
+            // run.
+            let now = inner.common.time.for_reading();
             let Some(mut entered) = inner.delegates.enter(shard) else {
                 left.push(Left { asked, position: first + number });
                 return None;
@@ -184,16 +180,13 @@ where
 
     /// Looks up some keys at the same time, as far as their shards are to be had at once. The other keys go
     /// to `left`.
-    fn get_together<'q, Q>(
-        &self,
-        asked: &mut [Asked<'q, Q>],
-        now: Nanos,
-        values: &mut Vec<Option<V>>,
-        left: &mut Vec<Left<'q, Q>>,
-    ) where
+    fn get_together<'q, Q>(&self, asked: &mut [Asked<'q, Q>], values: &mut Vec<Option<V>>, left: &mut Vec<Left<'q, Q>>)
+    where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
         V: Clone,
     {
+        // Read after all keys have come, since the iterator may take its time over them, and so may hashing.
+        let now = self.inner().common.time.for_reading();
         // Made before the shards are taken. What expired is dropped after they are given back.
         let first = values.len();
         values.resize_with(first + asked.len(), || None);

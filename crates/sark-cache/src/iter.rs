@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::iter::FusedIterator;
 
-use sark_shard::{Nanos, Walk};
+use sark_shard::{Nanos, Slot, Walk};
 
 use crate::Cache;
 
@@ -34,6 +34,7 @@ where
 
 /// An entry that was read.
 struct Ahead<K, V> {
+    slot: Slot,
     key: K,
     value: V,
     /// Its deadline when it was read. Under time-to-idle, a use may have put that off since.
@@ -106,13 +107,13 @@ where
         ahead.reserve(VISITED_AT_ONCE);
         let now = inner.common.time.for_reading();
         inner.delegates.run(self.shard, |cell| {
-            cell.shard.visit(walk, VISITED_AT_ONCE, |entry| {
+            cell.shard.visit(walk, VISITED_AT_ONCE, |slot, entry| {
                 if entry.is_dead(now) {
                     return;
                 }
                 *half = Some(entry.key.clone());
                 let value = entry.value.clone();
-                ahead.extend(half.take().map(|key| Ahead { key, value, deadline: entry.deadline }));
+                ahead.extend(half.take().map(|key| Ahead { slot, key, value, deadline: entry.deadline }));
             });
         });
         if walk.is_over() {
@@ -120,16 +121,18 @@ where
         }
     }
 
-    /// The value of an entry that has expired since it was read, unless a use has put its deadline off.
+    /// The value of an entry that has expired since it was read, unless a use has put its deadline off. It is
+    /// sought in its slot only: if the key is in another one, that entry is new, and the walk may still meet it.
     #[cold]
-    fn look_again(&self, key: &mut K) -> Option<V> {
+    fn look_again(&self, slot: Slot, key: &mut K) -> Option<V> {
         let inner = self.cache.inner();
-        let hash = inner.hash(key);
+        let index = inner.route(inner.hash(key));
         let now = inner.common.time.for_reading();
         // The key moves by exclusive reference, since it need not be `Sync`.
-        inner.delegates.run(inner.route(hash), move |cell| {
+        inner.delegates.run(index, move |cell| {
             let key: &mut K = key;
-            cell.shard.peek(hash, key, now).cloned()
+            let entry = cell.shard.entry_at(slot, now).filter(|entry| entry.key == key)?;
+            Some(entry.value.clone())
         })
     }
 }
@@ -145,12 +148,12 @@ where
     fn next(&mut self) -> Option<(K, V)> {
         let inner = self.cache.inner();
         loop {
-            while let Some(Ahead { mut key, value, deadline }) = self.ahead.pop() {
+            while let Some(Ahead { slot, mut key, value, deadline }) = self.ahead.pop() {
                 if deadline.is_none_or(|deadline| inner.common.time.for_reading() < deadline) {
                     return Some((key, value));
                 }
                 drop(value);
-                if let Some(value) = self.look_again(&mut key) {
+                if let Some(value) = self.look_again(slot, &mut key) {
                     return Some((key, value));
                 }
             }

@@ -143,6 +143,13 @@ impl FirstPanic {
     }
 }
 
+/// Runs code whose panic is of no concern to the caller. The panic hook has reported it.
+pub(crate) fn catch_and_discard(run: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        discard(panic);
+    }
+}
+
 /// Drops a panic that goes no further. Its payload is the user's and may panic again when dropped. That
 /// second payload is leaked, since this could go on for ever.
 fn discard(panic: Box<dyn Any + Send>) {

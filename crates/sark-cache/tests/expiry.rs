@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::Census;
@@ -44,6 +46,20 @@ under_both_dispatches! {
         }));
         assert_eq!(found[99], None);
         assert_eq!(found, vec![None; 100], "each is looked up when all that go with it have come");
+    }
+
+    fn the_room_of_what_a_batch_finds_expired_is_free(dispatch) {
+        for size in [3, 40] {
+            let (clock, hands) = Clock::manual();
+            let cache = builder(dispatch).clock(clock).build().unwrap();
+            let keys: Vec<u64> = (0..size).collect();
+            for &key in &keys {
+                cache.insert_with_ttl(key, key, MINUTE);
+            }
+            hands.advance(MINUTE);
+            assert_eq!(cache.get_many(&keys), vec![None; keys.len()]);
+            assert_eq!((cache.entry_count(), cache.stats().expired_on_get), (0, size));
+        }
     }
 
     fn a_hit_does_not_extend_the_time_to_live(dispatch) {
@@ -356,4 +372,43 @@ fn pending_tasks_fail_from_inside_the_cache_even_if_nothing_is_due() {
     cache.insert(1, 1);
     let inside = || cache.get_with(&1, |_| cache.run_pending_tasks());
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(inside)).is_err());
+}
+
+type Deed = Box<dyn FnOnce() + Send>;
+
+/// A value whose clone may do something, once.
+#[derive(Default)]
+struct Doing(Option<Arc<Mutex<Option<Deed>>>>);
+
+impl Clone for Doing {
+    fn clone(&self) -> Self {
+        if let Some(deed) = self.0.as_ref().and_then(|deed| deed.lock().unwrap().take()) {
+            deed();
+        }
+        Self(None)
+    }
+}
+
+#[test]
+fn time_that_passes_between_the_keys_of_a_small_batch_counts() {
+    let (clock, hands) = Clock::manual();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = Arc::clone(&armed);
+    // Runs when a shard was given back on which a post was served.
+    let listener = move |_: u32, _: Doing, _| {
+        if is_armed.load(Ordering::Relaxed) {
+            hands.advance(MINUTE);
+        }
+    };
+    let builder = Cache::builder().max_capacity(100).shards(1).workers(0).clock(clock);
+    let cache: Cache<u32, Doing> = builder.eviction_listener(listener).build().unwrap();
+    let deed = Arc::new(Mutex::new(None));
+    cache.insert(1, Doing(Some(Arc::clone(&deed))));
+    cache.insert_with_ttl(2, Doing::default(), MINUTE);
+    cache.insert(3, Doing::default());
+    let poster = cache.clone();
+    *deed.lock().unwrap() = Some(Box::new(move || poster.post_insert(3, Doing::default())) as Deed);
+    armed.store(true, Ordering::Relaxed);
+    let found = cache.get_many(&[1, 2]);
+    assert!(found[0].is_some() && found[1].is_none());
 }

@@ -226,6 +226,22 @@ under_both_dispatches! {
         assert_eq!(sorted(rest), [(7, 70), (8, 8)]);
     }
 
+    fn an_entry_that_takes_the_place_of_an_expired_one_that_was_read_ahead_comes_once(dispatch) {
+        let (clock, hands) = Clock::manual();
+        let cache = builder(dispatch).shards(1).workers(usize::from(dispatch == Dispatch::PerCore)).clock(clock).build().unwrap();
+        for key in 0..40_u64 {
+            cache.insert_with_ttl(key, 0, SECOND * if key == 5 { 1 } else { 100 });
+        }
+        let mut iter = cache.iter();
+        iter.next();
+        hands.advance(SECOND);
+        assert_eq!(cache.get(&5), None);
+        // The last slot that was freed is the next one to be used, and the iteration has not been there yet.
+        cache.remove(&35);
+        cache.insert(5, 7);
+        assert_eq!(iter.filter(|&entry| entry == (5, 7)).count(), 1);
+    }
+
     fn an_iteration_is_not_a_use(dispatch) {
         let (clock, hands) = Clock::manual();
         let builder = builder(dispatch).max_capacity(100).shards(1).time_to_idle(2 * SECOND);

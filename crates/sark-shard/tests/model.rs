@@ -371,7 +371,7 @@ impl Pair {
     fn visit(&mut self, most: usize) {
         self.begin_walk();
         let Self { shard, walk, met, model, .. } = self;
-        shard.visit(walk, most, |entry| {
+        shard.visit(walk, most, |_, entry| {
             let seen = (entry.key.id, entry.key.edition, entry.value.0, entry.weight, entry.deadline.map(|d| d.0));
             assert!(model.contents().contains(&seen), "{seen:?} is not there");
             if let Some(times) = met.get_mut(&seen.1) {

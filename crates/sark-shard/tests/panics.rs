@@ -148,7 +148,7 @@ impl World {
                     while !walk.is_over() {
                         visits += 1;
                         shard.retain_some(&mut walk, 1, now, keep, bin);
-                        shard.visit(&mut walk, 1, |entry| drop(entry.value.clone()));
+                        shard.visit(&mut walk, 1, |_, entry| drop(entry.value.clone()));
                     }
                 };
                 let outcome = catch_unwind(AssertUnwindSafe(&mut judge));

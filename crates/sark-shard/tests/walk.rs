@@ -36,7 +36,7 @@ fn walk(
     let (mut met, mut walk, mut visits) = (HashMap::new(), Walk::new(), 0);
     while !walk.is_over() {
         let mut now = 0;
-        shard.visit(&mut walk, most, |entry| {
+        shard.visit(&mut walk, most, |_, entry| {
             *met.entry(*entry.key).or_default() += 1;
             now += 1;
         });
@@ -127,7 +127,7 @@ fn what_is_not_kept_comes_out_and_what_is_dead_expires_unasked() {
     assert_eq!((shard.len(), shard.counters().explicit, shard.counters().expired), (40, 50, 10));
     // A visit only shows expired entries, and removes none.
     let mut dead = 0;
-    shard.visit(&mut Walk::new(), 1000, |entry| dead += usize::from(entry.is_dead(Nanos(50))));
+    shard.visit(&mut Walk::new(), 1000, |_, entry| dead += usize::from(entry.is_dead(Nanos(50))));
     assert_eq!((dead, shard.len()), (40, 40));
 }
 
@@ -137,7 +137,7 @@ fn a_visit_is_not_a_use() {
     let mut shard = Shard::new(config);
     (0..10).for_each(|key| insert(&mut shard, key, Lifetime::Default));
     let counters = shard.counters();
-    shard.visit(&mut Walk::new(), 3, |_| ());
+    shard.visit(&mut Walk::new(), 3, |_, _| ());
     shard.retain_some(&mut Walk::new(), 1000, Nanos(9), |_| true, &mut Vec::new());
     assert!(shard.iter().map(|entry| *entry.key).eq(0..10));
     assert!(shard.entries().all(|entry| entry.deadline == Some(Nanos(10))));
@@ -149,7 +149,7 @@ fn a_walk_whose_closure_panics_goes_on_after_that_entry() {
     let mut shard = filled(10);
     let (mut seen, mut walk) = (Vec::new(), Walk::new());
     let mut look = |shard: &Shard<u64, u64>| {
-        shard.visit(&mut walk, 100, |entry| {
+        shard.visit(&mut walk, 100, |_, entry| {
             assert_ne!(*entry.key, 4, "on purpose");
             seen.push(*entry.key);
         });

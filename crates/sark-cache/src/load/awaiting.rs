@@ -12,62 +12,59 @@ use std::time::Duration;
 use equivalent::Equivalent;
 use sark_shard::Lifetime;
 
-use super::{Load, Loader, Loading, Outcome, Running, Turn, lock};
+use super::{Load, Loading, Running, Turn, Waited, Waiting, lock};
 use crate::Cache;
 use crate::clock::nanos;
 
-/// Waits for the end of another caller's load. `None` if it gave no value.
-struct Ended<K, V> {
-    load: Arc<Load<K, V>>,
-    /// Where this task's waker is among those of the load.
-    place: Option<usize>,
-}
+impl<'l, K, V: Clone> Future for Waiting<'l, K, V> {
+    type Output = Waited<'l, K, V>;
 
-impl<K, V: Clone> Future for Ended<K, V> {
-    type Output = Option<V>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<V>> {
-        let Self { load, place } = &mut *self;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Waited<'l, K, V>> {
+        if !self.loads.is_of_this_process() {
+            // A forked child, where the load that this waited for never ends.
+            return Poll::Ready(Waited::Nothing);
+        }
+        // Cloned before anything is locked, and the older one is dropped after: both are the runtime's code.
+        let waker = context.waker().clone();
+        let load = Arc::clone(&self.load);
         let mut state = lock(&load.state);
-        match &state.outcome {
-            Outcome::Loaded(value) => return Poll::Ready(Some(value.clone())),
-            Outcome::Failed => return Poll::Ready(None),
-            Outcome::UnderWay => {}
+        if !self.goes_on(&state, true) {
+            return Poll::Ready(self.end(&mut state, true));
         }
-        // The waker is left under the lock that the outcome is set under, so no wake-up is missed.
-        let place = *place.get_or_insert_with(|| {
-            state.tasks.push(None);
-            state.tasks.len() - 1
+        // Left under the lock that the outcome is set under, so no wake-up is lost.
+        let task = *self.task.get_or_insert_with(|| {
+            state.next_task += 1;
+            state.next_task
         });
-        match &mut state.tasks[place] {
-            Some(waker) => waker.clone_from(context.waker()),
-            empty => *empty = Some(context.waker().clone()),
-        }
+        let older = state.tasks.insert(task, waker);
+        drop(state);
+        drop(older);
         Poll::Pending
     }
 }
 
-impl<K, V> Drop for Ended<K, V> {
-    fn drop(&mut self) {
-        // Dropped when nothing is locked, since it is the runtime's code.
-        let waker = self.place.and_then(|place| lock(&self.load.state).tasks.get_mut(place).and_then(Option::take));
-        drop(waker);
-    }
-}
-
-/// Polls a load's future. While it does, this thread is known to be in that load.
+/// Runs a load's future. While it is polled, and while it is dropped, it is known whose load it is in.
 struct Run<'l, 'f, K, V, F> {
-    /// None in a forked child, where loads are not registered.
-    load: Option<&'l Load<K, V>>,
-    future: Pin<&'f mut F>,
+    load: &'l Load<K, V>,
+    future: Pin<&'f mut Option<F>>,
 }
 
 impl<K, V, F: Future> Future for Run<'_, '_, K, V, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let _running = self.load.map(Running::new);
-        self.future.as_mut().poll(context)
+        let _running = Running::new(self.load);
+        match self.future.as_mut().as_pin_mut() {
+            Some(future) => future.poll(context),
+            None => unreachable!("it is there until this is dropped"),
+        }
+    }
+}
+
+impl<K, V, F> Drop for Run<'_, '_, K, V, F> {
+    fn drop(&mut self) {
+        let _running = Running::new(self.load);
+        self.future.set(None);
     }
 }
 
@@ -193,41 +190,32 @@ where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + Sync + ?Sized,
     {
         let inner = self.inner();
-        // Declared first, so that what has been loaded so far is dropped before the waiting callers are told.
-        let mut loading = None;
-        let load = pin!(load);
-        loop {
+        let loading = loop {
             if let Some(value) = self.get(key) {
                 return answer(value);
             }
-            match inner.loads.take_turn(inner.hash(key), key, Loader::Task) {
-                Turn::Wait(load) => {
-                    if let Some(value) = (Ended { load, place: None }).await {
-                        return answer(value);
-                    }
-                }
-                Turn::LoadAlone => break,
-                Turn::Load(ours) => match self.look_again_within(&ours.load, key) {
-                    Some(value) => {
-                        ours.end(&value);
-                        return answer(value);
-                    }
-                    None => {
-                        loading = Some(ours);
-                        break;
-                    }
+            match inner.loads.take_turn(inner.hash(key), key, true) {
+                Turn::Load(loading) => break loading,
+                Turn::Wait(other) => match other.await {
+                    Waited::Loaded(value) => return answer(value),
+                    Waited::TakenOver(loading) => break loading,
+                    Waited::Nothing => {}
                 },
             }
+        };
+        if let Some(value) = self.look_again_within(&loading.load, key) {
+            loading.end(&value);
+            return answer(value);
         }
-        let loaded = Run { load: loading.as_ref().map(|loading| &*loading.load), future: load }.await;
-        match judge(loaded) {
+        let future = pin!(Some(load));
+        match judge(Run { load: &loading.load, future }.await) {
             Ok((value, lifetime)) => answer(self.store_and_end(key, value, lifetime, loading)),
             Err(error) => error,
         }
     }
 
-    /// [`look_again`](Self::look_again) as part of `load`: the look-up may serve another caller's post and
-    /// run the listener, which must not wait for this load if it blocks on a future.
+    /// [`look_again`](Self::look_again) as part of `load`: the look-up may serve another caller's post and run
+    /// the listener, which must not wait for this load if it blocks on a future.
     fn look_again_within<Q>(&self, load: &Load<K, V>, key: &Q) -> Option<V>
     where
         Q: Hash + Equivalent<K> + Sync + ?Sized,
@@ -236,9 +224,9 @@ where
         self.look_again(key)
     }
 
-    /// Stores what was loaded and tells the waiting callers. Apart from the future, because what this holds
-    /// must not be held while a task waits.
-    fn store_and_end<Q>(&self, key: &Q, value: V, lifetime: Lifetime, loading: Option<Loading<'_, K, V>>) -> V
+    /// Stores what was loaded and tells the waiting callers. A separate function, because what this holds must
+    /// not be held while a task waits.
+    fn store_and_end<Q>(&self, key: &Q, value: V, lifetime: Lifetime, loading: Loading<'_, K, V>) -> V
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
@@ -246,13 +234,12 @@ where
         // As in a load of a thread, what leaves is reported and dropped when the load has ended.
         let mut out = inner.outgoing();
         let others = inner.delegates.put_off_others();
-        // Moved here, so that it ends first if the insertion panics.
+        // Declared here, so that they end first if the insertion panics.
         let loading = loading;
-        let outdated = loading.as_ref().map(|loading| &loading.load.outdated);
-        inner.store_loaded(key.to_owned(), &value, lifetime, outdated, &mut out);
-        if let Some(loading) = loading {
-            loading.end(&value);
-        }
+        let running = Running::new(&loading.load);
+        inner.store_loaded(key.to_owned(), &value, lifetime, &loading.load.outdated, &mut out);
+        loading.end(&value);
+        drop(running);
         drop(others);
         drop(out);
         value

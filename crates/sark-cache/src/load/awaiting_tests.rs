@@ -4,8 +4,9 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::mpsc;
 use std::task::{Context, Poll, Wake};
-use std::{future, iter};
+use std::{future, iter, thread};
 
 use super::*;
 use crate::{Cache, Dispatch};
@@ -156,7 +157,7 @@ fn a_panic_reaches_the_task_whose_load_it_is_and_a_waiting_one_loads() {
     assert!(catch_unwind(AssertUnwindSafe(|| poll(first))).is_err());
     assert_eq!((poll(other), cache.get("key")), (Poll::Ready(2), Some(2)));
     nothing_is_under_way(&cache);
-    assert!(RUNNING.with_borrow(Vec::is_empty));
+    assert!(RUNNING.with(|running| running.borrow().is_empty()));
 }
 
 #[test]
@@ -237,7 +238,8 @@ fn a_task_waits_for_the_load_of_a_thread() {
 fn what_a_task_loads_when_its_key_is_invalidated_is_not_kept_and_later_tasks_load_anew() {
     let ways: [fn(&Cache<String, u32>); 3] =
         [|cache| cache.invalidate("key"), |cache| assert_eq!(cache.remove("key"), None), Cache::invalidate_all];
-    for (dispatch, invalidate) in [Dispatch::Adaptive, Dispatch::PerCore].into_iter().zip(ways.into_iter().cycle()) {
+    for (dispatch, invalidate) in ways.into_iter().flat_map(|way| [(Dispatch::Adaptive, way), (Dispatch::PerCore, way)])
+    {
         let (refuse, refused) = std::sync::mpsc::channel();
         let listener = move |key, value, cause| refuse.send((key, value, cause)).unwrap();
         let builder = Cache::builder().max_capacity(10).dispatch(dispatch).pin(false);
@@ -281,20 +283,243 @@ fn a_value_is_kept_for_as_long_as_its_load_says() {
     assert_eq!(cache.get("key"), None);
 }
 
+/// Fails if `work` takes longer than a minute.
+fn ends(work: impl FnOnce() + Send + 'static) {
+    let (end, ended) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        work();
+        end.send(()).unwrap();
+    });
+    match ended.recv_timeout(std::time::Duration::from_secs(60)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        _ => worker.join().unwrap(),
+    }
+}
+
+type Itself = Arc<std::sync::OnceLock<Cache<u8, u8>>>;
+
 #[test]
-fn a_listener_that_blocks_on_the_key_whose_load_displaced_its_entry_does_not_wait_for_itself() {
-    let itself = Arc::new(std::sync::OnceLock::<Cache<u8, u8>>::new());
+fn what_a_load_displaces_is_told_of_when_no_task_waits_for_it_any_more() {
+    let itself = Itself::default();
     let there = Arc::clone(&itself);
     let listener = move |key, _, _| {
         if key == 0 {
-            let asked = there.get().unwrap().get_or_insert_async(&1, never()).await_here();
-            assert_eq!(asked, 1);
+            let cache = there.get().unwrap();
+            assert_eq!(cache.inner().loads.count.load(Ordering::Relaxed), 0);
+            // The loaded entry leaves, so this has to load.
+            cache.insert(2, 2);
+            assert_eq!(cache.get_or_insert_async(&1, future::ready(11)).await_here(), 11);
         }
     };
     let cache = itself.get_or_init(|| Cache::builder().max_capacity(1).eviction_listener(listener).build().unwrap());
-    cache.insert(0, 0);
-    assert_eq!(poll(pin!(cache.get_or_insert_async(&1, future::ready(1)))), Poll::Ready(1));
-    cache.invalidate_all();
+    let cache = cache.clone();
+    ends(move || {
+        cache.insert(0, 0);
+        assert_eq!(poll(pin!(cache.get_or_insert_async(&1, future::ready(1)))), Poll::Ready(1));
+        cache.invalidate_all();
+    });
+}
+
+#[test]
+fn a_weigher_that_blocks_on_the_key_that_it_weighs_loads_it_inside() {
+    let itself = Itself::default();
+    let there = Arc::clone(&itself);
+    let weigher = move |&key: &u8, &value: &u8| {
+        if (key, value) == (1, 1) {
+            let cache = there.get().unwrap();
+            assert_eq!(cache.get_or_insert_async(&1, future::ready(2)).await_here(), 2);
+        }
+        1
+    };
+    let cache = itself.get_or_init(|| Cache::builder().max_capacity(10).weigher(weigher).build().unwrap()).clone();
+    ends(move || assert_eq!(poll(pin!(cache.get_or_insert_async(&1, future::ready(1)))), Poll::Ready(1)));
+}
+
+#[test]
+fn a_load_that_blocks_on_its_own_key_as_it_is_dropped_loads_it_inside() {
+    ends(|| {
+        let cache = Cache::<u8, u8>::new(10);
+        let load = async {
+            let _guard = OnDrop(|| assert_eq!(cache.get_or_insert_async(&1, future::ready(2)).await_here(), 2));
+            future::pending().await
+        };
+        let mut first = Box::pin(cache.get_or_insert_async(&1, load));
+        assert!(poll(first.as_mut()).is_pending());
+        drop(first);
+        assert_eq!(cache.get(&1), Some(2));
+    });
+}
+
+#[test]
+fn of_many_waiting_tasks_one_is_woken_for_each_load_that_fails() {
+    let (cache, outcome) = (Cache::<String, u32>::new(10), Cell::new(None));
+    let mut first = pin!(cache.get_or_try_insert_async("key", told(&outcome)));
+    assert!(poll(first.as_mut()).is_pending());
+    let mut others: Vec<_> = iter::repeat_with(|| {
+        let other = Box::pin(cache.get_or_try_insert_async("key", future::ready(Err("no"))));
+        (other, Arc::new(Wakes::default()))
+    })
+    .take(50)
+    .collect();
+    for (other, wakes) in &mut others {
+        assert!(poll_with(other.as_mut(), wakes).is_pending());
+    }
+    outcome.set(Some(Err("no")));
+    assert_eq!(poll(first), Poll::Ready(Err("no")));
+    for number in 0..50 {
+        let woken: Vec<_> = others.iter().map(|(_, wakes)| wakes.count()).collect();
+        assert!(woken.iter().enumerate().all(|(other, &count)| count == usize::from(other <= number)), "{woken:?}");
+        assert_eq!(poll(others[number].0.as_mut()), Poll::Ready(Err("no")));
+    }
+    assert_eq!(cache.stats().misses, 51);
+    nothing_is_under_way(&cache);
+}
+
+#[test]
+fn a_task_that_is_woken_to_take_a_load_over_and_gives_up_passes_it_on() {
+    let cache = Cache::<String, u32>::new(10);
+    let mut first = Box::pin(cache.get_or_insert_async("key", future::pending()));
+    let mut second = Box::pin(cache.get_or_insert_async("key", never()));
+    let mut third = pin!(cache.get_or_insert_async("key", future::ready(3)));
+    let wakes = [Arc::new(Wakes::default()), Arc::new(Wakes::default())];
+    assert!(poll(first.as_mut()).is_pending());
+    assert!(poll_with(second.as_mut(), &wakes[0]).is_pending() && poll_with(third.as_mut(), &wakes[1]).is_pending());
+    drop(first);
+    assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [1, 0]);
+    drop(second);
+    assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [1, 1]);
+    assert_eq!(poll(third), Poll::Ready(3));
+    nothing_is_under_way(&cache);
+}
+
+#[test]
+fn tasks_whose_load_was_outdated_and_fails_load_anew_together() {
+    let cache = Cache::<String, u32>::new(10);
+    let mut first = Box::pin(cache.get_or_insert_async("key", future::pending()));
+    let outcome = Cell::new(None);
+    let mut second = pin!(cache.get_or_insert_async("key", told(&outcome)));
+    let mut third = pin!(cache.get_or_insert_async("key", never()));
+    let wakes = [Arc::new(Wakes::default()), Arc::new(Wakes::default())];
+    assert!(poll(first.as_mut()).is_pending());
+    assert!(poll_with(second.as_mut(), &wakes[0]).is_pending() && poll_with(third.as_mut(), &wakes[1]).is_pending());
+    cache.invalidate("key");
+    drop(first);
+    assert!(poll(second.as_mut()).is_pending(), "it has begun to load");
+    assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [1, 1]);
+    assert!(poll(third.as_mut()).is_pending());
+    outcome.set(Some(2));
+    assert_eq!((poll(second), poll(third), cache.get("key")), (Poll::Ready(2), Poll::Ready(2), Some(2)));
+    nothing_is_under_way(&cache);
+}
+
+#[test]
+fn a_load_of_a_thread_that_fails_is_taken_over_by_a_waiting_thread_before_a_task() {
+    let cache = Cache::<String, u32>::new(10);
+    let mut task = pin!(cache.get_or_insert_async("key", never()));
+    let wakes = Arc::new(Wakes::default());
+    let (begun, may_fail) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            cache.get_or_try_insert_with("key", || {
+                begun.wait();
+                may_fail.wait();
+                Err(())
+            })
+        });
+        begun.wait();
+        assert!(poll_with(task.as_mut(), &wakes).is_pending());
+        let other = scope.spawn(|| cache.get_or_insert_with("key", || 2));
+        let load = Arc::clone(&lock(&cache.inner().loads.under_way).values().next().unwrap()[0]);
+        while lock(&load.state).threads == 0 {
+            thread::yield_now();
+        }
+        may_fail.wait();
+        assert_eq!((first.join().unwrap(), other.join().unwrap()), (Err(()), 2));
+    });
+    assert_eq!((wakes.count(), poll(task)), (1, Poll::Ready(2)), "woken when there was a value");
+    nothing_is_under_way(&cache);
+}
+
+#[test]
+fn a_thread_waits_no_longer_when_a_task_takes_the_load_over() {
+    let cache = Cache::<String, u32>::new(10);
+    let load = Arc::new(Load::new("key".to_owned(), false));
+    let loads = &cache.inner().loads;
+    loads.register(7, &load);
+    let waiting = || Waiting { loads, hash: 7, load: Arc::clone(&load), task: None };
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| matches!(waiting().wait(), Waited::Nothing));
+        while lock(&load.state).threads == 0 {
+            thread::yield_now();
+        }
+        // As if the load had just failed, and a task were quicker than the thread that was called.
+        let task = waiting();
+        let mut state = lock(&load.state);
+        state.outcome = Outcome::Vacant;
+        let taken = task.end(&mut state, true);
+        drop(state);
+        assert!(matches!(taken, Waited::TakenOver(_)));
+        assert!(thread.join().unwrap());
+    });
+}
+
+/// A waker that panics.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_concerns_neither_the_loading_task_nor_those_woken_after_it() {
+    let (cache, outcome) = (Cache::new(10), Cell::new(None));
+    let mut first = pin!(cache.get_or_insert_async("key", told(&outcome)));
+    let mut others = [(); 2].map(|()| Box::pin(cache.get_or_insert_async("key", never())));
+    let wakes = Arc::new(Wakes::default());
+    assert!(poll(first.as_mut()).is_pending());
+    assert!(others[0].as_mut().poll(&mut Context::from_waker(&Arc::new(Panics).into())).is_pending());
+    assert!(poll_with(others[1].as_mut(), &wakes).is_pending());
+    outcome.set(Some(1));
+    assert_eq!((poll(first), wakes.count()), (Poll::Ready(1), 1));
+}
+
+/// A waker that owns a future.
+struct Owner {
+    _future: Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Wake for Owner {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_waker_that_owns_a_task_that_waits_for_the_same_load_may_be_replaced() {
+    ends(|| {
+        let cache: &'static Cache<String, u32> = Box::leak(Box::new(Cache::new(10)));
+        let wait = || cache.get_or_insert_async("key", future::pending());
+        let (mut first, mut moving) = (pin!(wait()), pin!(wait()));
+        assert!(poll(first.as_mut()).is_pending());
+        let mut owned = Box::pin(async move { assert_eq!(wait().await, 0, "never") });
+        assert!(poll(owned.as_mut()).is_pending());
+        let owner = Arc::new(Owner { _future: Mutex::new(owned) });
+        assert!(moving.as_mut().poll(&mut Context::from_waker(&owner.into())).is_pending());
+        // Polled by another task now, so the older waker is dropped, and what it owns with it.
+        assert!(poll(moving.as_mut()).is_pending());
+    });
+}
+
+#[test]
+fn waiting_tasks_that_give_up_leave_nothing_with_the_load() {
+    let cache = Cache::<String, u32>::new(10);
+    let mut first = pin!(cache.get_or_insert_async("key", future::pending()));
+    assert!(poll(first.as_mut()).is_pending());
+    for _ in 0..100 {
+        assert!(poll(pin!(cache.get_or_insert_async("key", never()))).is_pending());
+    }
+    let load = Arc::clone(&lock(&cache.inner().loads.under_way).values().next().unwrap()[0]);
+    assert!(lock(&load.state).tasks.is_empty());
 }
 
 trait AwaitHere: Future + Sized {

@@ -4,26 +4,25 @@
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_shard::Lifetime;
 
-use super::{Load, Loader, Outcome, State, Turn, lock};
+use super::{Loading, Running, Turn, Waited, Waiting, lock};
 use crate::Cache;
 use crate::clock::nanos;
 
-impl<K, V: Clone> Load<K, V> {
-    /// Blocks until another caller's load has ended. `None` if it gave no value.
-    fn wait(&self) -> Option<V> {
-        let under_way = |state: &mut State<K, V>| matches!(state.outcome, Outcome::UnderWay);
-        let state = self.ended.wait_while(lock(&self.state), under_way).unwrap_or_else(PoisonError::into_inner);
-        match &state.outcome {
-            Outcome::Loaded(value) => Some(value.clone()),
-            Outcome::UnderWay | Outcome::Failed => None,
+impl<'l, K, V: Clone> Waiting<'l, K, V> {
+    /// Blocks until the other caller's load has ended, or there is no point in waiting.
+    pub(super) fn wait(self) -> Waited<'l, K, V> {
+        let mut state = lock(&self.load.state);
+        state.threads += 1;
+        while self.goes_on(&state, false) {
+            state = self.load.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.threads -= 1;
+        self.end(&mut state, false)
     }
 }
 
@@ -129,36 +128,36 @@ where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + Sync + ?Sized,
     {
         let inner = self.inner();
-        // What the insertion displaces is dropped when the load has ended, since that may be user code that
-        // loads in its turn.
+        // What the insertion displaces is dropped when the load has ended, since that may be user code that loads
+        // in its turn.
         let mut out = inner.outgoing();
-        let load_and_store = |outdated: Option<&AtomicBool>| {
-            let (value, lifetime) = load()?;
-            inner.store_loaded(key.to_owned(), &value, lifetime, outdated, &mut out);
+        let run = |loading: Loading<'_, K, V>| {
+            let _running = Running::new(&loading.load);
+            let value = match self.look_again(key) {
+                Some(value) => value,
+                None => {
+                    let (value, lifetime) = load()?;
+                    inner.store_loaded(key.to_owned(), &value, lifetime, &loading.load.outdated, &mut out);
+                    value
+                }
+            };
+            loading.end(&value);
             Ok(value)
         };
         let value = loop {
             if let Some(value) = self.get(key) {
                 break value;
             }
-            // The same goes for what others' posts displace, wherever they are served on the way: by a look
-            // at the cache, or by `load` if it uses the cache.
+            // The same goes for what others' posts displace, wherever they are served on the way: by a look at the
+            // cache, or by `load` if it uses the cache.
             let _others = inner.delegates.put_off_others();
-            match inner.loads.take_turn(inner.hash(key), key, Loader::Thread(thread::current().id())) {
-                Turn::Wait(other) => {
-                    if let Some(value) = other.wait() {
-                        break value;
-                    }
-                }
-                Turn::LoadAlone => break load_and_store(None)?,
-                Turn::Load(loading) => {
-                    let value = match self.look_again(key) {
-                        Some(value) => value,
-                        None => load_and_store(Some(&loading.load.outdated))?,
-                    };
-                    loading.end(&value);
-                    break value;
-                }
+            match inner.loads.take_turn(inner.hash(key), key, false) {
+                Turn::Load(loading) => break run(loading)?,
+                Turn::Wait(other) => match other.wait() {
+                    Waited::Loaded(value) => break value,
+                    Waited::TakenOver(loading) => break run(loading)?,
+                    Waited::Nothing => {}
+                },
             }
         };
         // Dropped before the answer is made: if this panics, an answer that exists already would be leaked.

@@ -2,6 +2,7 @@
 //! the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
 use super::*;
 use crate::Cache;
@@ -241,26 +242,42 @@ fn keys_and_values_need_not_be_sync() {
 }
 
 #[test]
-fn a_forked_child_loads_alone_and_never_locks_the_registry() {
-    // As in a child whose parent was changing the registry when it forked.
+fn a_forked_child_has_a_registry_of_its_own_and_touches_no_lock_of_its_parent() {
+    // As in a child whose parent was changing the registry, and waiting for a load, when it forked.
     let loads = Loads::<String, u32> { process: std::process::id() + 1, ..Loads::new() };
     loads.count.store(1, Ordering::SeqCst);
-    let _locked_for_ever = lock(&loads.under_way);
-    for loader in [Loader::Task, Loader::Thread(thread::current().id())] {
-        assert!(matches!(loads.take_turn(7, "key", loader), Turn::LoadAlone));
-    }
-    loads.outdate(Some(7));
-    loads.outdate(None);
+    let load = Arc::new(Load::new("key".to_owned(), false));
+    let _locked_for_ever = (lock(&loads.under_way), lock(&load.state));
+    let state = Stage::UnderWay;
+    drop(Loading { loads: &loads, hash: 7, load: Arc::clone(&load), state });
+    Loading { loads: &loads, hash: 7, load: Arc::clone(&load), state }.end(&1);
+    drop(Waiting { loads: &loads, hash: 7, load: Arc::clone(&load), task: Some(1) });
 
-    // A load that the parent had begun ends in the child, too.
-    let state = State { key: "key".to_owned(), outcome: Outcome::UnderWay, tasks: Vec::new() };
-    let load = Load {
-        loader: Loader::Task,
-        outdated: AtomicBool::new(false),
-        state: Mutex::new(state),
-        ended: Condvar::new(),
+    let Turn::Load(loading) = loads.take_turn(7, "key", false) else { panic!("nothing is under way here") };
+    assert!(matches!(loads.take_turn(7, "key", false), Turn::Wait(_)));
+    loads.outdate(Some(8));
+    assert!(!loading.load.is_outdated());
+    loads.outdate(Some(7));
+    assert!(loading.load.is_outdated(), "an invalidation in the child finds loads of the child");
+}
+
+#[test]
+fn each_caller_that_waits_counts_as_one_miss_however_many_loads_fail() {
+    let cache = Cache::<String, usize>::new(10);
+    let loads = AtomicUsize::new(0);
+    let load = || {
+        if loads.fetch_add(1, Ordering::Relaxed) == 0 {
+            until_waited_for(&cache, 5);
+        }
+        Err::<usize, _>("no")
     };
-    let load = Arc::new(load);
-    drop(Loading { loads: &loads, hash: 7, load: Arc::clone(&load), registered: true });
-    assert!(matches!(lock(&load.state).outcome, Outcome::Failed));
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(cache.get_or_try_insert_with("key", load), Err("no")));
+        }
+    });
+    assert_eq!(loads.load(Ordering::Relaxed), 6);
+    // A caller may have looked again if it had found the load and was not waiting yet when that failed.
+    assert!((6..=11).contains(&cache.stats().misses), "{}", cache.stats().misses);
+    assert!(lock(&cache.inner().loads.under_way).is_empty());
 }

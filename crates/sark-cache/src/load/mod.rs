@@ -1,19 +1,23 @@
 //! Loading on a miss: one caller loads a key, and the callers that ask for it meanwhile wait for that load.
 //!
 //! Loads live outside the shards. No shard is held while a value is loaded or waited for, and a hit never
-//! looks here. This file holds the registry of the loads under way; [`blocking`] has the methods for threads,
-//! [`awaiting`] those for tasks.
+//! looks here. This file holds the registry of the loads under way, and what happens when one ends;
+//! [`blocking`] has the methods for threads, [`awaiting`] those for tasks.
 //!
-//! * A load stays registered until its value is stored. It is unregistered before anything that the insertion
-//!   displaced, or that other callers' posts displaced on the way, is dropped or reported: that is user code,
-//!   and it may load in its turn.
+//! * A load stays registered until its value is stored, but not while anything that the insertion displaced,
+//!   or other callers' posts on the way, is dropped or reported: that is user code, and it may load in its
+//!   turn.
 //! * A caller that registers a load looks at the cache once more before it begins. Otherwise a value would be
 //!   loaded twice if it was stored between the caller's first look and its registration.
+//! * If a load ends without a value, one of the waiting callers is woken and takes it over; the others go on
+//!   waiting. To wake all of them would take n steps for each of n callers of a load that always fails.
 //! * No user code runs while the registry is locked. A key's `Eq` and a value's `Clone` run under the lock of
 //!   one load, so that neither type has to be `Sync`. They must not block or call a cache, here as
-//!   everywhere.
+//!   everywhere. Wakers are cloned, woken and dropped with nothing locked.
 //! * A thread never waits for a load that a task runs. The task may need this very thread to make progress,
 //!   and then both would wait for ever. Tasks wait for either kind, since they block nothing.
+//! * A forked child has a registry of its own. It has none of the threads that would end the parent's loads,
+//!   and one of those threads may hold a lock.
 
 mod awaiting;
 #[cfg(test)]
@@ -23,28 +27,29 @@ mod blocking;
 mod blocking_tests;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
-use std::thread::{self, ThreadId};
 
 use equivalent::Equivalent;
 use sark_shard::Lifetime;
 
 use crate::cache::Inner;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Outgoing, catch_and_discard};
 
 /// Loads by the hash of their key; usually one each.
 type UnderWay<K, V> = HashMap<u64, Vec<Arc<Load<K, V>>>>;
 
 /// The loads under way.
 pub(crate) struct Loads<K, V> {
-    /// The process that they are under way in. A forked child has none of the threads that would end them,
-    /// and one of those threads may have locked the registry. So in a child every caller loads for itself.
+    /// The process that they are under way in.
     process: u32,
+    /// Those of a child that was forked from that process.
+    child: OnceLock<Box<Self>>,
     under_way: Mutex<UnderWay<K, V>>,
     /// How many there are. Usually none, and then an invalidation has nothing to do here.
     count: AtomicUsize,
@@ -52,62 +57,90 @@ pub(crate) struct Loads<K, V> {
 
 /// One load.
 struct Load<K, V> {
-    loader: Loader,
+    /// Whether a task runs it, and not a thread. Written under the lock of `state`, by the caller that takes it
+    /// over.
+    by_task: AtomicBool,
     /// The key was invalidated after this load began. Set before the invalidation runs on the shard, and read
     /// on the shard as the value is stored: whichever of the two has the shard first, the value is removed or
     /// never stored.
     outdated: AtomicBool,
     state: Mutex<State<K, V>>,
-    /// Tells waiting threads that the load has ended.
+    /// Tells waiting threads of a new outcome.
     ended: Condvar,
-}
-
-/// What runs a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loader {
-    Thread(ThreadId),
-    /// A future, which may move from thread to thread, and may go unpolled for any length of time.
-    Task,
 }
 
 struct State<K, V> {
     key: K,
     outcome: Outcome<V>,
-    /// The wakers of the tasks that wait, each at its own place. A task that gives up leaves its place empty.
-    tasks: Vec<Option<Waker>>,
+    /// The number of threads that wait.
+    threads: usize,
+    /// The tasks that wait and have not been woken, by the order in which they came.
+    tasks: BTreeMap<u64, Waker>,
+    /// The number of the task that comes next.
+    next_task: u64,
 }
 
 enum Outcome<V> {
     UnderWay,
     Loaded(V),
-    /// It ended with an error or a panic, which only its own caller hears of, or its future was dropped.
-    Failed,
+    /// It ended with an error or a panic, which only its own caller hears of, or its future was dropped. One of
+    /// the waiting callers was woken to take it over.
+    Vacant,
+    /// The same, and no caller waited. It is not registered any more.
+    Gone,
 }
 
 /// What a caller that missed does next.
 enum Turn<'l, K, V> {
     /// Load. No other caller loads this key meanwhile.
     Load(Loading<'l, K, V>),
-    /// Load, and tell no other caller: this is a forked child.
-    LoadAlone,
-    /// Wait for this load.
-    Wait(Arc<Load<K, V>>),
+    /// Wait for a load.
+    Wait(Waiting<'l, K, V>),
 }
 
-/// A load that this caller runs. However it ends, the callers that wait for it are told when this is dropped.
+/// A caller that waits for another caller's load.
+struct Waiting<'l, K, V> {
+    loads: &'l Loads<K, V>,
+    hash: u64,
+    load: Arc<Load<K, V>>,
+    /// The number of the task that waits, once it has left its waker.
+    task: Option<u64>,
+}
+
+/// What a caller gets that waited.
+enum Waited<'l, K, V> {
+    Loaded(V),
+    /// The load, without a value: it is this caller's now.
+    TakenOver(Loading<'l, K, V>),
+    /// Nothing. It has to look again.
+    Nothing,
+}
+
+/// A load that this caller runs. If this is dropped before the load has ended, it ends without a value.
 struct Loading<'l, K, V> {
     loads: &'l Loads<K, V>,
     hash: u64,
     load: Arc<Load<K, V>>,
-    registered: bool,
+    state: Stage,
 }
 
+/// How far a caller's load has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    UnderWay,
+    /// No other caller finds it any more, so an invalidation doesn't either.
+    Unregistered,
+    Ended,
+}
+
+// `ManuallyDrop`, so that it has no destructor and is there while other thread-locals are being destroyed. It
+// owns nothing while nothing runs.
 thread_local! {
-    /// The addresses of the loads of tasks that are being run on this thread, outermost first.
-    static RUNNING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// The addresses of the loads that this thread is running, the outermost first.
+    static RUNNING: ManuallyDrop<RefCell<Vec<usize>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// While this exists, its thread counts as the one that runs a task's load.
+/// While this exists, its thread counts as the one that runs a load.
 struct Running {
     _stays_on_this_thread: PhantomData<*const ()>,
 }
@@ -117,30 +150,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Wakes a task. A panic of its waker concerns neither the caller that wakes it nor the tasks after it.
+fn wake(waker: Waker) {
+    catch_and_discard(|| waker.wake());
+}
+
 impl<K, V> Loads<K, V> {
     pub(crate) fn new() -> Self {
-        Self { process: std::process::id(), under_way: Mutex::new(HashMap::new()), count: AtomicUsize::new(0) }
+        let under_way = Mutex::new(HashMap::new());
+        Self { process: std::process::id(), child: OnceLock::new(), under_way, count: AtomicUsize::new(0) }
+    }
+
+    /// Those of this process.
+    fn here(&self) -> &Self {
+        let mut loads = self;
+        while !loads.is_of_this_process() {
+            loads = loads.child.get_or_init(|| Box::new(Self::new()));
+        }
+        loads
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// Registers a load of `key`, or finds the one to wait for.
-    fn take_turn<Q>(&self, hash: u64, key: &Q, loader: Loader) -> Turn<'_, K, V>
+    fn take_turn<Q>(&self, hash: u64, key: &Q, by_task: bool) -> Turn<'_, K, V>
     where
         Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
     {
-        if std::process::id() != self.process {
-            return Turn::LoadAlone;
-        }
-        let state = State { key: key.to_owned(), outcome: Outcome::UnderWay, tasks: Vec::new() };
-        let (outdated, ended) = (AtomicBool::new(false), Condvar::new());
-        let ours = Arc::new(Load { loader, outdated, state: Mutex::new(state), ended });
-        if let Some(load) = self.register_unless_waiting(hash, &ours) {
-            if load.is_of(key) {
-                return Turn::Wait(load);
+        let loads = self.here();
+        let ours = Arc::new(Load::new(key.to_owned(), by_task));
+        if let Some(load) = loads.register_unless_waiting(hash, &ours) {
+            if key.equivalent(&lock(&load.state).key) {
+                return Turn::Wait(Waiting { loads, hash, load, task: None });
             }
             // Another key with the same hash.
-            self.register(hash, &ours);
+            loads.register(hash, &ours);
         }
-        Turn::Load(Loading { loads: self, hash, load: ours, registered: true })
+        Turn::Load(Loading { loads, hash, load: ours, state: Stage::UnderWay })
     }
 
     /// Registers `load`, or gives the load of the same hash that its caller can wait for.
@@ -148,8 +196,8 @@ impl<K, V> Loads<K, V> {
         let mut under_way = lock(&self.under_way);
         let same_hash = under_way.entry(hash).or_default();
         // A load that asks for its own key, directly or not, must not wait for itself.
-        if !same_hash.iter().any(|other| other.is_run_here())
-            && let Some(other) = same_hash.iter().find(|other| load.can_wait_for(other))
+        if !same_hash.iter().any(|other| Running::contains(other))
+            && let Some(other) = same_hash.iter().find(|other| other.can_be_waited_for(load.is_by_task()))
         {
             return Some(Arc::clone(other));
         }
@@ -164,20 +212,20 @@ impl<K, V> Loads<K, V> {
     fn push(&self, same_hash: &mut Vec<Arc<Load<K, V>>>, load: &Arc<Load<K, V>>) {
         same_hash.push(Arc::clone(load));
         self.count.fetch_add(1, Ordering::SeqCst);
-        // This comes before the load reads what it loads. The other side is in `outdate`.
+        // Before what is to be loaded is looked at. The other side is in `outdate`.
         fence(Ordering::SeqCst);
     }
 
-    /// Prevents values of this hash (or of any hash, if there is none) that are being loaded from being
-    /// stored, and callers that ask from now on from waiting for them. For callers that are about to remove
-    /// what is stored already.
+    /// Sees to it that values of this hash (of any, without one) that are being loaded are not stored, and
+    /// that callers that ask from now on don't wait for them. For callers that are about to remove what is
+    /// stored already.
     #[inline]
     pub(crate) fn outdate(&self, hash: Option<u64>) {
-        // This comes after the change that makes the value invalid: either this finds the load, or the load
-        // sees the change.
+        // After the change that makes the value invalid: either this finds the load, or the load sees the
+        // change.
         fence(Ordering::SeqCst);
-        if self.count.load(Ordering::SeqCst) != 0 && std::process::id() == self.process {
-            self.outdate_some(hash);
+        if self.count.load(Ordering::SeqCst) != 0 || self.child.get().is_some() {
+            self.here().outdate_some(hash);
         }
     }
 
@@ -195,13 +243,8 @@ impl<K, V> Loads<K, V> {
         }
     }
 
-    /// Takes the load off the registry, so that no caller finds it any more.
-    fn unregister(&self, hash: u64, load: &Arc<Load<K, V>>) {
-        if std::process::id() != self.process {
-            // A forked child: no caller looks, and the registry may be locked for ever.
-            return;
-        }
-        let mut under_way = lock(&self.under_way);
+    /// Sees to it that no caller finds the load any more.
+    fn unregister(&self, under_way: &mut UnderWay<K, V>, hash: u64, load: &Arc<Load<K, V>>) {
         if let Some(same_hash) = under_way.get_mut(&hash)
             && let Some(place) = same_hash.iter().position(|registered| Arc::ptr_eq(registered, load))
         {
@@ -215,82 +258,154 @@ impl<K, V> Loads<K, V> {
 }
 
 impl<K, V> Load<K, V> {
-    fn is_of<Q>(&self, key: &Q) -> bool
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        key.equivalent(&lock(&self.state).key)
-    }
-
-    /// Whether the calling thread runs this load further up its stack.
-    fn is_run_here(&self) -> bool {
-        match self.loader {
-            Loader::Thread(thread) => thread == thread::current().id(),
-            Loader::Task => Running::contains(self.address()),
+    fn new(key: K, by_task: bool) -> Self {
+        let tasks = BTreeMap::new();
+        Self {
+            by_task: AtomicBool::new(by_task),
+            outdated: AtomicBool::new(false),
+            state: Mutex::new(State { key, outcome: Outcome::UnderWay, threads: 0, tasks, next_task: 0 }),
+            ended: Condvar::new(),
         }
     }
 
-    fn can_wait_for(&self, other: &Self) -> bool {
-        self.loader == Loader::Task || other.loader != Loader::Task
+    fn is_by_task(&self) -> bool {
+        self.by_task.load(Ordering::Relaxed)
+    }
+
+    fn can_be_waited_for(&self, by_task: bool) -> bool {
+        by_task || !self.is_by_task()
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
     }
 
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
+    }
+
+    /// Tells one of the waiting callers that the load is vacant. Threads come first, since they don't wait for
+    /// tasks. If it is a task, the caller wakes it.
+    fn call_next(&self, state: &mut State<K, V>) -> Option<Waker> {
+        if state.threads > 0 {
+            self.ended.notify_one();
+            return None;
+        }
+        state.tasks.pop_first().map(|(_, waker)| waker)
+    }
+}
+
+impl<'l, K, V> Waiting<'l, K, V> {
+    /// Whether the outcome is one to wait for longer.
+    fn goes_on(&self, state: &State<K, V>, by_task: bool) -> bool {
+        matches!(state.outcome, Outcome::UnderWay) && self.load.can_be_waited_for(by_task)
+    }
+
+    /// What there is for a caller that needs to wait no longer.
+    fn end(&self, state: &mut State<K, V>, by_task: bool) -> Waited<'l, K, V>
+    where
+        V: Clone,
+    {
+        match &state.outcome {
+            Outcome::Loaded(value) => return Waited::Loaded(value.clone()),
+            Outcome::Vacant if !self.load.is_outdated() => {}
+            // Where it is vacant, the next one is called when this is dropped.
+            Outcome::Vacant | Outcome::UnderWay | Outcome::Gone => return Waited::Nothing,
+        }
+        state.outcome = Outcome::UnderWay;
+        self.load.by_task.store(by_task, Ordering::Relaxed);
+        if by_task && state.threads > 0 {
+            self.load.ended.notify_all();
+        }
+        let load = Arc::clone(&self.load);
+        Waited::TakenOver(Loading { loads: self.loads, hash: self.hash, load, state: Stage::UnderWay })
+    }
+}
+
+impl<K, V> Drop for Waiting<'_, K, V> {
+    fn drop(&mut self) {
+        if !self.loads.is_of_this_process() {
+            // A forked child: the lock may be held for ever.
+            return;
+        }
+        let mut state = lock(&self.load.state);
+        let ours = self.task.and_then(|task| state.tasks.remove(&task));
+        let next = if matches!(state.outcome, Outcome::Vacant) { self.load.call_next(&mut state) } else { None };
+        drop(state);
+        drop(ours);
+        next.into_iter().for_each(wake);
     }
 }
 
 impl<K, V: Clone> Loading<'_, K, V> {
     /// Ends the load with its value, which is stored already.
     fn end(mut self, value: &V) {
-        if self.is_waited_for() {
-            let value = value.clone();
-            lock(&self.load.state).outcome = Outcome::Loaded(value);
+        if self.loads.is_of_this_process() {
+            self.loads.unregister(&mut lock(&self.loads.under_way), self.hash, &self.load);
+            self.state = Stage::Unregistered;
+            // Each waiting caller has a share, and no further one comes.
+            if Arc::strong_count(&self.load) > 1 {
+                let value = value.clone();
+                let mut state = lock(&self.load.state);
+                state.outcome = Outcome::Loaded(value);
+                let tasks = std::mem::take(&mut state.tasks);
+                drop(state);
+                self.load.ended.notify_all();
+                tasks.into_values().for_each(wake);
+            }
         }
-    }
-}
-
-impl<K, V> Loading<'_, K, V> {
-    /// Whether a caller waits for this load. After this, no further caller comes to wait.
-    fn is_waited_for(&mut self) -> bool {
-        if self.registered {
-            self.registered = false;
-            self.loads.unregister(self.hash, &self.load);
-        }
-        // Each waiting caller has a share. In a forked child the registry has one for ever.
-        Arc::strong_count(&self.load) > 1
+        self.state = Stage::Ended;
     }
 }
 
 impl<K, V> Drop for Loading<'_, K, V> {
     fn drop(&mut self) {
-        if self.is_waited_for() {
-            let mut state = lock(&self.load.state);
-            if matches!(state.outcome, Outcome::UnderWay) {
-                state.outcome = Outcome::Failed;
-            }
-            let tasks = std::mem::take(&mut state.tasks);
-            drop(state);
-            self.load.ended.notify_all();
-            tasks.into_iter().flatten().for_each(Waker::wake);
+        // In a forked child no caller waits, and a lock may be held for ever.
+        if self.state == Stage::Ended || !self.loads.is_of_this_process() {
+            return;
         }
+        if self.state == Stage::Unregistered {
+            // The clone of the value panicked. No invalidation finds the load, so it can't be taken over.
+            self.load.outdated.store(true, Ordering::Relaxed);
+        }
+        // Both locks, so that no caller finds the load after it was seen that none waits.
+        let mut under_way = lock(&self.loads.under_way);
+        let mut state = lock(&self.load.state);
+        let next = if state.threads == 0 && state.tasks.is_empty() {
+            state.outcome = Outcome::Gone;
+            self.loads.unregister(&mut under_way, self.hash, &self.load);
+            None
+        } else {
+            state.outcome = Outcome::Vacant;
+            self.load.call_next(&mut state)
+        };
+        drop((state, under_way));
+        next.into_iter().for_each(wake);
     }
 }
 
 impl Running {
     fn new<K, V>(load: &Load<K, V>) -> Self {
-        // While a thread's locals are being destroyed there is no list, and nothing is known to run.
-        let _ = RUNNING.try_with(|running| running.borrow_mut().push(load.address()));
+        RUNNING.with(|running| running.borrow_mut().push(load.address()));
         Self { _stays_on_this_thread: PhantomData }
     }
 
-    fn contains(address: usize) -> bool {
-        RUNNING.try_with(|running| running.borrow().contains(&address)).unwrap_or(false)
+    /// Whether this thread runs the load, further up its stack.
+    fn contains<K, V>(load: &Load<K, V>) -> bool {
+        RUNNING.with(|running| running.borrow().contains(&load.address()))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = RUNNING.try_with(|running| running.borrow_mut().pop());
+        RUNNING.with(|running| {
+            let mut running = running.borrow_mut();
+            running.pop();
+            if running.is_empty() {
+                // The list has no destructor.
+                *running = Vec::new();
+            }
+        });
     }
 }
 
@@ -300,20 +415,13 @@ where
     V: Clone + Send + 'static,
     H: BuildHasher,
 {
-    /// Stores a value that was loaded, unless it is outdated. What this displaces is in `out`.
-    fn store_loaded(
-        &self,
-        key: K,
-        value: &V,
-        lifetime: Lifetime,
-        outdated: Option<&AtomicBool>,
-        out: &mut Outgoing<'_, K, V>,
-    ) {
+    /// Stores a value that was loaded, unless it is outdated. What leaves for that is in `out`.
+    fn store_loaded(&self, key: K, value: &V, lifetime: Lifetime, outdated: &AtomicBool, out: &mut Outgoing<'_, K, V>) {
         if let Lifetime::For(nanos) = lifetime {
             self.common.time.prepare_for(nanos);
         }
         let arrival = self.arrival(key, value.clone(), lifetime);
         let index = self.approach(arrival.hash);
-        self.insert_by_request(index, arrival, self.common.time.for_storing(), outdated, out);
+        self.insert_by_request(index, arrival, self.common.time.for_storing(), Some(outdated), out);
     }
 }

@@ -40,7 +40,7 @@ impl Walk {
 const PLACES_PER_ENTRY: usize = 8;
 
 impl<K, V> Shard<K, V> {
-    /// Goes on with a walk through all entries and shows up to `most` of them to `see`.
+    /// Goes on with a walk through all entries and shows up to `most` of them to `see`, with their slots.
     ///
     /// The order is not specified. A walk is not a use. Expired entries that have not been reclaimed are shown,
     /// too ([`EntryRef::is_dead`]).
@@ -62,15 +62,15 @@ impl<K, V> Shard<K, V> {
     /// }
     /// let (mut walk, mut sum) = (Walk::new(), 0);
     /// while !walk.is_over() {
-    ///     shard.visit(&mut walk, 8, |entry| sum += entry.value);
+    ///     shard.visit(&mut walk, 8, |_, entry| sum += entry.value);
     ///     // ... anything may be done with the shard here ...
     /// }
     /// assert_eq!(sum, 1000);
     /// ```
-    pub fn visit(&self, walk: &mut Walk, most: usize, mut see: impl FnMut(EntryRef<'_, K, V>)) {
+    pub fn visit(&self, walk: &mut Walk, most: usize, mut see: impl FnMut(Slot, EntryRef<'_, K, V>)) {
         self.pass_some(walk, most, |slot| {
             if let Some(entry) = self.entry_ref(slot) {
-                see(entry);
+                see(slot, entry);
             }
         });
     }
