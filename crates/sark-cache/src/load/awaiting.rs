@@ -89,8 +89,12 @@ where
     /// `load` may use the cache. If it asks for the same key again, the inner call loads for itself; so does
     /// [`get_or_insert_with`](Self::get_or_insert_with) for a key that a task is loading, because a thread
     /// that waits for a task may be the one that the task needs. Two loads that ask for each other's key wait
-    /// for ever, and so does a load that spawns a task that asks for its key and waits for the answer. In a
-    /// forked child every caller loads for itself.
+    /// for ever, and so does a load that spawns a task that asks for its key and waits for the answer.
+    ///
+    /// As with an async mutex, a future that has begun and is then neither polled nor dropped keeps others
+    /// waiting: don't await a key in one arm of a `select!` while another of its futures, which may be loading
+    /// it, is held back. A large `load`, or one that loads other keys in its turn, is better put into a
+    /// `Box::pin`: the future is two to three times as large as its `load`.
     ///
     /// An invalidation, a removal or an insertion of the key meanwhile has the same effect as on
     /// [`get_or_insert_with`](Self::get_or_insert_with).

@@ -43,7 +43,7 @@ where
     /// `load` runs on the calling thread while nothing is held. It may take its time, and it may use the
     /// cache: if it asks for the same key again, the inner call loads for itself. Two loads on two threads
     /// that ask for each other's key wait for ever, and so does a load that lets another thread ask for its
-    /// key and waits for the answer. In a forked child every caller loads for itself.
+    /// key and waits for the answer.
     ///
     /// If the key is invalidated or removed meanwhile, callers that asked before get the value that is being
     /// loaded, but the cache doesn't store it, and callers that ask afterwards load anew. If the key is

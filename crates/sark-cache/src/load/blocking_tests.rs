@@ -281,3 +281,36 @@ fn each_caller_that_waits_counts_as_one_miss_however_many_loads_fail() {
     assert!((6..=11).contains(&cache.stats().misses), "{}", cache.stats().misses);
     assert!(lock(&cache.inner().loads.under_way).is_empty());
 }
+
+#[test]
+fn of_two_invalidations_at_once_each_returns_only_when_the_load_is_marked() {
+    const ROUNDS: usize = 20_000;
+    let loads = Loads::<u32, u32>::new();
+    let load = Mutex::new(Arc::new(Load::new(0, false)));
+    let [round, done, unmarked] = [(); 3].map(|()| AtomicUsize::new(0));
+    let until = |count: &AtomicUsize, least: usize| {
+        while count.load(Ordering::Acquire) < least {
+            thread::yield_now();
+        }
+    };
+    let invalidate = || {
+        for number in 1..=ROUNDS {
+            until(&round, number);
+            loads.outdate(Some(7));
+            unmarked.fetch_add(usize::from(!lock(&load).is_outdated()), Ordering::Relaxed);
+            done.fetch_add(1, Ordering::Release);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(invalidate);
+        scope.spawn(invalidate);
+        for number in 1..=ROUNDS {
+            let fresh = Arc::new(Load::new(0, false));
+            loads.register(7, &fresh);
+            *lock(&load) = fresh;
+            round.store(number, Ordering::Release);
+            until(&done, 2 * number);
+        }
+    });
+    assert_eq!(unmarked.into_inner(), 0);
+}

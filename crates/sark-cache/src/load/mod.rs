@@ -236,11 +236,15 @@ impl<K, V> Loads<K, V> {
             Some(hash) => under_way.remove(&hash).into_iter().flatten().collect(),
             None => under_way.drain().flat_map(|(_, loads)| loads).collect::<Vec<_>>(),
         };
-        self.count.fetch_sub(outdated.len(), Ordering::SeqCst);
-        drop(under_way);
-        for load in outdated {
+        // Before the count is lowered and the registry unlocked: another invalidation that doesn't find these
+        // loads any more relies on their being marked.
+        for load in &outdated {
             load.outdated.store(true, Ordering::Relaxed);
         }
+        self.count.fetch_sub(outdated.len(), Ordering::SeqCst);
+        drop(under_way);
+        // Dropped here, where nothing is locked: a key may go with its load.
+        drop(outdated);
     }
 
     /// Sees to it that no caller finds the load any more.
