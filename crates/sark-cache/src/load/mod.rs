@@ -25,6 +25,8 @@ mod awaiting_tests;
 mod blocking;
 #[cfg(test)]
 mod blocking_tests;
+#[cfg(test)]
+mod takeover_tests;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -247,6 +249,27 @@ impl<K, V> Loads<K, V> {
         drop(outdated);
     }
 
+    /// Calls one of the waiting callers to take over a load that has no value, or unregisters it if none waits.
+    /// Does nothing if it is not `to_be`, seen under the lock.
+    fn pass_on(&self, hash: u64, load: &Arc<Load<K, V>>, to_be: impl FnOnce(&Outcome<V>) -> bool) {
+        // Both locks, so that no caller finds the load after it was seen that none waits.
+        let mut under_way = lock(&self.under_way);
+        let mut state = lock(&load.state);
+        if !to_be(&state.outcome) {
+            return;
+        }
+        let next = if state.threads == 0 && state.tasks.is_empty() {
+            state.outcome = Outcome::Gone;
+            self.unregister(&mut under_way, hash, load);
+            None
+        } else {
+            state.outcome = Outcome::Vacant;
+            load.call_next(&mut state)
+        };
+        drop((state, under_way));
+        next.into_iter().for_each(wake);
+    }
+
     /// Sees to it that no caller finds the load any more.
     fn unregister(&self, under_way: &mut UnderWay<K, V>, hash: u64, load: &Arc<Load<K, V>>) {
         if let Some(same_hash) = under_way.get_mut(&hash)
@@ -334,10 +357,13 @@ impl<K, V> Drop for Waiting<'_, K, V> {
         }
         let mut state = lock(&self.load.state);
         let ours = self.task.and_then(|task| state.tasks.remove(&task));
-        let next = if matches!(state.outcome, Outcome::Vacant) { self.load.call_next(&mut state) } else { None };
+        let is_vacant = matches!(state.outcome, Outcome::Vacant);
         drop(state);
         drop(ours);
-        next.into_iter().for_each(wake);
+        if is_vacant {
+            // This may be the one that was called.
+            self.loads.pass_on(self.hash, &self.load, |outcome| matches!(outcome, Outcome::Vacant));
+        }
     }
 }
 
@@ -372,19 +398,7 @@ impl<K, V> Drop for Loading<'_, K, V> {
             // The clone of the value panicked. No invalidation finds the load, so it can't be taken over.
             self.load.outdated.store(true, Ordering::Relaxed);
         }
-        // Both locks, so that no caller finds the load after it was seen that none waits.
-        let mut under_way = lock(&self.loads.under_way);
-        let mut state = lock(&self.load.state);
-        let next = if state.threads == 0 && state.tasks.is_empty() {
-            state.outcome = Outcome::Gone;
-            self.loads.unregister(&mut under_way, self.hash, &self.load);
-            None
-        } else {
-            state.outcome = Outcome::Vacant;
-            self.load.call_next(&mut state)
-        };
-        drop((state, under_way));
-        next.into_iter().for_each(wake);
+        self.loads.pass_on(self.hash, &self.load, |_| true);
     }
 }
 
