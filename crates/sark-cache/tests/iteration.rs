@@ -1,4 +1,4 @@
-//! Going through all entries, and removal by a predicate, with anything else happening meanwhile.
+//! Iteration over all entries and removal by a predicate, while other things happen.
 
 mod common;
 
@@ -40,8 +40,8 @@ fn panics<R>(call: impl FnOnce() -> R) -> bool {
     catch_unwind(AssertUnwindSafe(call)).is_err()
 }
 
-/// Runs `meanwhile` while another thread uses 500 entries, which therefore stay, and stores and removes
-/// others, each of which is new.
+/// Runs `meanwhile` while another thread uses 500 entries, which therefore stay, and stores and removes new
+/// ones.
 fn beside_churn(dispatch: Dispatch, meanwhile: impl Fn(&Cache<u64, u64>)) -> Cache<u64, u64> {
     let cache = builder(dispatch).max_capacity(2000).shards(3).build().unwrap();
     cache.insert_many((0..500).map(|key| (key, key)));
@@ -74,7 +74,7 @@ fn beside_churn(dispatch: Dispatch, meanwhile: impl Fn(&Cache<u64, u64>)) -> Cac
     cache
 }
 
-/// A value whose clones, and whose end, run something.
+/// A value that runs something when it is cloned and when it is dropped.
 struct Hooked {
     number: u64,
     on_clone: Option<Hook>,
@@ -125,7 +125,7 @@ impl Hash for Hooked {
 }
 
 under_both_dispatches! {
-    fn all_entries_come_once_and_nothing_else(dispatch) {
+    fn an_iteration_yields_each_entry_once_and_nothing_else(dispatch) {
         for shards in [1, 3, 20] {
             for entries in [0, 1, 31, 32, 33, 65, 1000] {
                 let cache = filled(dispatch, shards, entries);
@@ -143,7 +143,7 @@ under_both_dispatches! {
         }
     }
 
-    fn entries_that_stay_come_once_while_others_come_and_go(dispatch) {
+    fn entries_that_stay_are_yielded_once_while_others_come_and_go(dispatch) {
         beside_churn(dispatch, |cache| {
             thread::scope(|scope| {
                 for _ in 0..2 {
@@ -176,7 +176,7 @@ under_both_dispatches! {
         assert_eq!(cache.iter().count() as u64, cache.entry_count(), "room was lost");
     }
 
-    fn who_iterates_may_change_the_cache(dispatch) {
+    fn the_cache_may_be_changed_during_an_iteration(dispatch) {
         let cache = filled(dispatch, 3, 1000);
         for (key, value) in &cache {
             assert_eq!(cache.remove(&key), Some(value));
@@ -184,14 +184,14 @@ under_both_dispatches! {
         }
         assert_eq!(cache.entry_count(), 1000);
         assert!(cache.iter().all(|(key, _)| key >= 100_000));
-        // A new value takes the place of the older one: this ends.
+        // A new value takes the place of the older one, so this ends.
         for (key, value) in &cache {
             cache.insert(key, value + 1);
         }
         assert_eq!(cache.entry_count(), 1000);
     }
 
-    fn what_is_dead_does_not_come_also_if_it_was_read_ahead(dispatch) {
+    fn an_expired_entry_is_not_yielded_even_if_it_was_read_ahead(dispatch) {
         let (clock, hands) = Clock::manual();
         let cache = builder(dispatch).shards(1).clock(clock).build().unwrap();
         for key in 0..60 {
@@ -210,7 +210,7 @@ under_both_dispatches! {
         assert_eq!(cache.entry_count(), 61, "who looks reclaims nothing");
     }
 
-    fn what_is_used_while_it_is_read_ahead_lives_on(dispatch) {
+    fn an_entry_that_is_used_after_it_was_read_ahead_is_yielded(dispatch) {
         let (clock, hands) = Clock::manual();
         let cache = builder(dispatch).shards(1).time_to_idle(2 * SECOND).clock(clock).build().unwrap();
         for key in 0..50 {
@@ -260,7 +260,7 @@ under_both_dispatches! {
         assert_eq!((cache.peek(&0), cache.peek(&1)), (None, Some(1)), "the eldest leaves");
     }
 
-    fn a_cache_of_which_little_is_left_is_gone_through_in_few_requests(dispatch) {
+    fn few_entries_left_of_many_take_few_requests(dispatch) {
         let cache = builder(dispatch).max_capacity(60_000).shards(1).build().unwrap();
         cache.insert_many((0..60_000).map(|key| (key, ())));
         let requests = || {
@@ -277,7 +277,7 @@ under_both_dispatches! {
         assert!(few < 12, "{few} requests");
     }
 
-    fn what_is_not_kept_is_told_of_and_counted_and_its_room_goes_back(dispatch) {
+    fn rejected_entries_are_reported_and_counted_and_their_room_is_free(dispatch) {
         let (tell, told) = mpsc::channel();
         let listener = move |key, value, cause| {
             tell.send((thread::current().id(), (key, value, cause))).unwrap();
@@ -293,7 +293,7 @@ under_both_dispatches! {
             cache.insert(key, 3);
         }
         assert_eq!((cache.entry_count(), cache.weighted_size()), (500, 2700));
-        // A tenth of the first ones are left, and half of the others.
+        // A tenth of the first entries are left, and half of the others.
         hands.advance(SECOND);
         assert_eq!(cache.retain(|key, &value| value == 7 || key % 2 == 0), 100);
         assert_eq!((cache.entry_count(), cache.weighted_size()), (30 + 100, 30 * 7 + 300));
@@ -305,12 +305,12 @@ under_both_dispatches! {
         assert_eq!((cache.stats().removed, cache.stats().expired), (100, 270));
         assert_eq!(cache.retain(|_, _| false), 130);
         assert_eq!((cache.entry_count(), cache.weighted_size()), (0, 0));
-        // All of the room is there again.
+        // All room is free again.
         (0..1000).for_each(|key| assert!(cache.insert(key, 10)));
         assert_eq!((cache.entry_count(), cache.stats().evicted), (1000, 0));
     }
 
-    fn what_is_removed_is_dropped_by_who_removes_it_and_may_use_the_cache(dispatch) {
+    fn removed_entries_are_dropped_by_the_calling_thread_and_may_use_the_cache(dispatch) {
         let cache = builder(dispatch).shards(2).build().unwrap();
         let (there, (tell, told)) = (cache.clone(), mpsc::channel());
         let on_drop: Hook = Arc::new(move || {
@@ -325,7 +325,7 @@ under_both_dispatches! {
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [(thread::current().id(), true); 200]);
     }
 
-    fn what_is_being_loaded_is_not_stored_behind_the_back_of_a_retain(dispatch) {
+    fn a_value_whose_load_began_before_a_retain_is_not_stored(dispatch) {
         let cache = filled(dispatch, 2, 10);
         let value = cache.get_or_insert_with(&50, || {
             assert_eq!(cache.retain(|&key, _| key < 5), 5);
@@ -336,7 +336,7 @@ under_both_dispatches! {
         assert_eq!(cache.get(&50), Some(2));
     }
 
-    fn a_predicate_that_panics_reaches_its_caller_and_what_it_had_removed_is_told_of(dispatch) {
+    fn a_panic_of_the_predicate_reaches_the_caller_and_what_was_removed_before_is_reported(dispatch) {
         let told = Arc::new(Mutex::new(BTreeSet::new()));
         let listener = {
             let told = Arc::clone(&told);
@@ -368,7 +368,7 @@ under_both_dispatches! {
         census.wait_until_nothing_is_alive();
     }
 
-    fn a_panic_of_a_destructor_or_of_the_listener_keeps_nothing_from_being_judged_and_told_of(dispatch) {
+    fn after_a_panic_of_a_destructor_or_the_listener_the_other_entries_are_judged_and_reported(dispatch) {
         for by_listener in [true, false] {
             let cleared = Arc::new(AtomicU64::new(0));
             let count = {
@@ -386,14 +386,14 @@ under_both_dispatches! {
             for key in 0..500 {
                 cache.insert(key, Hooked::with(key, on_drop.clone()));
             }
-            // Several destructors of one visit that panic would abort, as anywhere.
+            // Two destructors that panic in one visit would abort, as anywhere.
             assert!(panics(|| cache.retain(|_, _| false)));
             let cleared = cleared.load(Ordering::Relaxed);
             assert_eq!((cache.entry_count(), cleared), (0, 500), "by listener: {by_listener}");
         }
     }
 
-    fn an_entry_whose_clone_panics_is_left_out_if_one_goes_on_and_nothing_is_dropped_inside(dispatch) {
+    fn an_entry_whose_clone_panics_is_skipped_and_nothing_is_dropped_inside(dispatch) {
         let cache: Cache<Hooked, Hooked> = builder(dispatch).shards(1).build().unwrap();
         for number in 0..100 {
             let (mut key, mut value) = (Hooked::new(number), Hooked::new(number));
@@ -402,7 +402,7 @@ under_both_dispatches! {
             }
             if number == 50 {
                 value.on_clone = Some(Arc::new(|| panic!("on purpose")));
-                // Where a shard is held this would panic a second time, and abort.
+                // With a shard held, this would panic a second time and abort.
                 let there = cache.clone();
                 key.on_drop = Some(Arc::new(move || drop(there.peek(&Hooked::new(1)))));
             }
@@ -421,7 +421,7 @@ under_both_dispatches! {
         assert_eq!(panicked, 2);
         assert_eq!(numbers, (0..100).filter(|number| ![40, 50].contains(number)).collect());
         assert_eq!(cache.entry_count(), 100);
-        // Whoever gives up has nothing left either.
+        // Dropping the iterator early leaves nothing behind either.
         let mut iter = cache.iter();
         while !panics(|| iter.next()) {}
         while !panics(|| iter.next()) {}
@@ -429,7 +429,7 @@ under_both_dispatches! {
         cache.invalidate_all();
     }
 
-    fn what_was_read_ahead_is_dropped_with_the_iteration(dispatch) {
+    fn entries_that_were_read_ahead_are_dropped_with_the_iterator(dispatch) {
         let census = Census::default();
         let cache = builder(dispatch).shards(1).build().unwrap();
         cache.insert_many((0..200).map(|key| (key, census.make(key))));
@@ -456,7 +456,7 @@ under_both_dispatches! {
         assert_eq!(cache.iter().count(), 1);
         assert_eq!(calls.load(Ordering::Relaxed), 2);
         assert!(panics(|| cache.retain(|_, _| cache.contains_key(&1))));
-        // Posting is allowed, as anywhere inside.
+        // Posting is allowed, as everywhere inside.
         let removed = cache.retain(|_, _| {
             cache.post_insert(2, Hooked::new(2));
             true
@@ -465,7 +465,7 @@ under_both_dispatches! {
         cache.invalidate_all();
     }
 
-    fn the_capacity_may_change_meanwhile_even_to_nothing(dispatch) {
+    fn the_capacity_may_change_during_an_iteration_even_to_zero(dispatch) {
         let cache = filled(dispatch, 3, 3000);
         let mut iter = cache.iter();
         let mut seen: BTreeSet<u64> = iter.by_ref().take(100).map(|(key, _)| key).collect();
@@ -485,7 +485,7 @@ under_both_dispatches! {
         assert_eq!((cache.iter().next(), cache.retain(|_, _| false)), (None, 0));
     }
 
-    fn what_is_emptied_and_filled_meanwhile_ends(dispatch) {
+    fn an_iteration_ends_although_the_cache_is_emptied_and_filled_meanwhile(dispatch) {
         let cache = filled(dispatch, 3, 3000);
         let mut iter = cache.iter();
         assert_eq!(iter.by_ref().take(100).count(), 100);
@@ -496,7 +496,7 @@ under_both_dispatches! {
         assert_eq!(rest.iter().collect::<BTreeSet<_>>().len(), rest.len());
     }
 
-    fn keys_and_values_need_only_be_sent(dispatch) {
+    fn keys_and_values_need_only_be_send(dispatch) {
         #[derive(Clone, PartialEq, Eq)]
         struct Key(Cell<u64>);
         impl Hash for Key {
@@ -522,7 +522,7 @@ under_both_dispatches! {
 }
 
 #[test]
-fn a_cache_without_workers_starts_none_for_it() {
+fn iterating_starts_no_worker() {
     let cache: Cache<u64, u64> = Cache::builder().max_capacity(1000).workers(0).build().unwrap();
     cache.insert_many((0..1000).map(|key| (key, key)));
     assert_eq!((cache.iter().count(), cache.retain(|key, _| key % 2 == 0)), (1000, 500));

@@ -1,5 +1,5 @@
-//! Walks through all entries, with anything else in between. (`model.rs` has them, too, among all operations
-//! and in small shards.)
+//! Walks through all entries, with other operations in between. (`model.rs` mixes them with all operations, in
+//! small shards.)
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,7 +48,7 @@ fn walk(
 }
 
 #[test]
-fn what_stays_is_met_once_while_others_come_and_go_and_the_shard_grows() {
+fn entries_that_stay_are_met_once_while_others_come_and_go_and_the_shard_grows() {
     for most in [1, 7, 64, 1000] {
         let mut shard = filled(3000);
         let (met, _) = walk(&mut shard, most, |shard, step| {
@@ -66,7 +66,7 @@ fn what_stays_is_met_once_while_others_come_and_go_and_the_shard_grows() {
 }
 
 #[test]
-fn a_walk_ends_however_fast_entries_come() {
+fn a_walk_ends_no_matter_how_fast_entries_come() {
     let mut shard = filled(100);
     let (met, visits) = walk(&mut shard, 10, |shard, step| {
         (0..50).for_each(|new| insert(shard, 1000 * step + new, Lifetime::Default));
@@ -90,13 +90,13 @@ fn a_walk_through_a_shard_that_is_emptied_ends_and_meets_nothing_twice() {
 }
 
 #[test]
-fn a_visit_of_nothing_at_all_goes_on_nevertheless() {
+fn a_visit_of_zero_entries_makes_progress() {
     assert_eq!(walk(&mut filled(5), 0, |_, _| ()).1, 5);
     assert_eq!(walk(&mut filled(5), usize::MAX, |_, _| ()).1, 1);
 }
 
 #[test]
-fn what_is_left_of_many_is_met_in_few_visits() {
+fn few_entries_left_of_many_are_met_in_few_visits() {
     let mut shard = filled(200_000);
     assert_eq!(walk(&mut shard, 64, |_, _| ()).1, 3125, "as many as there are entries for");
     (0..200_000).filter(|key| key % 20_000 != 7).for_each(|key| remove(&mut shard, key));
@@ -106,7 +106,7 @@ fn what_is_left_of_many_is_met_in_few_visits() {
 }
 
 #[test]
-fn what_is_not_kept_comes_out_and_what_is_dead_expires_unasked() {
+fn rejected_entries_are_handed_back_and_expired_ones_without_being_asked_about() {
     let mut shard = Shard::new(Config { budget: Room::for_entries(1000), ..Config::default() });
     (0..100).for_each(|key| insert(&mut shard, key, Lifetime::For(if key % 10 == 0 { 5 } else { 50 })));
     let (mut removed, mut walk, mut count) = (Vec::<Removed<u64, u64>>::new(), Walk::new(), 0);

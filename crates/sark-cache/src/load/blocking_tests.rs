@@ -248,9 +248,9 @@ fn a_forked_child_has_a_registry_of_its_own_and_touches_no_lock_of_its_parent() 
     loads.count.store(1, Ordering::SeqCst);
     let load = Arc::new(Load::new("key".to_owned(), false));
     let _locked_for_ever = (lock(&loads.under_way), lock(&load.state));
-    let state = Stage::UnderWay;
-    drop(Loading { loads: &loads, hash: 7, load: Arc::clone(&load), state });
-    Loading { loads: &loads, hash: 7, load: Arc::clone(&load), state }.end(&1);
+    let stage = Stage::UnderWay;
+    drop(Loading { loads: &loads, hash: 7, load: Arc::clone(&load), stage });
+    Loading { loads: &loads, hash: 7, load: Arc::clone(&load), stage }.end(&1);
     drop(Waiting { loads: &loads, hash: 7, load: Arc::clone(&load), task: Some(1) });
 
     let Turn::Load(loading) = loads.take_turn(7, "key", false) else { panic!("nothing is under way here") };

@@ -123,7 +123,7 @@ struct Loading<'l, K, V> {
     loads: &'l Loads<K, V>,
     hash: u64,
     load: Arc<Load<K, V>>,
-    state: Stage,
+    stage: Stage,
 }
 
 /// How far a caller's load has come.
@@ -190,7 +190,7 @@ impl<K, V> Loads<K, V> {
             // Another key with the same hash.
             loads.register(hash, &ours);
         }
-        Turn::Load(Loading { loads, hash, load: ours, state: Stage::UnderWay })
+        Turn::Load(Loading { loads, hash, load: ours, stage: Stage::UnderWay })
     }
 
     /// Registers `load`, or gives the load of the same hash that its caller can wait for.
@@ -345,7 +345,7 @@ impl<'l, K, V> Waiting<'l, K, V> {
             self.load.ended.notify_all();
         }
         let load = Arc::clone(&self.load);
-        Waited::TakenOver(Loading { loads: self.loads, hash: self.hash, load, state: Stage::UnderWay })
+        Waited::TakenOver(Loading { loads: self.loads, hash: self.hash, load, stage: Stage::UnderWay })
     }
 }
 
@@ -372,7 +372,7 @@ impl<K, V: Clone> Loading<'_, K, V> {
     fn end(mut self, value: &V) {
         if self.loads.is_of_this_process() {
             self.loads.unregister(&mut lock(&self.loads.under_way), self.hash, &self.load);
-            self.state = Stage::Unregistered;
+            self.stage = Stage::Unregistered;
             // Each waiting caller has a share, and no further one comes.
             if Arc::strong_count(&self.load) > 1 {
                 let value = value.clone();
@@ -384,17 +384,17 @@ impl<K, V: Clone> Loading<'_, K, V> {
                 tasks.into_values().for_each(wake);
             }
         }
-        self.state = Stage::Ended;
+        self.stage = Stage::Ended;
     }
 }
 
 impl<K, V> Drop for Loading<'_, K, V> {
     fn drop(&mut self) {
         // In a forked child no caller waits, and a lock may be held for ever.
-        if self.state == Stage::Ended || !self.loads.is_of_this_process() {
+        if self.stage == Stage::Ended || !self.loads.is_of_this_process() {
             return;
         }
-        if self.state == Stage::Unregistered {
+        if self.stage == Stage::Unregistered {
             // The clone of the value panicked. No invalidation finds the load, so it can't be taken over.
             self.load.outdated.store(true, Ordering::Relaxed);
         }
