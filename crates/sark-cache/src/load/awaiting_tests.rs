@@ -384,11 +384,16 @@ impl Wake for Owner {
 #[test]
 fn a_waker_that_owns_a_task_that_waits_for_the_same_load_may_be_replaced() {
     ends(|| {
-        let cache: &'static Cache<String, u32> = Box::leak(Box::new(Cache::new(10)));
-        let wait = || cache.get_or_insert_async("key", future::pending());
-        let (mut first, mut moving) = (pin!(wait()), pin!(wait()));
+        let cache = Cache::<String, u32>::new(10);
+        let (mut first, mut moving) = (
+            pin!(cache.get_or_insert_async("key", future::pending())),
+            pin!(cache.get_or_insert_async("key", never())),
+        );
         assert!(poll(first.as_mut()).is_pending());
-        let mut owned = Box::pin(async move { assert_eq!(wait().await, 0, "never") });
+        let there = cache.clone();
+        let mut owned = Box::pin(async move {
+            there.get_or_insert_async("key", never()).await;
+        });
         assert!(poll(owned.as_mut()).is_pending());
         let owner = Arc::new(Owner { _future: Mutex::new(owned) });
         assert!(moving.as_mut().poll(&mut Context::from_waker(&owner.into())).is_pending());
