@@ -301,10 +301,11 @@ type Itself = Arc<std::sync::OnceLock<Cache<u8, u8>>>;
 #[test]
 fn what_a_load_displaces_is_told_of_when_no_task_waits_for_it_any_more() {
     let itself = Itself::default();
-    let there = Arc::clone(&itself);
+    let there = Arc::downgrade(&itself);
     let listener = move |key, _, _| {
         if key == 0 {
-            let cache = there.get().unwrap();
+            let itself = there.upgrade().unwrap();
+            let cache = itself.get().unwrap();
             assert_eq!(cache.inner().loads.count.load(Ordering::Relaxed), 0);
             // The loaded entry leaves, so this has to load.
             cache.insert(2, 2);
@@ -323,10 +324,11 @@ fn what_a_load_displaces_is_told_of_when_no_task_waits_for_it_any_more() {
 #[test]
 fn a_weigher_that_blocks_on_the_key_that_it_weighs_loads_it_inside() {
     let itself = Itself::default();
-    let there = Arc::clone(&itself);
+    let there = Arc::downgrade(&itself);
     let weigher = move |&key: &u8, &value: &u8| {
         if (key, value) == (1, 1) {
-            let cache = there.get().unwrap();
+            let itself = there.upgrade().unwrap();
+            let cache = itself.get().unwrap();
             assert_eq!(cache.get_or_insert_async(&1, future::ready(2)).await_here(), 2);
         }
         1
