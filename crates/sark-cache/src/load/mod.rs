@@ -60,7 +60,8 @@ pub(crate) struct Loads<K, V> {
 /// One load.
 struct Load<K, V> {
     /// Whether a task runs it, and not a thread. Written under the lock of `state`, by the caller that takes it
-    /// over.
+    /// over. Callers that look for a load to wait for read it without that lock, and may be misled by an older
+    /// value: they look again under the lock before they wait.
     by_task: AtomicBool,
     /// The key was invalidated after this load began. Set before the invalidation runs on the shard, and read
     /// on the shard as the value is stored: whichever of the two has the shard first, the value is removed or
