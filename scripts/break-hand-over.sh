@@ -136,7 +136,7 @@ break_ ownership_released_without_release ownership.rs 's/store\(FREE, Ordering:
 break_ answer_without_release task.rs \
     's/compare_exchange\(WAITING, DONE, Ordering::Release,/compare_exchange(WAITING, DONE, Ordering::Relaxed,/; s/store\(DONE, Ordering::Release\)/store(DONE, Ordering::Relaxed)/' \
     a_caller_that_waits_for_a_slow_one_is_woken
-break_ answer_that_wakes_nobody task.rs 's/                thread\.unpark\(\);\n//' \
+break_ answer_that_wakes_nobody aftermath.rs 's/\|caller\| caller\.unpark\(\)/drop/' \
     a_caller_that_waits_for_a_slow_one_is_woken
 break_ answer_to_a_future_without_acquire reply.rs 's/swap\(ANSWERED, Ordering::AcqRel\)/swap(ANSWERED, Ordering::Release)/' \
     a_submission_is_answered_and_wakes_who_awaits_it

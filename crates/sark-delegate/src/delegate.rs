@@ -23,8 +23,7 @@
 //! Under `PerCore`, requests whose callers wait may be in `slots` instead. Those are served after what is in
 //! the mailbox by then.
 //!
-//! Some of what a runner does on behalf of others is their code: dropping what is left over, and waking. It
-//! does that when it holds nothing, and not before it has looked for messages: see [`Aftermath`].
+//! Some of what a runner does on behalf of others comes after the release: see [`Aftermath`].
 //!
 //! Called by `group` and `entered` (callers), by `worker`, and by `fork`. It never starts a thread or waits
 //! for an answer.
@@ -35,6 +34,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::Resident;
+use crate::aftermath::Aftermath;
 use crate::barrier::Barrier;
 use crate::counts::{Count, DispatchCounts, MessageCounts};
 use crate::inside;
@@ -42,7 +42,7 @@ use crate::mailbox::Mailbox;
 use crate::ownership::OwnershipWord;
 use crate::slots::{Seat, Slots};
 use crate::sync::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Mutex, Ordering, UnsafeCell, lock, spin_loop};
-use crate::task::{Errand, Message, Panic, discard};
+use crate::task::Message;
 use crate::worker::on_worker_thread;
 
 /// A runner serves at most this many messages before it lets others have the delegate ...
@@ -502,8 +502,9 @@ impl<'d, S: Resident> Owned<'d, S> {
         match message {
             Message::Task(task) => {
                 counts.delegated.add(1);
-                let slept = self.run(|state| task.run(state));
-                counts.parked.add(u64::from(slept));
+                let sleeper = self.run(|state| task.run(state));
+                counts.parked.add(u64::from(sleeper.is_some()));
+                sleeper.into_iter().for_each(|caller| aftermath.sleepers.add(caller));
             }
             Message::Post(post) => {
                 counts.posted.add(1);
@@ -555,67 +556,6 @@ impl<S: Resident> Drop for Owned<'_, S> {
     fn drop(&mut self) {
         self.delegate.owner.release();
         inside::leave();
-    }
-}
-
-/// What serving other callers' messages leaves to do once the delegate is released: their code runs there.
-pub(crate) struct Aftermath<S: Resident> {
-    leftovers: S::Leftovers,
-    /// Whether anything had the chance to leave something over.
-    has_leftovers: bool,
-    /// Performed errands, whose results may be left to us to drop.
-    errands: Vec<Errand<S>>,
-    wakers: Vec<Waker>,
-    /// Of posts and maintenance, already counted: what they carry is dropped outside, too.
-    panics: Vec<Panic>,
-}
-
-impl<S: Resident> Aftermath<S> {
-    pub(crate) fn new() -> Self {
-        Self {
-            leftovers: S::Leftovers::default(),
-            has_leftovers: false,
-            errands: Vec::new(),
-            wakers: Vec::new(),
-            panics: Vec::new(),
-        }
-    }
-
-    /// Whether settling it runs no user code.
-    pub(crate) fn is_empty(&self) -> bool {
-        let leftovers = self.has_leftovers && std::mem::needs_drop::<S::Leftovers>();
-        !leftovers && self.errands.is_empty() && self.wakers.is_empty() && self.panics.is_empty()
-    }
-
-    /// Wakes futures and those that waited for room, and drops what errands and posts left over. Panics stay
-    /// here: no caller waits for that code, and the thread that runs this has nothing to do with it. Returns
-    /// how many there were.
-    pub(crate) fn settle(self) -> u64 {
-        let Self { leftovers, errands, wakers, panics: caught, .. } = self;
-        let mut panics = 0;
-        let mut guarded = |work: &mut dyn FnMut()| {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                panics += 1;
-                discard(panic);
-            }
-        };
-        // Those that wait come first: what is dropped may be waiting for them.
-        for waker in wakers {
-            let mut waker = Some(waker);
-            guarded(&mut || {
-                if let Some(waker) = waker.take() {
-                    waker.wake();
-                }
-            });
-        }
-        for errand in errands {
-            let mut errand = Some(errand);
-            guarded(&mut || drop(errand.take()));
-        }
-        let mut leftovers = Some(leftovers);
-        guarded(&mut || drop(leftovers.take()));
-        caught.into_iter().for_each(discard);
-        panics
     }
 }
 

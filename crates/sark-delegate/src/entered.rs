@@ -9,7 +9,8 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use crate::Resident;
-use crate::delegate::{Aftermath, Delegate, Owned};
+use crate::aftermath::Aftermath;
+use crate::delegate::{Delegate, Owned};
 use crate::group::Group;
 use crate::inside;
 

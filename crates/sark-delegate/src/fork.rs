@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Resident;
-use crate::delegate::{Aftermath, Delegate};
+use crate::aftermath::Aftermath;
+use crate::delegate::Delegate;
 use crate::group::Group;
 use crate::inside;
 use crate::waiting::nobody_spins;

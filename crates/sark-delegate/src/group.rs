@@ -12,8 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::Resident;
+use crate::aftermath::Aftermath;
 use crate::barrier::Barrier;
-use crate::delegate::{AbortOnUnwind, Aftermath, Delegate, Owned, Released, Whose};
+use crate::delegate::{AbortOnUnwind, Delegate, Owned, Released, Whose};
 use crate::entered::{Entered, EnteredSeveral};
 use crate::error::{Refused, TryError};
 use crate::inside;
@@ -183,6 +184,7 @@ impl<S: Resident> Group<S> {
             Err(request)
         };
         let released = owned.release(self.barrier);
+        aftermath.sleepers.wake();
         self.look_after(index, released.messages(), aftermath);
         self.met_others_on(index);
         match outcome {
@@ -442,13 +444,15 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Serves what waits and releases.
+    /// Serves what waits, releases, and wakes those that were answered in their sleep.
     pub(crate) fn serve(&self, mut owned: Owned<'_, S>, whose: Whose, aftermath: &mut Aftermath<S>) -> Served {
         let caught_up = owned.drain(whose, aftermath);
         let delegate = owned.delegate();
         let released = owned.release(self.barrier);
         self.seal_again(delegate);
-        Served { more: released.messages() || delegate.has_messages(), caught_up }
+        let more = released.messages() || delegate.has_messages();
+        aftermath.sleepers.wake();
+        Served { more, caught_up }
     }
 
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {

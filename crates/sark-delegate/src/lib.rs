@@ -22,6 +22,7 @@
 //! * It is not wait-free: a call waits for room in a full mailbox, for its answer, and for a sender that was
 //!   preempted between reserving its place in the channel and filling it.
 
+mod aftermath;
 mod barrier;
 mod counts;
 mod delegate;

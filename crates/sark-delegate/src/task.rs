@@ -36,7 +36,8 @@ unsafe impl<S> Send for TaskPointer<S> {}
 
 /// Published, not yet run; the caller is awake.
 const WAITING: u32 = 0;
-/// Published, not yet run; the caller sleeps or is about to. The runner that completes the task wakes it.
+/// Published, not yet run; the caller sleeps or is about to. The runner that completes the task wakes it once
+/// the delegate is released.
 const PARKED: u32 = 1;
 /// Completed: the result is written, and only the caller touches the task from now on.
 const DONE: u32 = 2;
@@ -182,10 +183,10 @@ impl<S> TaskPointer<S> {
         Self(unsafe { NonNull::new_unchecked(task) })
     }
 
-    /// Runs the task and wakes its caller if it sleeps. Returns whether it slept.
+    /// Runs the task. Returns its caller if that sleeps and must be woken.
     ///
     /// The task must have been taken out of the mailbox or a slot, which deliver it once.
-    pub(crate) fn run(self, state: &mut S) -> bool {
+    pub(crate) fn run(self, state: &mut S) -> Option<Thread> {
         // SAFETY: the caller that published the task keeps it in place until it is DONE
         // (`StackTask::pointer`), which is only set in `complete` below. Mailbox and slots deliver it once,
         // and `run` consumes the pointer.
@@ -196,15 +197,15 @@ impl<S> TaskPointer<S> {
         }
     }
 
-    /// Marks the task `DONE` and never touches it again. Returns whether its caller slept.
+    /// Marks the task `DONE` and never touches it again. Returns its caller if that sleeps.
     ///
     /// # Safety
     /// The task is alive and was executed.
-    unsafe fn complete(task: NonNull<Header<S>>) -> bool {
+    unsafe fn complete(task: NonNull<Header<S>>) -> Option<Thread> {
         // SAFETY: by contract; the borrow ends before the store that lets the caller go, or with it.
         let header = unsafe { task.as_ref() };
         match header.state.compare_exchange(WAITING, DONE, Ordering::Release, Ordering::Acquire) {
-            Ok(_) => false,
+            Ok(_) => None,
             Err(_parked) => {
                 // The wake handle is cloned before DONE: after it, the task may be gone with its caller's
                 // stack.
@@ -214,10 +215,7 @@ impl<S> TaskPointer<S> {
                     unsafe { (*thread).clone() }
                 });
                 header.state.store(DONE, Ordering::Release);
-                if let Some(thread) = thread {
-                    thread.unpark();
-                }
-                true
+                thread
             }
         }
     }

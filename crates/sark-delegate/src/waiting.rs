@@ -14,9 +14,6 @@ use crate::task::Header;
 
 /// About what it costs to put a thread to sleep and to wake it again.
 const SPIN_FOR_CALLERS: Duration = Duration::from_micros(5);
-/// How often a caller gives way to others before it sleeps. Once: some systems (Linux since 6.18) take the
-/// rest of its share from a thread that does.
-const TIMES_TO_GIVE_WAY: u32 = if cfg!(loom) { 0 } else { 1 };
 /// A worker answers from another core, which takes longer than a runner's release.
 pub(crate) const SPIN_FOR_WORKER: Duration = Duration::from_micros(20);
 /// How long a sleep may last where the barrier that makes unlimited sleep safe was refused.
@@ -103,8 +100,8 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
     let among_callers = pending.iter().any(Pending::among_callers);
     let limit = if among_callers { SPIN_FOR_CALLERS } else { SPIN_FOR_WORKER };
     let mut looks = Looks::new();
-    let mut answered = |gave_way: bool| {
-        let look = looks.is_due() || gave_way;
+    let mut answered = || {
+        let look = looks.is_due();
         let mut done = true;
         for one in pending {
             if look && one.among_callers() && !one.task.is_done() && group.delegates[one.index].owner.looks_free() {
@@ -114,7 +111,14 @@ pub(crate) fn wait<S: Resident>(group: &Group<S>, pending: &[Pending<'_, S>]) ->
         }
         done
     };
-    if spin(group.shared.processors, limit, !among_callers, || answered(false)) || give_way(|| answered(true)) {
+    let mut soon = spin(group.shared.processors, limit, !among_callers, &mut answered);
+    if !soon && !among_callers && !cfg!(loom) {
+        // The worker may need this very processor, and giving way is cheaper than sleep. (A runner among the
+        // callers gets a processor when all that want its delegate sleep.)
+        yield_now();
+        soon = answered();
+    }
+    if soon {
         for one in pending {
             if one.answers_for_others(group) {
                 group.serve_after_barrier(one.index);
@@ -193,16 +197,6 @@ pub(crate) fn spin(processors: usize, limit: Duration, yields: bool, mut done: i
         }
     }
     false
-}
-
-/// Lets other threads run a few times, until `done` says so. A runner that keeps its delegate for longer than
-/// the spin was usually preempted. Then this brings it back, and costs less than putting this thread to sleep
-/// and waking it.
-fn give_way(mut done: impl FnMut() -> bool) -> bool {
-    (0..TIMES_TO_GIVE_WAY).any(|_| {
-        yield_now();
-        done()
-    })
 }
 
 /// Notes, in a forked child, that no other thread spins.

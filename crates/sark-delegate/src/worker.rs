@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 
 use crate::Resident;
-use crate::delegate::{AbortOnUnwind, Aftermath, NO_ALARM, Whose};
+use crate::aftermath::Aftermath;
+use crate::delegate::{AbortOnUnwind, NO_ALARM, Whose};
 use crate::group::Group;
 use crate::inside;
 use crate::sync::{
@@ -391,6 +392,7 @@ impl Crew {
         // by the next round: the bell says AWAKE.
         let released = owned.release(group.barrier);
         group.seal_again(delegate);
+        aftermath.sleepers.wake();
         if (released.messages() || !group.callers_run())
             && delegate.has_messages()
             && let Some(owned) = delegate.try_take()

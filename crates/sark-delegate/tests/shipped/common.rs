@@ -191,10 +191,14 @@ pub fn thread_number() -> i32 {
 /// Waits until a thread of ours sleeps.
 #[cfg(all(target_os = "linux", not(miri)))]
 pub fn until_asleep(number: i32) {
-    until("the thread sleeps", || {
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{number}/stat")).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
-    });
+    until("the thread sleeps", || is_asleep(number));
+}
+
+/// Whether a thread of ours sleeps.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub fn is_asleep(number: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{number}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
 }
 
 pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -234,3 +234,40 @@ mod linux {
         assert!(spent < Duration::from_millis(30), "two idle workers used {spent:?} of 300 ms");
     }
 }
+
+/// A thread that is woken often takes the processor of the one that wakes it. If that one holds the delegate,
+/// the next callers go to sleep over it, are woken in the same way, and so on.
+#[cfg(all(target_os = "linux", not(miri)))]
+#[test]
+fn a_caller_that_was_answered_in_its_sleep_is_woken_when_the_delegate_is_released() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+
+    use crate::common::{is_asleep, receive, thread_number, until_asleep};
+
+    for config in [alone(), per_core()] {
+        let rooms = rooms(config, 1);
+        let held = hold(&rooms, 0);
+        let answered = Arc::new(AtomicBool::new(false));
+        let (number, its_number) = channel();
+        let caller = thread::spawn({
+            let (rooms, answered) = (Arc::clone(&rooms), Arc::clone(&answered));
+            move || {
+                number.send(thread_number()).unwrap();
+                // The last thing that could make it sleep is the call.
+                rooms.run(0, |_| answered.store(true, Ordering::Relaxed));
+                while answered.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+            }
+        });
+        let its_number = receive(&its_number);
+        until_asleep(its_number);
+        let (seen, what_was_seen) = channel();
+        let post = move || seen.send((answered.swap(false, Ordering::Relaxed), is_asleep(its_number))).unwrap();
+        rooms.post(0, Post::Do(Box::new(post)));
+        held.let_go();
+        assert_eq!(receive(&what_was_seen), (true, true), "the post comes after the request, with the delegate held");
+        caller.join().unwrap();
+    }
+}
