@@ -9,6 +9,7 @@ use std::fmt::Write;
 use crate::measure::Spread;
 use crate::report::{Report, Row};
 use crate::table::{self, OURS};
+use crate::workload::threads::SEATS;
 
 /// Our cache in its other form: shown, but not counted as a competitor.
 const OUR_OTHER: &str = "sark-cache-percore";
@@ -174,16 +175,14 @@ pub fn method(report: &Report) -> Option<String> {
         return Some("ns/op is the time divided by the operations of all threads together.".into());
     };
     let said = match figure {
-        Figure::Time => {
-            "ns/op is the time divided by the operations of all threads together. A ratio is a contestant's time \
-             over ours within a round; the median of the rounds is shown."
-                .into()
-        }
-        Figure::Percentile(..) => {
-            "Percentiles cover the operations of all rounds together. A ratio is a contestant's percentile over \
-             ours within a round; shown is the median of the rounds in which both had enough operations."
-                .into()
-        }
+        Figure::Time => format!(
+            "ns/op is the time divided by the operations of all threads together. {SEATS} A ratio is a contestant's \
+             time over ours within a round; the median of the rounds is shown."
+        ),
+        Figure::Percentile(..) => format!(
+            "Percentiles cover the operations of all rounds together. {SEATS} A ratio is a contestant's percentile \
+             over ours within a round; shown is the median of the rounds in which both had enough operations."
+        ),
         Figure::Field("cpu_ms") => format!(
             "A ratio is a contestant's processor time over ours within a round; the median of the rounds is \
              shown. Less than {IDLE_NOISE_MS} ms may come from the measurement itself. It counts as \

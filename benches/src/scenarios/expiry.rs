@@ -17,7 +17,7 @@ use crate::case::Case;
 use crate::contestants::{Absent, EnterReclaiming, Plan, Reclaiming, Weigh};
 use crate::measure::{Effort, Fields, Lap, Run, Spread};
 use crate::percentiles::{histogram, merge, reaches};
-use crate::workload::threads::{share, together};
+use crate::workload::threads::{anywhere, share, together};
 
 /// Entries without a deadline, which are looked up meanwhile.
 const RESIDENTS: u64 = 1000;
@@ -175,7 +175,7 @@ impl<C: Reclaiming<u64, Tracked>> Together<C> {
     /// Inserts the keys until all are in or the time is up, and returns how many are in.
     fn insert(&self, keys: &[u64], due: Instant, until: Instant) -> usize {
         let inserted = AtomicUsize::new(0);
-        together(FILLERS, &|filler| {
+        anywhere(FILLERS, &|filler| {
             for chunk in share(keys, filler, FILLERS).chunks(CHUNK) {
                 if Instant::now() >= until {
                     break;
