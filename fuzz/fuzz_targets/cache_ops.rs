@@ -81,6 +81,7 @@ enum Step {
     InsertWithTtl(Key, u8, Span),
     InsertMany(Vec<(Key, u8)>),
     PostInsert(Key, u8),
+    UpdateOrInsert(Key, u8),
     Remove(Key),
     Invalidate(Key),
     InvalidateAll,
@@ -207,10 +208,10 @@ impl World {
     }
 
     /// Checks a look-up that counts as a use.
-    fn use_it(&mut self, key: Key, got: Option<&Value>) {
+    fn use_it(&mut self, key: Key, got: Option<u32>) {
         let place = self.find(key);
         let live = place.filter(|&place| self.is_live(&self.entries[place]));
-        assert_eq!(got.map(|value| value.number), live.map(|place| self.entries[place].number), "{key:?}");
+        assert_eq!(got, live.map(|place| self.entries[place].number), "{key:?}");
         if let Some(place) = place {
             let mut entry = self.entries.remove(place);
             if live.is_some() {
@@ -287,19 +288,36 @@ impl World {
         self.settle(room);
     }
 
+    fn update_or_insert(&mut self, key: Key, weight: u8) {
+        let value = self.value(weight);
+        let (number, weight) = (value.number, self.weight_of(weight));
+        let room = MayEvict::ForEntries(self.cache.entry_count() + 1, self.cache.weighted_size() + weight);
+        let before = self.cache.update_or_insert(key, value, |there| std::mem::replace(&mut there.number, number));
+        self.use_it(key, before);
+        match self.entries.last_mut() {
+            Some(entry) if before.is_some() => {
+                entry.number = number;
+                self.settle(MayEvict::Nothing);
+            }
+            _ => {
+                self.stored(key, number, weight, self.time_to_live);
+                self.settle(room);
+            }
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
             Step::Get(key) => {
-                let got = self.cache.get(key);
-                self.use_it(*key, got.as_ref());
-                drop(got);
+                let got = self.cache.get(key).map(|value| value.number);
+                self.use_it(*key, got);
                 self.settle(MayEvict::Nothing);
             }
             Step::GetMany(keys) => {
                 let got = self.cache.get_many(keys);
                 assert_eq!(got.len(), keys.len());
                 for (key, got) in keys.iter().zip(&got) {
-                    self.use_it(*key, got.as_ref());
+                    self.use_it(*key, got.as_ref().map(|value| value.number));
                 }
                 drop(got);
                 self.settle(MayEvict::Nothing);
@@ -308,6 +326,7 @@ impl World {
             Step::InsertWithTtl(key, weight, span) => self.insert(*key, *weight, Some(*span)),
             Step::InsertMany(entries) => self.insert_many(entries),
             Step::PostInsert(key, weight) => self.post_insert(*key, *weight),
+            Step::UpdateOrInsert(key, weight) => self.update_or_insert(*key, *weight),
             Step::Remove(key) => {
                 let got = self.cache.remove(key).map(|value| value.number);
                 self.removed(*key, got);

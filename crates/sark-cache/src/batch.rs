@@ -12,6 +12,7 @@ use sark_shard::{Expected, Lifetime, Nanos};
 use smallvec::{SmallVec, smallvec};
 
 use crate::Cache;
+use crate::arrival::Unless;
 use crate::cache::Inner;
 use crate::resident::Cell;
 
@@ -286,7 +287,7 @@ where
                 inner.delegates.wake_in(shard, delay);
             }
             if let Some(short) = short {
-                all_kept += usize::from(inner.insert_with_room_of_others(shard, short, now, None, out));
+                all_kept += usize::from(inner.insert_with_room_of_others(shard, short, now, &mut Unless::Never, out));
             }
             for arrival in rest {
                 all_kept += usize::from(inner.insert_at(shard, arrival, now, out));

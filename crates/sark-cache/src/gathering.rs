@@ -6,13 +6,11 @@
 //! runs meanwhile: what other callers' posts displaced is put off, and what is evicted is dropped with
 //! nothing held.
 
-use std::sync::atomic::AtomicBool;
-
 use sark_shard::{Nanos, Room};
 
+use crate::arrival::{Short, Unless};
 use crate::cache::Inner;
 use crate::outgoing::Outgoing;
-use crate::resident::Short;
 
 /// How often an insertion goes round the shards for room before it gives up. Once is enough, unless the
 /// capacity is lowered meanwhile.
@@ -80,7 +78,7 @@ where
         index: usize,
         short: Short<K, V>,
         now: Nanos,
-        outdated: Option<&AtomicBool>,
+        unless: &mut Unless<'_, K, V>,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let Short { mut arrival, mut missing } = short;
@@ -103,7 +101,7 @@ where
             let mut short = None;
             let (kept, alarm) = self
                 .delegates
-                .run(index, |cell| cell.insert_unless(outdated, arrival, now, &mut &gathering, out, &mut short));
+                .run(index, |cell| cell.insert_unless(unless, arrival, now, &mut &gathering, out, &mut short));
             if let Some(delay) = alarm {
                 self.delegates.wake_in(index, delay);
             }

@@ -48,8 +48,9 @@
 //!
 //! * [`Builder`]: capacity, weigher, lifetimes, eviction listener, shards and threads.
 //! * [`Cache::get`], [`get_with`](Cache::get_with), [`insert`](Cache::insert),
-//!   [`insert_with_ttl`](Cache::insert_with_ttl), [`update`](Cache::update) and [`remove`](Cache::remove)
-//!   work on one entry. [`Cache::get_many`] and [`insert_many`](Cache::insert_many) work on a batch of them,
+//!   [`insert_with_ttl`](Cache::insert_with_ttl), [`update`](Cache::update),
+//!   [`update_or_insert`](Cache::update_or_insert) and [`remove`](Cache::remove) work on one entry.
+//!   [`Cache::get_many`] and [`insert_many`](Cache::insert_many) work on a batch of them,
 //!   and [`Cache::post_insert`] doesn't wait.
 //! * [`Cache::get_or_insert_with`], for threads, and [`Cache::get_or_insert_async`], for tasks, load a value
 //!   on a miss, once for all callers that miss it at the same time.
@@ -58,6 +59,7 @@
 //! * [`Clock::manual`] is a clock that tests move by hand.
 //! * [`LruTtlCache`] is a ready-made cache of strings whose operations return errors.
 
+mod arrival;
 mod batch;
 mod builder;
 mod cache;
@@ -73,6 +75,7 @@ mod retain;
 mod stats;
 mod storing;
 mod string_cache;
+mod upsert;
 
 pub use builder::{Builder, ConfigError};
 pub use cache::Cache;

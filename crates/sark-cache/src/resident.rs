@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 use sark_delegate::Resident;
-use sark_shard::{Contents, Expected, Insertion, Lifetime, Nanos, Removals, Removed, Room, Shard, Unstored};
+use sark_shard::{Contents, Expected, Insertion, Nanos, Removals, Removed, Room, Shard, Unstored};
 
+use crate::arrival::{Arrival, Short, Terms, Unless};
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
 use crate::ledger::{Ledger, Source};
@@ -79,29 +80,6 @@ pub(crate) struct Cell<K, V> {
     alarm: Nanos,
     /// Hears of what leaves when a worker reclaims or a post is served.
     listener: Listener<K, V>,
-}
-
-/// An entry on its way in, with everything about it that is decided outside the shard.
-pub(crate) struct Arrival<K, V> {
-    pub(crate) hash: u64,
-    pub(crate) key: K,
-    pub(crate) value: V,
-    pub(crate) weight: u32,
-    pub(crate) lifetime: Lifetime,
-}
-
-/// What is decided about an entry outside the shard, without the entry itself.
-#[derive(Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) hash: u64,
-    pub(crate) weight: u32,
-    pub(crate) lifetime: Lifetime,
-}
-
-/// An arrival that its own shard can't make room for, and what is missing.
-pub(crate) struct Short<K, V> {
-    pub(crate) arrival: Arrival<K, V>,
-    pub(crate) missing: Room,
 }
 
 impl<K, V> Cell<K, V> {
@@ -227,12 +205,11 @@ impl<K, V> Cell<K, V> {
         self.conclude(insertion, Terms { hash, weight, lifetime }, pool, short)
     }
 
-    /// [`insert`](Self::insert) for a caller that waits. Also returns the earlier alarm, if there is one. An
-    /// entry that is outdated by now goes out instead. `outdated` is read here, while the shard is held: the
-    /// caller that outdates the entry sets it first, and then removes what is stored.
+    /// [`insert`](Self::insert) for a caller that waits, unless something keeps the arrival out. Also returns
+    /// the earlier alarm, if there is one.
     pub(crate) fn insert_unless(
         &mut self,
-        outdated: Option<&AtomicBool>,
+        unless: &mut Unless<'_, K, V>,
         arrival: Arrival<K, V>,
         now: Nanos,
         pool: &mut impl Source,
@@ -242,10 +219,25 @@ impl<K, V> Cell<K, V> {
     where
         K: Eq,
     {
-        if outdated.is_some_and(|outdated| outdated.load(Ordering::Relaxed)) {
-            let Arrival { key, value, weight, .. } = arrival;
-            self.shard.turn_away(key, value, weight, out);
-            return (false, None);
+        match unless {
+            Unless::Never => {}
+            Unless::Outdated(outdated) => {
+                if outdated.load(Ordering::Relaxed) {
+                    let Arrival { key, value, weight, .. } = arrival;
+                    self.shard.turn_away(key, value, weight, out);
+                    return (false, None);
+                }
+            }
+            Unless::There(instead) => {
+                let Arrival { hash, ref key, .. } = arrival;
+                // Only the first try counts as a miss.
+                let again = std::mem::replace(&mut instead.tried, true);
+                let may_be_there = !again || self.shard.peek(hash, key, instead.now).is_some();
+                if may_be_there && self.update(hash, key, instead.now, out, &mut instead.change).is_some() {
+                    instead.spare = Some((arrival.key, arrival.value));
+                    return (false, None);
+                }
+            }
         }
         let kept = self.insert(arrival, now, pool, out, short);
         (kept, self.earlier_alarm(now))
@@ -455,9 +447,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use sark_shard::{Config, Pool};
+    use sark_shard::{Config, Lifetime, Pool};
 
     use super::*;
+    use crate::arrival::Instead;
     use crate::clock::Clock;
 
     /// Other threads, which take all that is free whenever room is looked for.
@@ -492,6 +485,28 @@ mod tests {
 
     fn arrival(key: u64, nanos: u64) -> Arrival<u64, u64> {
         Arrival { hash: key, key, value: key, weight: 1, lifetime: Lifetime::For(nanos) }
+    }
+
+    #[test]
+    fn an_arrival_that_was_short_of_room_changes_the_value_that_came_meanwhile() {
+        let (mut cell, common) = cell(1);
+        let (mut out, mut short) = (Outgoing::new(&None), None);
+        let mut add = |value: &mut u64| *value += 10;
+        let mut instead = Instead { change: &mut add, now: Nanos(0), tried: false, spare: None };
+        let mut unless = Unless::There(&mut instead);
+        let mut ledger = &common.ledger;
+        let elsewhere = ledger.take(Room { entries: 1, weight: 0 });
+        let stored = cell.insert_unless(&mut unless, arrival(1, 10), Nanos(0), &mut ledger, &mut out, &mut short);
+        assert_eq!(stored, (false, None));
+        let Short { arrival: again, .. } = short.take().expect("there is no room");
+        common.ledger.give_back(elsewhere);
+        assert!(cell.insert(arrival(1, 10), Nanos(0), &mut ledger, &mut out, &mut short));
+        let stored = cell.insert_unless(&mut unless, again, Nanos(0), &mut ledger, &mut out, &mut short);
+        assert!(stored == (false, None) && short.is_none());
+        assert!(matches!(unless, Unless::There(Instead { spare: Some((1, 1)), .. })));
+        assert_eq!(cell.shard.peek(1, &1, Nanos(0)), Some(&11));
+        let counters = cell.shard.counters();
+        assert_eq!((counters.misses, counters.hits, counters.inserted, counters.replaced), (1, 1, 1, 0));
     }
 
     #[test]

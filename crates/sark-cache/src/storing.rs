@@ -5,15 +5,15 @@
 //! of an entry's deadline after the shard is given back, and before what left for the entry is dropped.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sark_delegate::Entered;
 use sark_shard::{Lifetime, Nanos, Unstored};
 
+use crate::arrival::{Arrival, Short, Terms, Unless};
 use crate::cache::Inner;
 use crate::outgoing::Outgoing;
-use crate::resident::{Arrival, Cell, Short, Terms};
+use crate::resident::Cell;
 
 impl<K, V, H> Inner<K, V, H>
 where
@@ -43,7 +43,8 @@ where
         // would slow down caches without one, so caches with a listener don't take the quick way.
         let entered = if self.listener.is_none() { self.delegates.enter(index) } else { None };
         let Some(mut entered) = entered else {
-            return self.insert_by_request(index, Arrival { hash, key, value, weight, lifetime }, now, None, out);
+            let arrival = Arrival { hash, key, value, weight, lifetime };
+            return self.insert_by_request(index, arrival, now, &mut Unless::Never, out);
         };
         let stored = entered.run(|cell| {
             let arrival = Arrival { hash, key, value, weight, lifetime };
@@ -81,7 +82,7 @@ where
             (kept, cell.earlier_alarm(now))
         });
         drop(entered);
-        self.conclude_insertion(index, stored, short, now, None, out)
+        self.conclude_insertion(index, stored, short, now, &mut Unless::Never, out)
     }
 
     fn conclude_insertion(
@@ -90,7 +91,7 @@ where
         (kept, alarm): (bool, Option<Duration>),
         short: Option<Short<K, V>>,
         now: Nanos,
-        outdated: Option<&AtomicBool>,
+        unless: &mut Unless<'_, K, V>,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         if let Some(delay) = alarm {
@@ -98,25 +99,25 @@ where
         }
         match short {
             None => kept,
-            Some(short) => self.insert_with_room_of_others(index, short, now, outdated, out),
+            Some(short) => self.insert_with_room_of_others(index, short, now, unless, out),
         }
     }
 
-    /// Stores an entry by a request that puts everything that it displaces into `out`, and the entry itself
-    /// if it is `outdated`.
+    /// Stores an entry, unless something keeps it out, by a request that puts everything that it displaces into
+    /// `out`, and the entry itself if it is outdated.
     #[inline(never)]
     pub(crate) fn insert_by_request(
         &self,
         index: usize,
         arrival: Arrival<K, V>,
         now: Nanos,
-        outdated: Option<&AtomicBool>,
+        unless: &mut Unless<'_, K, V>,
         out: &mut Outgoing<'_, K, V>,
     ) -> bool {
         let (mut short, mut pool) = (None, &self.common.ledger);
-        let request = |cell: &mut Cell<K, V>| cell.insert_unless(outdated, arrival, now, &mut pool, out, &mut short);
+        let request = |cell: &mut Cell<K, V>| cell.insert_unless(unless, arrival, now, &mut pool, out, &mut short);
         let stored = self.delegates.run(index, request);
-        self.conclude_insertion(index, stored, short, now, outdated, out)
+        self.conclude_insertion(index, stored, short, now, unless, out)
     }
 }
 

@@ -18,6 +18,8 @@ enum Step {
     InsertWithTtl(u8, u16, u16),
     PostInsert(u8, u16),
     InsertMany(Vec<(u8, u16)>),
+    UpdateOrInsert(u8, u16),
+    UpdateOrInsertWithTtl(u8, u16, u16),
     Remove(u8),
     InvalidateAll,
     Iterate,
@@ -39,6 +41,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (key.clone(), any::<u16>(), 0..200_u16).prop_map(|(key, value, ttl)| Step::InsertWithTtl(key, value, ttl)),
         1 => (key.clone(), any::<u16>()).prop_map(|(key, value)| Step::PostInsert(key, value)),
         1 => vec((key.clone(), any::<u16>()), 0..6).prop_map(Step::InsertMany),
+        2 => (key.clone(), any::<u16>()).prop_map(|(key, value)| Step::UpdateOrInsert(key, value)),
+        1 => (key.clone(), any::<u16>(), 0..200_u16)
+            .prop_map(|(key, value, ttl)| Step::UpdateOrInsertWithTtl(key, value, ttl)),
         2 => key.clone().prop_map(Step::Remove),
         1 => Just(Step::InvalidateAll),
         2 => Just(Step::Iterate),
@@ -90,6 +95,16 @@ impl Reference {
         let value = entry.value;
         self.entries.push(entry);
         Some(value)
+    }
+
+    /// Changes a value to `value` and returns the one before, or stores `value`.
+    fn update_or_insert(&mut self, key: u8, value: u16, time_to_live: Option<u64>) -> Option<u16> {
+        let before = self.get(key);
+        match self.entries.last_mut() {
+            Some(entry) if before.is_some() => entry.value = value,
+            _ => self.insert(key, value, time_to_live),
+        }
+        before
     }
 
     fn reclaim(&mut self) {
@@ -166,6 +181,16 @@ fn follows_the_reference(
                 for (key, value) in entries {
                     reference.insert(key, value, default);
                 }
+            }
+            Step::UpdateOrInsert(key, value) => {
+                let before = cache.update_or_insert(key, value, |there| std::mem::replace(there, value));
+                prop_assert_eq!(before, reference.update_or_insert(key, value, default));
+            }
+            Step::UpdateOrInsertWithTtl(key, value, ttl) => {
+                let time_to_live = Duration::from_millis(ttl.into());
+                let change = |there: &mut u16| std::mem::replace(there, value);
+                let before = cache.update_or_insert_with_ttl(key, value, time_to_live, change);
+                prop_assert_eq!(before, reference.update_or_insert(key, value, Some(ttl.into())));
             }
             Step::Remove(key) => prop_assert_eq!(cache.remove(&key), reference.remove(key)),
             Step::InvalidateAll => {

@@ -40,6 +40,7 @@ use std::task::Waker;
 use equivalent::Equivalent;
 use sark_shard::Lifetime;
 
+use crate::arrival::Unless;
 use crate::cache::Inner;
 use crate::outgoing::{Outgoing, catch_and_discard};
 
@@ -441,6 +442,7 @@ where
         }
         let arrival = self.arrival(key, value.clone(), lifetime);
         let index = self.approach(arrival.hash);
-        self.insert_by_request(index, arrival, self.common.time.for_storing(), Some(outdated), out);
+        let now = self.common.time.for_storing();
+        self.insert_by_request(index, arrival, now, &mut Unless::Outdated(outdated), out);
     }
 }

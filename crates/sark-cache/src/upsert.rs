@@ -1,0 +1,100 @@
+//! Changing a value, or storing one where there is none, in one step.
+
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use sark_shard::Lifetime;
+
+use crate::Cache;
+use crate::arrival::{Instead, Unless};
+use crate::clock::nanos;
+
+impl<K, V, H> Cache<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    H: BuildHasher,
+{
+    /// Changes the value of `key` in place and returns what `change` returns, or stores `value` if the key
+    /// isn't there.
+    ///
+    /// No other call comes between finding out and changing or storing, so no change is lost. It is
+    /// [`update`](Self::update) if the key is there, and [`insert`](Self::insert) if it is not, or is past its
+    /// deadline:
+    ///
+    /// * A value that is changed keeps its deadline and its weight. That counts as a hit, and `key` and
+    ///   `value` are dropped.
+    /// * A value that is stored lives for the cache's time-to-live. That counts as a miss, and the result is
+    ///   `None`. If the entry is heavier than the whole cache, it is not kept.
+    ///
+    /// The weigher is asked about `value` in either case, before the key is looked up. O(1), plus what is
+    /// evicted. `change` runs under the rules of [`update`](Self::update).
+    ///
+    /// ```
+    /// let cache = sark_cache::Cache::new(100);
+    /// let mut count = |word| cache.update_or_insert(word, 1, |count| { *count += 1; *count }).unwrap_or(1);
+    /// assert_eq!([count("to"), count("be"), count("to")], [1, 1, 2]);
+    /// ```
+    #[doc(alias = "upsert")]
+    #[doc(alias = "entry")]
+    #[doc(alias = "and_upsert_with")]
+    pub fn update_or_insert<R>(&self, key: K, value: V, change: impl FnOnce(&mut V) -> R + Send) -> Option<R>
+    where
+        R: Send,
+    {
+        self.update_or_insert_for(key, value, Lifetime::Default, change)
+    }
+
+    /// Like [`update_or_insert`](Self::update_or_insert), with a time-to-live for the entry if it is stored,
+    /// as with [`insert_with_ttl`](Self::insert_with_ttl).
+    ///
+    /// A limit of requests in each window of time, for example:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let windows = sark_cache::Cache::new(1000);
+    /// let may = |user| {
+    ///     let used = windows.update_or_insert_with_ttl(user, 1, Duration::from_secs(60), |used| { *used += 1; *used });
+    ///     used.unwrap_or(1) <= 2
+    /// };
+    /// assert_eq!([may("alice"), may("alice"), may("alice"), may("bob")], [true, true, false, true]);
+    /// ```
+    pub fn update_or_insert_with_ttl<R>(
+        &self,
+        key: K,
+        value: V,
+        time_to_live: Duration,
+        change: impl FnOnce(&mut V) -> R + Send,
+    ) -> Option<R>
+    where
+        R: Send,
+    {
+        let lifetime = nanos(time_to_live);
+        self.inner().common.time.prepare_for(lifetime);
+        self.update_or_insert_for(key, value, Lifetime::For(lifetime), change)
+    }
+
+    fn update_or_insert_for<R>(
+        &self,
+        key: K,
+        value: V,
+        lifetime: Lifetime,
+        change: impl FnOnce(&mut V) -> R + Send,
+    ) -> Option<R>
+    where
+        R: Send,
+    {
+        let inner = self.inner();
+        let arrival = inner.arrival(key, value, lifetime);
+        let index = inner.approach(arrival.hash);
+        let time = &inner.common.time;
+        // Called at most once: what is there is changed, and nothing is tried again.
+        let (mut change, mut result) = (Some(change), None);
+        let mut change = |value: &mut V| result = change.take().map(|change| change(value));
+        let mut instead = Instead { change: &mut change, now: time.for_reading(), tried: false, spare: None };
+        let mut out = inner.outgoing();
+        inner.insert_by_request(index, arrival, time.for_storing(), &mut Unless::There(&mut instead), &mut out);
+        result
+    }
+}
