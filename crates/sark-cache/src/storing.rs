@@ -85,7 +85,7 @@ where
         self.conclude_insertion(index, stored, short, now, &mut Unless::Never, out)
     }
 
-    fn conclude_insertion(
+    pub(crate) fn conclude_insertion(
         &self,
         index: usize,
         (kept, alarm): (bool, Option<Duration>),

@@ -3,11 +3,14 @@
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
+use sark_delegate::Entered;
 use sark_shard::Lifetime;
 
 use crate::Cache;
-use crate::arrival::{Instead, Unless};
+use crate::arrival::{Arrival, Instead, Unless};
+use crate::cache::Inner;
 use crate::clock::nanos;
+use crate::resident::Cell;
 
 impl<K, V, H> Cache<K, V, H>
 where
@@ -27,7 +30,7 @@ where
     /// * A value that is stored lives for the cache's time-to-live. That counts as a miss, and the result is
     ///   `None`. If the entry is heavier than the whole cache, it is not kept.
     ///
-    /// The weigher is asked about `value` in either case, before the key is looked up. O(1), plus what is
+    /// A weigher is asked about `value` in either case, before the key is looked up. O(1), plus what is
     /// evicted. `change` runs under the rules of [`update`](Self::update).
     ///
     /// ```
@@ -86,15 +89,66 @@ where
         R: Send,
     {
         let inner = self.inner();
-        let arrival = inner.arrival(key, value, lifetime);
-        let index = inner.approach(arrival.hash);
-        let time = &inner.common.time;
+        let hash = inner.hash(&key);
+        let index = inner.approach(hash);
+        let now = inner.common.time.for_reading();
         // Called at most once: what is there is changed, and nothing is tried again.
         let (mut change, mut result) = (Some(change), None);
         let mut change = |value: &mut V| result = change.take().map(|change| change(value));
-        let mut instead = Instead { change: &mut change, now: time.for_reading(), tried: false, spare: None };
-        let mut out = inner.outgoing();
-        inner.insert_by_request(index, arrival, time.for_storing(), &mut Unless::There(&mut instead), &mut out);
+        // The weigher must not run with the shard held, and may be needed.
+        let mut entered = if inner.weigher.is_none() { inner.delegates.enter(index) } else { None };
+        let mut tried = false;
+        if let Some(entered) = &mut entered {
+            match entered.run(|cell| cell.shard.try_update(hash, &key, now, &mut change)) {
+                Ok(Some(())) => return result,
+                Ok(None) => tried = true,
+                Err(_not_called) => {}
+            }
+        }
+        let mut instead = Instead { change: &mut change, now, tried, spare: None };
+        inner.end_upsert(entered, index, New { hash, key, value, lifetime }, &mut Unless::There(&mut instead));
         result
+    }
+}
+
+/// An entry to be stored if its key isn't there, not weighed yet.
+struct New<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+    lifetime: Lifetime,
+}
+
+impl<K, V, H> Inner<K, V, H>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    H: BuildHasher,
+{
+    /// Does what one look at a shard that was idle did not do. If the shard is held, it stays so from that
+    /// look to the insertion.
+    #[inline(never)]
+    fn end_upsert(
+        &self,
+        entered: Option<Entered<'_, Cell<K, V>>>,
+        index: usize,
+        New { hash, key, value, lifetime }: New<K, V>,
+        unless: &mut Unless<'_, K, V>,
+    ) {
+        // Dropped when nothing is held.
+        let mut out = self.outgoing();
+        // The key was hashed before anything was held, and nothing is held if there is a weigher.
+        let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(&key, &value));
+        let arrival = Arrival { hash, key, value, weight, lifetime };
+        let now = self.common.time.for_storing();
+        let Some(mut entered) = entered else {
+            self.insert_by_request(index, arrival, now, unless, &mut out);
+            return;
+        };
+        let mut short = None;
+        let pool = &mut &self.common.ledger;
+        let stored = entered.run(|cell| cell.insert_unless(unless, arrival, now, pool, &mut out, &mut short));
+        drop(entered);
+        self.conclude_insertion(index, stored, short, now, unless, &mut out);
     }
 }
