@@ -176,7 +176,7 @@ break_ slots_that_do_not_wait_for_the_whole_mailbox delegate.rs \
     's/            if served < at_least \{\n                continue;\n            \}\n//' \
     slots::a_call_that_starts_after_a_post_returned_sees_it_although_others_post_too
 break_ slot_freed_by_who_does_not_have_it slots.rs 's/free\.then\(\|\| Seat\(slot\)\)/free.then_some(Seat(slot))/' \
-    slots::a_worker_serves_a_caller_beside_one_that_calls_twice
+    slots::a_worker_serves_three_callers
 
 # Room in a full mailbox.
 break_ runner_that_tells_nobody_of_room delegate.rs 's/if starved\.load\(Ordering::Relaxed\) \{/if false {/' \
