@@ -208,7 +208,7 @@ where
             }
         };
         if let Some(value) = self.look_again_within(&loading.load, key) {
-            loading.end(&value);
+            loading.end_as_found();
             return answer(value);
         }
         let future = pin!(Some(load));

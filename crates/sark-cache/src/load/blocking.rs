@@ -133,14 +133,12 @@ where
         let mut out = inner.outgoing();
         let run = |loading: Loading<'_, K, V>| {
             let _running = Running::new(&loading.load);
-            let value = match self.look_again(key) {
-                Some(value) => value,
-                None => {
-                    let (value, lifetime) = load()?;
-                    inner.store_loaded(key.to_owned(), &value, lifetime, &loading.load.outdated, &mut out);
-                    value
-                }
-            };
+            if let Some(value) = self.look_again(key) {
+                loading.end_as_found();
+                return Ok(value);
+            }
+            let (value, lifetime) = load()?;
+            inner.store_loaded(key.to_owned(), &value, lifetime, &loading.load.outdated, &mut out);
             loading.end(&value);
             Ok(value)
         };

@@ -90,7 +90,8 @@ enum Outcome<V> {
     /// It ended with an error or a panic, which only its own caller hears of, or its future was dropped. One of
     /// the waiting callers was woken to take it over.
     Vacant,
-    /// The same, and no caller waited. It is not registered any more.
+    /// The same, and no caller waited; or the value was found in the cache, where the waiting callers look for
+    /// it, too. It is not registered any more.
     Gone,
 }
 
@@ -385,6 +386,22 @@ impl<K, V: Clone> Loading<'_, K, V> {
                 self.load.ended.notify_all();
                 tasks.into_values().for_each(wake);
             }
+        }
+        self.stage = Stage::Ended;
+    }
+
+    /// Ends the load because its value was in the cache already. The waiting callers look there, too, and don't
+    /// get the value from here. It may have left again by an invalidation that had looked for loads before
+    /// this one was registered, and callers that asked only after that may be waiting.
+    fn end_as_found(mut self) {
+        if self.loads.is_of_this_process() {
+            self.loads.unregister(&mut lock(&self.loads.under_way), self.hash, &self.load);
+            let mut state = lock(&self.load.state);
+            state.outcome = Outcome::Gone;
+            let tasks = std::mem::take(&mut state.tasks);
+            drop(state);
+            self.load.ended.notify_all();
+            tasks.into_values().for_each(wake);
         }
         self.stage = Stage::Ended;
     }

@@ -133,3 +133,38 @@ fn a_thread_waits_no_longer_when_a_task_takes_the_load_over() {
         assert!(thread.join().unwrap());
     });
 }
+
+/// An invalidation looks for loads, then removes. A load may be registered in between and find the value that
+/// is about to be removed.
+#[test]
+fn callers_that_wait_for_a_load_of_what_was_there_look_for_it_themselves() {
+    let cache = Cache::<String, u32>::new(10);
+    let loads = &cache.inner().loads;
+    let hash = cache.inner().hash("key");
+    let begin = || {
+        cache.insert("key".to_owned(), 1);
+        loads.outdate(Some(hash));
+        let Turn::Load(loading) = loads.take_turn(hash, "key", false) else { unreachable!("nothing is under way") };
+        assert_eq!(cache.look_again("key"), Some(1));
+        assert_eq!(cache.inner().delegates.run(0, crate::resident::Cell::clear).into_iter().count(), 1);
+        loading
+    };
+
+    let (loading, wakes) = (begin(), Arc::new(Wakes::default()));
+    let mut task = pin!(cache.get_or_insert_async("key", future::ready(2)));
+    assert!(poll_with(task.as_mut(), &wakes).is_pending());
+    loading.end_as_found();
+    assert_eq!((wakes.count(), poll(task)), (1, Poll::Ready(2)));
+
+    cache.invalidate("key");
+    let loading = begin();
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| cache.get_or_insert_with("key", || 3));
+        while lock(&loading.load.state).threads == 0 {
+            thread::yield_now();
+        }
+        loading.end_as_found();
+        assert_eq!(thread.join().unwrap(), 3);
+    });
+    nothing_is_under_way(&cache);
+}
