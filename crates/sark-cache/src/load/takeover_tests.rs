@@ -146,7 +146,7 @@ fn callers_that_wait_for_a_load_of_what_was_there_look_for_it_themselves() {
         loads.outdate(Some(hash));
         let Turn::Load(loading) = loads.take_turn(hash, "key", false) else { unreachable!("nothing is under way") };
         assert_eq!(cache.look_again("key"), Some(1));
-        assert_eq!(cache.inner().delegates.run(0, crate::resident::Cell::clear).into_iter().count(), 1);
+        assert_eq!(cache.inner().delegates.run(0, crate::resident::Cell::clear).count(), 1);
         loading
     };
 
