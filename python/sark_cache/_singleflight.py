@@ -108,15 +108,21 @@ class Flight:
         self._value: Any = None
         self._error: Exception | None = None
         self._traceback: TracebackType | None = None
-        # The leader was stopped, so there is no outcome.
+        # There is no outcome: the leader was stopped, or found the value in the cache, where the waiting callers
+        # are to look, too.
         self.abandoned = False
 
-    def land(self, value: Any = None, error: BaseException | None = None) -> None:
+    def land(self, value: Any = None, error: BaseException | None = None, *, found: bool = False) -> None:
         """Ends the flight and wakes all waiting callers.
+
+        They don't get a value that was ``found`` in the cache. It may be cleared by a call that had forgotten all
+        flights before this one was there, and callers that came only after that may be waiting.
 
         If a signal handler raises meanwhile and the flight is already over, only ``wake`` remains to be done.
         """
-        if error is None:
+        if found:
+            self.abandoned = True
+        elif error is None:
             self._value = value
         elif isinstance(error, Exception):
             self._error, self._traceback = error, error.__traceback__
@@ -250,11 +256,12 @@ class Flights:
                 joined = self._join(key, mine)
                 if joined is mine:
                     value = look()
-                    if value is ABSENT:
+                    found = value is not ABSENT
+                    if not found:
                         value = compute()
                         if self._by_key.get(key) is mine:
                             keep(value)
-                    self._end(key, mine, value)
+                    self._end(key, mine, value, found=found)
                     return value
             except BaseException as error:
                 try:
@@ -292,11 +299,12 @@ class Flights:
                 if joined is mine:
                     _coroutines.set((*_under_way(), mine.mark))
                     value = look()
-                    if value is ABSENT:
+                    found = value is not ABSENT
+                    if not found:
                         value = await compute()
                         if self._by_key.get(key) is mine:
                             keep(value)
-                    self._end(key, mine, value)
+                    self._end(key, mine, value, found=found)
                     return value
             except BaseException as error:
                 try:
@@ -336,7 +344,15 @@ class Flights:
         elif joined is mine or (joined is None and mine in list(self._by_key.values())):
             self._end(key, mine, error=error)
 
-    def _end(self, key: Hashable, flight: Flight, value: Any = None, error: BaseException | None = None) -> None:
+    def _end(
+        self,
+        key: Hashable,
+        flight: Flight,
+        value: Any = None,
+        error: BaseException | None = None,
+        *,
+        found: bool = False,
+    ) -> None:
         """Makes way for the next flight of the key, then wakes the waiting callers, which may want to start it."""
         try:
             if self._by_key.get(key) is flight:
@@ -347,4 +363,4 @@ class Flights:
             self.forget()
             raise
         finally:
-            flight.land(value, error)
+            flight.land(value, error, found=found)

@@ -462,3 +462,56 @@ def test_a_thread_started_by_a_coroutine_does_not_wait_for_what_it_is_part_of() 
     thread.start()
     wait_until(lambda: bool(got))
     assert got == ["inner"]
+
+
+def test_a_value_that_is_about_to_be_cleared_is_not_passed_on_to_callers_that_wait() -> None:
+    # Clearing forgets the flights, then empties the cache. A flight may begin in between.
+    flights = _singleflight.Flights()
+    looking, cleared = threading.Event(), threading.Event()
+    results: list[str] = []
+
+    def look() -> str:
+        looking.set()
+        assert cleared.wait(60)
+        return "old"
+
+    def first() -> None:
+        results.append(flights.run("key", look, lambda: pytest.fail("it is there"), results.append))
+
+    def second() -> None:
+        results.append(flights.run("key", lambda: _singleflight.ABSENT, lambda: "new", lambda value: None))
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert looking.wait(60)
+    threads[1].start()
+    wait_until(lambda: bool(flights._by_key["key"]._threads))
+    cleared.set()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(results) == ["new", "old"]
+
+
+def test_a_coroutine_that_waits_for_a_value_that_is_there_looks_for_it_itself() -> None:
+    flights = _singleflight.Flights()
+    looking, cleared = threading.Event(), threading.Event()
+
+    def look() -> str:
+        looking.set()
+        assert cleared.wait(60)
+        return "old"
+
+    async def new() -> str:
+        return "new"
+
+    async def later() -> str:
+        value: str = await flights.run_async("key", lambda: _singleflight.ABSENT, new, lambda value: None)
+        return value
+
+    thread = threading.Thread(target=lambda: flights.run("key", look, lambda: None, lambda value: None))
+    thread.start()
+    assert looking.wait(60)
+    flight = flights._by_key["key"]
+    threading.Thread(target=lambda: (wait_until(lambda: bool(flight._tasks)), cleared.set())).start()
+    assert asyncio.run(later()) == "new"
+    thread.join(60)
