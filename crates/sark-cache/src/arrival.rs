@@ -43,7 +43,7 @@ pub(crate) struct Instead<'u, K, V> {
     pub(crate) now: Nanos,
     /// Whether it was looked for before.
     pub(crate) tried: bool,
-    /// The arrival that was not stored, to be dropped when the shard is no longer held.
+    /// The arrival while it is sought, and if it was not stored: to be dropped when the shard is no longer held.
     pub(crate) spare: Option<(K, V)>,
 }
 

@@ -2,9 +2,9 @@
 //! lowered.
 //!
 //! Called by `cache`, `storing` and `batch`. The gathering thread holds the ledger's turn, which one thread
-//! at a time has, and never holds a shard while it waits for another. User code might want the turn, so none
-//! runs meanwhile: what other callers' posts displaced is put off, and what is evicted is dropped with
-//! nothing held.
+//! at a time has, and never holds a shard while it waits for another. User code might want the turn. So what
+//! other callers' posts displaced is put off, and what is evicted is dropped when the turn has ended. `Eq`, and
+//! the change of an `update_or_insert`, run inside a shard, where calls that would wait are refused.
 
 use sark_shard::{Nanos, Room};
 
@@ -114,7 +114,11 @@ where
                 }
             }
         }
-        self.delegates.run(index, |cell| cell.reject(arrival, now, out));
+        self.delegates.run(index, |cell| {
+            if let Some(arrival) = cell.admit(unless, arrival, out) {
+                cell.reject(arrival, now, out);
+            }
+        });
         false
     }
 }

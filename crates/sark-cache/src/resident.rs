@@ -14,7 +14,7 @@ use equivalent::Equivalent;
 use sark_delegate::Resident;
 use sark_shard::{Contents, Expected, Insertion, Nanos, Removals, Removed, Room, Shard, Unstored};
 
-use crate::arrival::{Arrival, Short, Terms, Unless};
+use crate::arrival::{Arrival, Instead, Short, Terms, Unless};
 use crate::clock::Timekeeping;
 use crate::hints::SharedHint;
 use crate::ledger::{Ledger, Source};
@@ -205,6 +205,43 @@ impl<K, V> Cell<K, V> {
         self.conclude(insertion, Terms { hash, weight, lifetime }, pool, short)
     }
 
+    /// Gives an arrival back unless something keeps it out. In that case all is done that is to be done.
+    pub(crate) fn admit(
+        &mut self,
+        unless: &mut Unless<'_, K, V>,
+        arrival: Arrival<K, V>,
+        out: &mut impl Removals<K, V>,
+    ) -> Option<Arrival<K, V>>
+    where
+        K: Eq,
+    {
+        match unless {
+            Unless::Never => {}
+            Unless::Outdated(outdated) => {
+                if outdated.load(Ordering::Relaxed) {
+                    let Arrival { key, value, weight, .. } = arrival;
+                    self.shard.turn_away(key, value, weight, out);
+                    return None;
+                }
+            }
+            Unless::There(Instead { change, now, tried, spare }) => {
+                let Arrival { hash, key, value, weight, lifetime } = arrival;
+                // Kept there, so that it is not dropped here if `Eq` or the change panics.
+                let (key, _) = spare.insert((key, value));
+                // Only the first try counts as a miss.
+                let again = std::mem::replace(tried, true);
+                let may_be_there = !again || self.shard.peek(hash, key, *now).is_some();
+                // What this finds expired leaves its room to the arrival.
+                if may_be_there && self.shard.update(hash, key, *now, out, change).is_some() {
+                    return None;
+                }
+                let (key, value) = spare.take()?;
+                return Some(Arrival { hash, key, value, weight, lifetime });
+            }
+        }
+        Some(arrival)
+    }
+
     /// [`insert`](Self::insert) for a caller that waits, unless something keeps the arrival out. Also returns
     /// the earlier alarm, if there is one.
     pub(crate) fn insert_unless(
@@ -219,26 +256,7 @@ impl<K, V> Cell<K, V> {
     where
         K: Eq,
     {
-        match unless {
-            Unless::Never => {}
-            Unless::Outdated(outdated) => {
-                if outdated.load(Ordering::Relaxed) {
-                    let Arrival { key, value, weight, .. } = arrival;
-                    self.shard.turn_away(key, value, weight, out);
-                    return (false, None);
-                }
-            }
-            Unless::There(instead) => {
-                let Arrival { hash, ref key, .. } = arrival;
-                // Only the first try counts as a miss.
-                let again = std::mem::replace(&mut instead.tried, true);
-                let may_be_there = !again || self.shard.peek(hash, key, instead.now).is_some();
-                if may_be_there && self.update(hash, key, instead.now, out, &mut instead.change).is_some() {
-                    instead.spare = Some((arrival.key, arrival.value));
-                    return (false, None);
-                }
-            }
-        }
+        let Some(arrival) = self.admit(unless, arrival, out) else { return (false, None) };
         let kept = self.insert(arrival, now, pool, out, short);
         (kept, self.earlier_alarm(now))
     }
@@ -450,7 +468,6 @@ mod tests {
     use sark_shard::{Config, Lifetime, Pool};
 
     use super::*;
-    use crate::arrival::Instead;
     use crate::clock::Clock;
 
     /// Other threads, which take all that is free whenever room is looked for.

@@ -22,13 +22,14 @@ where
     /// isn't there.
     ///
     /// No other call comes between finding out and changing or storing, so no change is lost. It is
-    /// [`update`](Self::update) if the key is there, and [`insert`](Self::insert) if it is not, or is past its
-    /// deadline:
+    /// [`update`](Self::update) if the key is there, and [`insert`](Self::insert) if it is not, or was past its
+    /// deadline when the call began:
     ///
     /// * A value that is changed keeps its deadline and its weight. That counts as a hit, and `key` and
     ///   `value` are dropped.
     /// * A value that is stored lives for the cache's time-to-live. That counts as a miss, and the result is
-    ///   `None`. If the entry is heavier than the whole cache, it is not kept.
+    ///   `None`. If the entry is heavier than the whole cache, it is not kept. If other shards must give up
+    ///   room for it and the key comes meanwhile, that value is changed, which counts as a hit in addition.
     ///
     /// A weigher is asked about `value` in either case, before the key is looked up. O(1), plus what is
     /// evicted. `change` runs under the rules of [`update`](Self::update).

@@ -2,7 +2,8 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,20 @@ struct Dropped(Arc<AtomicUsize>);
 impl Drop for Dropped {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Notes if it is dropped where a cache may not be called.
+struct Calls {
+    cache: Cache<u64, u64>,
+    inside: Arc<AtomicBool>,
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        if catch_unwind(AssertUnwindSafe(|| self.cache.get(&0))).is_err() {
+            self.inside.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -70,6 +85,8 @@ under_both_dispatches! {
         assert_eq!([used(), used()], [1, 2]);
         assert_eq!(cache.update_or_insert_with_ttl(2, 1, Duration::ZERO, |_| ()), None);
         assert_eq!(cache.get(&2), None);
+        assert_eq!(cache.update_or_insert_with_ttl(1, 1, Duration::ZERO, |used| *used), Some(2));
+        assert_eq!(cache.get(&1), Some(2));
     }
 
     fn a_value_heavier_than_the_cache_is_not_kept_but_may_be_what_a_change_is_about(dispatch) {
@@ -111,6 +128,43 @@ under_both_dispatches! {
         assert_eq!(drops.load(Ordering::Relaxed), 2);
     }
 
+    fn a_value_that_is_not_stored_may_call_a_cache_when_it_is_dropped(dispatch) {
+        let inside = Arc::new(AtomicBool::new(false));
+        let value = || Calls { cache: Cache::new(10), inside: Arc::clone(&inside) };
+        for weighed in [false, true] {
+            let builder = builder(dispatch).max_capacity(10);
+            let builder = if weighed { builder.weigher(|_, _| 1) } else { builder };
+            let cache = builder.build().unwrap();
+            cache.insert(1, value());
+            assert_eq!(cache.update_or_insert(1, value(), |_| 2), Some(2));
+            let change = |_: &mut Calls| -> () { panic!("unlucky") };
+            assert!(catch_unwind(AssertUnwindSafe(|| cache.update_or_insert(1, value(), change))).is_err());
+            assert!(cache.contains_key(&1));
+        }
+        assert!(!inside.load(Ordering::Relaxed));
+    }
+
+    fn a_value_too_heavy_to_be_stored_leaves_one_that_came_meanwhile(dispatch) {
+        let weigher = |_: &u64, value: &u64| u32::try_from(*value).unwrap_or(u32::MAX);
+        let cache = builder(dispatch).max_capacity(100).weigher(weigher).build().unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    cache.update_or_insert(1, 101, |_| ());
+                }
+            });
+            let all_kept = (0..2000).all(|_| {
+                cache.insert(1, 1);
+                let kept = (0..20).all(|_| cache.contains_key(&1));
+                cache.remove(&1);
+                kept
+            });
+            done.store(true, Ordering::Relaxed);
+            assert!(all_kept);
+        });
+    }
+
     fn a_panicking_change_reaches_its_caller_and_leaves_the_cache_valid(dispatch) {
         let cache = builder(dispatch).max_capacity(10).build().unwrap();
         cache.insert(1, 1);
@@ -118,8 +172,7 @@ under_both_dispatches! {
             *value = 2;
             panic!("unlucky");
         };
-        let attempt = std::panic::AssertUnwindSafe(|| cache.update_or_insert(1, 5, change));
-        assert!(std::panic::catch_unwind(attempt).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| cache.update_or_insert(1, 5, change))).is_err());
         assert_eq!((cache.get(&1), cache.update_or_insert(1, 5, |value| *value)), (Some(2), Some(2)));
     }
 }

@@ -51,7 +51,9 @@ impl<S: Resident> Aftermath<S> {
     /// here: no caller waits for that code, and the thread that runs this has nothing to do with it. Returns
     /// how many there were.
     pub(crate) fn settle(self) -> u64 {
-        let Self { leftovers, errands, wakers, panics: caught, .. } = self;
+        let Self { sleepers, leftovers, errands, wakers, panics: caught, .. } = self;
+        // They were woken long before. In any case it comes before other people's code.
+        drop(sleepers);
         let mut panics = 0;
         let mut guarded = |work: &mut dyn FnMut()| {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {

@@ -161,7 +161,8 @@ impl<S: Resident> Delegates<S> {
     ///
     /// `request` may borrow from the caller. It must not block, and must not wait for any delegate: see
     /// [`TryError::Reentrant`]. Requests on one state run in the order of their calls. Nothing is allocated,
-    /// except for the mailbox when the first message comes.
+    /// except for the mailbox when the first message comes, and for a list of callers to be woken when the
+    /// request serves some that sleep.
     ///
     /// # Panics
     /// With the panic of `request`; when called from inside a delegate; in a forked child that can't use the
