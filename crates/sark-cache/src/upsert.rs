@@ -25,8 +25,8 @@ where
     /// [`update`](Self::update) if the key is there, and [`insert`](Self::insert) if it is not, or was past its
     /// deadline when the call began:
     ///
-    /// * A value that is changed keeps its deadline and its weight. That counts as a hit, and `key` and
-    ///   `value` are dropped.
+    /// * A value that is changed keeps its time-to-live and its weight; a time-to-idle begins anew. That counts
+    ///   as a hit, and `key` and `value` are dropped.
     /// * A value that is stored lives for the cache's time-to-live. That counts as a miss, and the result is
     ///   `None`. If the entry is heavier than the whole cache, it is not kept. If other shards must give up
     ///   room for it and the key comes meanwhile, that value is changed, which counts as a hit in addition.
