@@ -27,6 +27,8 @@ fn sit(index: usize) {
 /// Runs `work(0)` to `work(threads - 1)` on one thread each. Several threads sit on the processors in turn.
 /// Returns the time they took together, and their results.
 ///
+/// On Linux a thread that a cache starts only in here inherits the processor of the thread that starts it.
+///
 /// `work` is called through its vtable, once per thread. Starting threads is therefore compiled once per
 /// result type, and not for each contestant in each scenario.
 pub fn together<R: Send>(threads: usize, work: &(dyn Fn(usize) -> R + Sync)) -> (Duration, Vec<R>) {
@@ -35,8 +37,8 @@ pub fn together<R: Send>(threads: usize, work: &(dyn Fn(usize) -> R + Sync)) -> 
     start(threads, several, work)
 }
 
-/// As [`together`], but leaves it to the system where the threads run. For what is not measured: a thread that
-/// a cache starts in there runs where the thread does that starts it.
+/// As [`together`], but leaves it to the system where the threads run, and those that a cache starts in here.
+/// For what is not measured.
 pub fn anywhere<R: Send>(threads: usize, work: &(dyn Fn(usize) -> R + Sync)) -> Vec<R> {
     start(threads, false, work).1
 }

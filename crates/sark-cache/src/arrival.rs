@@ -1,7 +1,7 @@
 //! An entry on its way in, and what may come of it.
 //!
-//! Made by `storing`, `batch`, `upsert` and `load`, with nothing held; `resident` stores it, and `gathering`
-//! makes room for it where its own shard can't.
+//! Made by `storing`, `batch` and `load` with nothing held, and by `upsert`; `resident` stores it, and
+//! `gathering` makes room for it where its own shard can't.
 
 use std::sync::atomic::AtomicBool;
 
@@ -43,7 +43,8 @@ pub(crate) struct Instead<'u, K, V> {
     pub(crate) now: Nanos,
     /// Whether it was looked for before.
     pub(crate) tried: bool,
-    /// The arrival while it is sought, and if it was not stored: to be dropped when the shard is no longer held.
+    /// The arrival while it is sought, and if it was not stored. It is dropped when the shard is no longer
+    /// held.
     pub(crate) spare: Option<(K, V)>,
 }
 

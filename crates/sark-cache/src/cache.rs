@@ -124,8 +124,8 @@ where
 
     /// Returns a clone of the value of `key`, if it is there and live.
     ///
-    /// The entry becomes the most recently used one of its shard. O(1), and nothing is allocated except by
-    /// the clone.
+    /// The entry becomes the most recently used one of its shard. O(1). On an idle shard nothing is allocated
+    /// except by the clone.
     ///
     /// `key` may be any form that hashes and compares as `K` does, such as `str` for `String`. Another thread
     /// may be the one that compares it. So here, and wherever a key is looked up by reference, it must be
@@ -184,7 +184,7 @@ where
     ///
     /// It counts as a hit and makes the entry the most recently used one of its shard. As with any hit, the
     /// time-to-live goes on and a time-to-idle begins anew. The weight stays what it was when the entry was
-    /// stored. O(1), no allocation.
+    /// stored. O(1), on an idle shard no allocation.
     ///
     /// `change` runs where `Clone` would, and under the same rules: it must not block, and must not call a
     /// cache and wait. That includes the `Drop` of a value that it overwrites. If `change` panics, the value

@@ -139,7 +139,7 @@ fn share_of(excess: Room, used: Room, all: Room) -> Room {
 mod tests {
     use sark_shard::{Pool, Room};
 
-    use crate::Cache;
+    use crate::{Cache, Dispatch};
 
     #[test]
     fn a_forked_child_that_inherits_gathered_room_can_lower_its_capacity() {
@@ -151,5 +151,25 @@ mod tests {
         ledger.leave_as_in_a_parent(gathered);
         cache.set_capacity(2);
         assert_eq!((cache.capacity(), cache.entry_count()), (2, 2));
+    }
+
+    #[test]
+    fn a_value_too_heavy_to_be_stored_leaves_and_changes_one_that_came_meanwhile() {
+        for dispatch in [Dispatch::Adaptive, Dispatch::PerCore] {
+            let weigher = |_: &u32, value: &u32| *value;
+            let builder = Cache::builder().dispatch(dispatch).pin(false).max_capacity(100).weigher(weigher);
+            let cache = builder.build().unwrap();
+            let turn = cache.inner().common.ledger.gather();
+            std::thread::scope(|scope| {
+                let heavy = scope.spawn(|| cache.update_or_insert(1, 101, |value| *value += 1));
+                // Then it has missed, and waits for the turn.
+                while cache.stats().misses == 0 {
+                    std::thread::yield_now();
+                }
+                cache.insert(1, 40);
+                drop(turn);
+                assert_eq!((heavy.join().unwrap(), cache.get(&1)), (Some(()), Some(41)));
+            });
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Storing one entry. It is hashed and weighed with nothing held. Then the quick way is tried, if nothing is
 //! in its way, and what that can't do is done after it.
 //!
-//! Called by `cache`, `batch` and `load`; `gathering` makes room where a shard alone can't. A worker is told
-//! of an entry's deadline after the shard is given back, and before what left for the entry is dropped.
+//! Called by `cache`, `upsert`, `batch` and `load`; `gathering` makes room where a shard alone can't. A worker is
+//! told of an entry's deadline after the shard is given back, and before what left for the entry is dropped.
 
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;

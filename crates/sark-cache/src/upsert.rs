@@ -50,7 +50,8 @@ where
     }
 
     /// Like [`update_or_insert`](Self::update_or_insert), with a time-to-live for the entry if it is stored,
-    /// as with [`insert_with_ttl`](Self::insert_with_ttl).
+    /// as with [`insert_with_ttl`](Self::insert_with_ttl). Zero means: change a value that is there, and store
+    /// none.
     ///
     /// A limit of requests in each window of time, for example:
     ///

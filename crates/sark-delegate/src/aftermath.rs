@@ -7,7 +7,7 @@
 //! * **Other people's code:** waking futures, and dropping what is left over. That code may wait for
 //!   anything, so the runner must hold nothing meanwhile, and must have looked for messages before it.
 //!
-//! Filled by `delegate` while it is held; `group` and `worker` see to it.
+//! Filled by `delegate` while it is held, which wakes as it releases; `group` and `worker` see to the rest.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -51,8 +51,8 @@ impl<S: Resident> Aftermath<S> {
     /// here: no caller waits for that code, and the thread that runs this has nothing to do with it. Returns
     /// how many there were.
     pub(crate) fn settle(self) -> u64 {
-        let Self { sleepers, leftovers, errands, wakers, panics: caught, .. } = self;
-        // They were woken long before. In any case it comes before other people's code.
+        let Self { sleepers, leftovers, errands, wakers, panics: caught, has_leftovers: _ } = self;
+        // None is left after a release. In any case they come before other people's code.
         drop(sleepers);
         let mut panics = 0;
         let mut guarded = |work: &mut dyn FnMut()| {
@@ -91,7 +91,7 @@ impl Sleepers {
         self.0.push(caller);
     }
 
-    /// Wakes all of them. To be called right after each release, since nothing else tells them.
+    /// Wakes all of them.
     #[inline]
     pub(crate) fn wake(&mut self) {
         self.0.drain(..).for_each(|caller| caller.unpark());

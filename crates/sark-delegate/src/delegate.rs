@@ -525,14 +525,16 @@ impl<'d, S: Resident> Owned<'d, S> {
         }
     }
 
-    /// Gives the right back and looks for messages, in that order.
-    #[inline(always)]
-    pub(crate) fn release(self, barrier: Barrier) -> Released {
-        ManuallyDrop::new(self).give_back(barrier)
+    /// Gives the right back after messages were served: looks for more, then wakes the callers that were
+    /// answered in their sleep. Nothing else tells them, so there is no release after `drain` but this one.
+    pub(crate) fn release(self, barrier: Barrier, aftermath: &mut Aftermath<S>) -> Released {
+        let released = ManuallyDrop::new(self).give_back(barrier);
+        aftermath.sleepers.wake();
+        released
     }
 
-    /// As `release`, for a caller that holds this in a `ManuallyDrop`. It must not be used or dropped
-    /// afterwards.
+    /// Gives the right back and looks for messages, in that order. For a caller that served none and holds this
+    /// in a `ManuallyDrop`. It must not be used or dropped afterwards.
     #[inline(always)]
     pub(crate) fn give_back(&mut self, barrier: Barrier) -> Released {
         self.delegate.owner.release();

@@ -183,8 +183,7 @@ impl<S: Resident> Group<S> {
         } else {
             Err(request)
         };
-        let released = owned.release(self.barrier);
-        aftermath.sleepers.wake();
+        let released = owned.release(self.barrier, &mut aftermath);
         self.look_after(index, released.messages(), aftermath);
         self.met_others_on(index);
         match outcome {
@@ -444,15 +443,13 @@ impl<S: Resident> Group<S> {
         }
     }
 
-    /// Serves what waits, releases, and wakes those that were answered in their sleep.
+    /// Serves what waits and releases.
     pub(crate) fn serve(&self, mut owned: Owned<'_, S>, whose: Whose, aftermath: &mut Aftermath<S>) -> Served {
         let caught_up = owned.drain(whose, aftermath);
         let delegate = owned.delegate();
-        let released = owned.release(self.barrier);
+        let released = owned.release(self.barrier, aftermath);
         self.seal_again(delegate);
-        let more = released.messages() || delegate.has_messages();
-        aftermath.sleepers.wake();
-        Served { more, caught_up }
+        Served { more: released.messages() || delegate.has_messages(), caught_up }
     }
 
     pub(crate) fn settle(&self, aftermath: Aftermath<S>) {

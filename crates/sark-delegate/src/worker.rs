@@ -390,9 +390,8 @@ impl Crew {
         let next = owned.tend(aftermath);
         // Callers that came meanwhile wait for this very release. A message that is only announced is served
         // by the next round: the bell says AWAKE.
-        let released = owned.release(group.barrier);
+        let released = owned.release(group.barrier, aftermath);
         group.seal_again(delegate);
-        aftermath.sleepers.wake();
         if (released.messages() || !group.callers_run())
             && delegate.has_messages()
             && let Some(owned) = delegate.try_take()
