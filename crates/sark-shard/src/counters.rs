@@ -34,3 +34,12 @@ pub struct Counters {
     /// Entries handed back without being stored ([`RemovalCause::Rejected`](crate::RemovalCause::Rejected)).
     pub rejected: u64,
 }
+
+/// Those of the [`Counters`] that look-ups and insertions write all the time. The shard keeps them on the line
+/// that it writes anyway.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Frequent {
+    pub(crate) misses: u64,
+    pub(crate) inserted: u64,
+    pub(crate) evicted: u64,
+}

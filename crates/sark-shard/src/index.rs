@@ -76,8 +76,6 @@ pub(crate) struct Index {
     lines: Box<[Line]>,
     /// The hash of every slot in the table.
     hashes: Column<u32>,
-    /// The number of slots in the table.
-    len: usize,
 }
 
 /// Puts a slot into a table that has room for it.
@@ -106,7 +104,7 @@ impl Index {
     pub(crate) const HOT_BYTES: usize = 16;
 
     pub(crate) fn new() -> Self {
-        Self { lines: empty(), hashes: Column::new(0), len: 0 }
+        Self { lines: empty(), hashes: Column::new(0) }
     }
 
     #[inline]
@@ -189,24 +187,24 @@ impl Index {
             .filter(move |&slot| self.hash_of(slot) == hash)
     }
 
-    /// Makes sure that one more slot can be inserted without growing.
+    /// Makes sure that one more slot can be inserted without growing. There are `slots` in the table.
     ///
     /// The table grows by half. Once it has a sixteenth of `hint` slots, it grows to what `hint` slots need,
     /// since moving it now takes much less time than the last move would. It does so at once if that is
     /// little, and otherwise grows to four times its size. From what `hint` slots need to twice that, it
     /// grows by an eighth at a time.
     #[inline]
-    pub(crate) fn reserve_one(&mut self, hint: usize) {
-        if self.len >= self.lines.len() * FULL {
-            self.grow(hint);
+    pub(crate) fn reserve_one(&mut self, slots: usize, hint: usize) {
+        if slots >= self.lines.len() * FULL {
+            self.grow(slots, hint);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn grow(&mut self, hint: usize) {
+    fn grow(&mut self, slots: usize, hint: usize) {
         let (lines, expected) = (self.lines.len(), hint.div_ceil(FULL));
-        let next = if lines < expected && self.len >= hint / 16 {
+        let next = if lines < expected && slots >= hint / 16 {
             expected.min(lines.saturating_mul(MOST_GROWN).max(SMALL))
         } else {
             lines + lines.div_ceil(if expected <= lines && lines < expected * 2 { 8 } else { 2 })
@@ -228,10 +226,8 @@ impl Index {
     /// Adds a slot, for which there is room, and returns where the table is. `capacity` is that of the slab.
     #[inline]
     pub(crate) fn insert(&mut self, hash: ShortHash, slot: Slot, capacity: usize) -> ProbeHint {
-        debug_assert!(self.len < self.lines.len() * FULL, "no room was made for {slot:?}");
         self.hashes.set(slot, hash.0, capacity);
         place(&mut self.lines, hash, slot);
-        self.len += 1;
         ProbeHint { base: self.lines.as_ptr().addr(), lines: self.lines.len() }
     }
 
@@ -251,7 +247,6 @@ impl Index {
         while let Some(line) = self.lines.get_mut(at) {
             if let Some(place) = line.tagged(hash.tag()).find(|&place| line.slot(place) == slot) {
                 line.clear(place);
-                self.len -= 1;
                 return;
             }
             if !line.is_passed() {
@@ -290,7 +285,8 @@ impl Index {
                 occupied += 1;
             }
         }
-        assert_eq!((self.len, occupied), (count, count), "index: slots counted, slots in the table, and {count} live");
+        assert_eq!(occupied, count, "index: slots in the table, and those that are live");
+        assert!(count <= self.lines.len() * FULL, "index: {count} in {} lines", self.lines.len());
         for (at, (line, again)) in self.lines.iter().zip(&again).enumerate() {
             let (passed, needed) = (line.passed(), again.passed());
             assert!(passed == needed || passed == MANY, "index: {needed} went on from line {at}, not {passed}");
@@ -318,7 +314,7 @@ mod tests {
     fn filled(slots: u32, hint: usize, hash: impl Fn(u32) -> ShortHash) -> Index {
         let mut index = Index::new();
         for slot in 0..slots {
-            index.reserve_one(hint);
+            index.reserve_one(slot as usize, hint);
             index.insert(hash(slot), Slot(slot), slots as usize);
         }
         index
@@ -384,7 +380,8 @@ mod tests {
     fn a_search_ends_though_some_went_on_from_every_line() {
         fn insert(index: &mut Index, slots: Range<u32>, home: u32) {
             for slot in slots {
-                index.reserve_one(0);
+                let slots = index.lines.iter().map(|line| line.occupied().count()).sum();
+                index.reserve_one(slots, 0);
                 index.insert(ShortHash(home << 31), Slot(slot), 28);
             }
         }
@@ -410,7 +407,7 @@ mod tests {
         let mut index = Index::new();
         for slot in 0..400_000 {
             let lines = index.lines.len();
-            index.reserve_one(expected);
+            index.reserve_one(slot as usize, expected);
             index.insert(hash(slot), Slot(slot), 400_000);
             if lines > SMALL / 4 {
                 most = most.max(index.lines.len().div_ceil(lines));
@@ -427,7 +424,7 @@ mod tests {
             let mut index = Index::new();
             let mut grown = Vec::new();
             for slot in 0..slots {
-                index.reserve_one(expected);
+                index.reserve_one(slot as usize, expected);
                 index.insert(ShortHash::of(mix(u64::from(slot))), Slot(slot), slots as usize);
                 if grown.last() != Some(&index.lines.len()) {
                     grown.push(index.lines.len());

@@ -6,9 +6,11 @@
 //! module. It never gives a payload out twice: the slab's unsafe code relies on *live* meaning occupied and
 //! not released since.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::column::{empty, grown};
 use crate::slot::Slot;
 use crate::time::Nanos;
 use crate::word::{Horizon, LAST_USE, Use, Uses, Word};
@@ -46,17 +48,17 @@ const BLOCKS_PER_PLACE: usize = 8;
 pub(crate) struct Nodes<P> {
     /// Memory for more nodes is not touched before they are used.
     nodes: Vec<Node<P>>,
+    /// The number of live slots in each block of nodes that there is memory for.
+    live: Box<[u8]>,
     /// The free slot to use next, or `NONE`.
     free: u32,
     /// The number of live slots.
     len: u32,
-    /// The number of live slots in each block of nodes.
-    live: Vec<u8>,
 }
 
 impl<P: Payload> Nodes<P> {
     pub(crate) fn new() -> Self {
-        Self { nodes: Vec::new(), free: NONE, len: 0, live: Vec::new() }
+        Self { nodes: Vec::new(), live: empty(), free: NONE, len: 0 }
     }
 
     #[inline]
@@ -106,7 +108,7 @@ impl<P: Payload> Nodes<P> {
 
     pub(crate) fn reserve_to(&mut self, slots: usize) {
         self.nodes.reserve_exact(slots.saturating_sub(self.nodes.len()));
-        self.live.reserve_exact(slots.div_ceil(BLOCK).saturating_sub(self.live.len()));
+        self.live = grown(core::mem::take(&mut self.live), slots.div_ceil(BLOCK).max(self.live.len()), || 0);
     }
 
     /// Whether there is memory for one more slot.
@@ -131,9 +133,6 @@ impl<P: Payload> Nodes<P> {
             None => {
                 if self.slots() == self.capacity() {
                     self.reserve_to((self.slots() * 2).max(8));
-                }
-                if self.slots().is_multiple_of(BLOCK) {
-                    self.live.push(0);
                 }
                 self.nodes.push(Node { word, payload });
                 Slot(self.nodes.len() as u32 - 1)
@@ -305,7 +304,7 @@ impl<P: Payload> Nodes<P> {
     /// The number of bytes allocated for the order of use, and for payloads.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let payloads = self.capacity() * size_of::<P>();
-        (self.nodes.capacity() * size_of::<Node<P>>() - payloads + self.live.capacity(), payloads)
+        (self.nodes.capacity() * size_of::<Node<P>>() - payloads + self.live.len(), payloads)
     }
 
     /// Asserts that every slot is either live or free, that none is free twice, and that no two live slots
@@ -316,7 +315,8 @@ impl<P: Payload> Nodes<P> {
         assert_eq!(uses.len(), self.len(), "nodes: {} are live, {} are counted", uses.len(), self.len());
         uses.sort_unstable();
         assert!(uses.windows(2).all(|pair| pair[0] < pair[1]), "nodes: one use of two entries");
-        assert_eq!(self.live.len(), self.slots().div_ceil(BLOCK), "nodes: blocks");
+        assert_eq!(self.live.len(), self.capacity().div_ceil(BLOCK), "nodes: blocks");
+        assert!(self.live[self.slots().div_ceil(BLOCK)..].iter().all(|&live| live == 0), "nodes: blocks without slots");
         for (nodes, &live) in self.nodes.chunks(BLOCK).zip(&self.live) {
             let count = nodes.iter().filter(|node| node.is_live()).count();
             assert_eq!(count, usize::from(live), "nodes: a block's live slots");

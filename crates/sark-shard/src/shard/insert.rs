@@ -323,7 +323,7 @@ impl<K, V> Shard<K, V> {
     #[inline(never)]
     fn put_light(&mut self, hash: ShortHash, Entry { key, value }: Entry<K, V>, fixed: Nanos, now: Nanos) {
         self.put(hash, key, value, 1, fixed, now);
-        self.counters.inserted += 1;
+        self.frequent.inserted += 1;
     }
 
     /// Puts a new entry in the place of one that leaves for it, and returns the latter. Runs none of the
@@ -339,7 +339,7 @@ impl<K, V> Shard<K, V> {
         self.deadlines.start(slot, fixed, now, capacity);
         self.decide.inserted(hash, slot, capacity);
         self.count(RemovalCause::Size);
-        self.counters.inserted += 1;
+        self.frequent.inserted += 1;
         older
     }
 
@@ -375,7 +375,7 @@ impl<K, V> Shard<K, V> {
         match found {
             None => {
                 self.put(hash, key, value, weight, fixed, now);
-                self.counters.inserted += 1;
+                self.frequent.inserted += 1;
                 Insertion::Inserted
             }
             Some(slot) => {

@@ -260,7 +260,7 @@ impl<K, V> Shard<K, V> {
         if self.slab.holds_living(expected.0, now, |entry| key.equivalent(&entry.key)) {
             self.serve(expected.0, f, |f, value| f(value)).map(Some)
         } else if expected == Expected::NOTHING {
-            self.counters.misses += 1;
+            self.frequent.misses += 1;
             Ok(None)
         } else {
             self.sought = expected.0;
@@ -384,7 +384,7 @@ impl<K, V> Shard<K, V> {
     {
         match self.index.first(ShortHash::of(hash)) {
             First::Nothing => {
-                self.counters.misses += 1;
+                self.frequent.misses += 1;
                 Ok(None)
             }
             First::Slot(slot) if self.slab.holds_living(slot, now, |entry| key.equivalent(&entry.key)) => {
@@ -432,7 +432,7 @@ impl<K, V> Shard<K, V> {
         f: impl FnOnce(&mut V) -> R,
     ) -> Option<R> {
         let Some(slot) = slot.filter(|&slot| self.slab.is_live(slot)) else {
-            self.counters.misses += 1;
+            self.frequent.misses += 1;
             return None;
         };
         if self.is_dead(slot, now) {
@@ -449,7 +449,7 @@ impl<K, V> Shard<K, V> {
     #[cold]
     #[inline(never)]
     fn expire_on_get(&mut self, slot: Slot, removed: &mut impl Removals<K, V>) {
-        self.counters.misses += 1;
+        self.frequent.misses += 1;
         self.counters.expired_on_get += 1;
         self.hand_back(slot, RemovalCause::Expired, removed);
     }

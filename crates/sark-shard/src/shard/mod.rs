@@ -27,7 +27,7 @@ use core::mem::offset_of;
 use equivalent::Equivalent;
 
 use crate::column::Column;
-use crate::counters::Counters;
+use crate::counters::{Counters, Frequent};
 use crate::deadlines::Deadlines;
 use crate::eldest::Eldest;
 use crate::index::{First, Index, ShortHash};
@@ -101,21 +101,26 @@ impl Memory {
 /// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the [crate] for an
 /// overview.
 ///
-/// The fields that a hit touches come first, starting with the count of uses, which it writes. It also writes
-/// the word alongside the entry that it found and, under time to idle, the time of access.
+/// First come the fields that hits, misses and insertions write, then those that they only read, on lines of
+/// their own. The former share a line with the word that says who runs the shard, which travels from core to
+/// core. While a core waits for that line, it goes ahead with what it can do without it: so it must know
+/// where the index and the entries are. A hit also writes the word alongside the entry that it found and,
+/// under time to idle, the time of access.
 #[repr(C)]
 pub struct Shard<K, V> {
     /// All uses of any entry so far: hit, stored or replaced.
     uses: Uses,
+    /// `uses` less the hits, modulo 2^64.
+    other_uses: u64,
+    weight: u64,
+    frequent: Frequent,
+    // From here on come the fields that hits read and nothing writes often.
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
     // From here on come the fields that hits don't touch.
     eldest: Eldest,
-    /// `uses` less the hits, modulo 2^64.
-    other_uses: u64,
     weights: Column<u32>,
-    weight: u64,
     budget: Room,
     capacity_hint: usize,
     /// Where the index was at the last insertion.
@@ -125,14 +130,14 @@ pub struct Shard<K, V> {
     /// for twice. This is only a hint: code that follows it compares the key. (Under time to idle, all hits
     /// come this way.)
     sought: Slot,
-    /// All counts but the hits, which `uses` counts.
+    /// All counts but the `frequent` ones and the hits, which `uses` counts.
     counters: Counters,
 }
 
 const _: () = {
     // If 16 bytes of the caller's precede the shard in its cache line, a hit writes the first cache line of
-    // the shard itself, and finds the rest of what it reads in the second ...
-    assert!(offset_of!(Shard<u64, u64>, uses) == 0);
+    // the shard itself, and finds what it reads in the second ...
+    assert!(offset_of!(Shard<u64, u64>, slab) == 48);
     assert!(offset_of!(Shard<u64, u64>, index) + Index::HOT_BYTES <= 48 + 64);
     // ... and what deadlines take is in the second and the third.
     assert!(offset_of!(Shard<u64, u64>, deadlines) + Deadlines::HOT_BYTES <= 48 + 2 * 64);
@@ -144,13 +149,14 @@ impl<K, V> Shard<K, V> {
     pub fn new(config: Config) -> Self {
         Self {
             uses: Uses::NONE,
+            other_uses: 0,
+            weight: 0,
+            frequent: Frequent::default(),
             slab: Slab::new(),
             index: Index::new(),
             deadlines: Deadlines::new(config.time_to_live, config.time_to_idle),
             eldest: Eldest::new(),
-            other_uses: 0,
             weights: Column::new(1),
-            weight: 0,
             budget: config.budget,
             capacity_hint: config.capacity_hint,
             hint: ProbeHint::default(),
@@ -177,7 +183,8 @@ impl<K, V> Shard<K, V> {
     /// What has happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { hits: self.hits(), ..self.counters }
+        let Frequent { misses, inserted, evicted } = self.frequent;
+        Counters { hits: self.hits(), misses, inserted, evicted, ..self.counters }
     }
 
     fn hits(&self) -> u64 {
@@ -301,7 +308,7 @@ impl<K, V> Shard<K, V> {
     /// Stores an entry that has room, under a key that is not there. Runs none of the caller's code.
     #[inline]
     fn put(&mut self, hash: ShortHash, key: K, value: V, weight: u32, fixed: Nanos, now: Nanos) -> Slot {
-        self.index.reserve_one(self.capacity_hint);
+        self.index.reserve_one(self.slab.len(), self.capacity_hint);
         self.slab.reserve_one(self.capacity_hint);
         let uses = self.other_use();
         let slot = self.slab.insert(key, value, uses, self.deadlines.horizon(fixed));
@@ -348,7 +355,7 @@ impl<K, V> Shard<K, V> {
             RemovalCause::Expired => &mut self.counters.expired,
             RemovalCause::Explicit => &mut self.counters.explicit,
             RemovalCause::Replaced => &mut self.counters.replaced,
-            RemovalCause::Size => &mut self.counters.evicted,
+            RemovalCause::Size => &mut self.frequent.evicted,
             RemovalCause::Rejected => &mut self.counters.rejected,
         };
         *counter = counter.wrapping_add(1);

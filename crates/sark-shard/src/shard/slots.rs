@@ -28,7 +28,7 @@ impl<K, V> Shard<K, V> {
     /// Counts a look-up that found no slot, which [`get`](Self::get) does on its own.
     #[inline]
     pub fn count_miss(&mut self) {
-        self.counters.misses += 1;
+        self.frequent.misses += 1;
     }
 
     /// Does what [`get`](Self::get) does, by slot. `f` runs once, on a live entry. O(1).
