@@ -26,11 +26,14 @@ use crate::waiting::{self, Pending};
 use crate::worker::{Crew, Rung, on_worker_thread};
 
 /// A busy delegate is looked at this many times before it gets a message: most are held for less time than a
-/// message takes. Each pause is four times as long as the one before, since every look takes the line away
-/// from the runner that is working on it. Together they take some 20 microseconds where a pause takes 140
-/// cycles, as on Intel's servers. On a delegate that all use all the time, callers thereby take turns of that
-/// length.
-const LOOKS_BEFORE_MESSAGE: u32 = if cfg!(loom) { 0 } else { 5 };
+/// message takes.
+const LOOKS_BEFORE_MESSAGE: u32 = if cfg!(loom) { 1 } else { 3 };
+/// So many pauses of the processor come before the first look, and four times as many before each further
+/// one, since every look takes the line away from the runner that is working on it. Together they take some
+/// 20 microseconds where a pause takes 140 cycles, as on Intel's servers. On a delegate that all use all the
+/// time, callers thereby take turns of that length. Looks that come sooner find it free between two requests
+/// of its runner, and turns become shorter than what it costs to hand it over.
+const PAUSES_BEFORE_LOOK: u32 = if cfg!(loom) { 0 } else { 16 };
 /// After this many rounds of serving others, a caller leaves the rest to a worker if there may be one.
 const ROUNDS_FOR_OTHERS: u32 = 4;
 /// After this many rounds of serving others with no end in sight, a caller runs in between what is left to do
@@ -211,11 +214,11 @@ impl<S: Resident> Group<S> {
         let looks = match self.callers_run() {
             false => 0,
             // On a single processor the thread that holds it isn't running.
-            true if self.shared.processors == 1 => 1,
-            true => 1 + LOOKS_BEFORE_MESSAGE,
+            true if self.shared.processors == 1 => 0,
+            true => LOOKS_BEFORE_MESSAGE,
         };
         for look in 0..looks {
-            for _ in 0..4_u32.pow(look) / 4 {
+            for _ in 0..PAUSES_BEFORE_LOOK * 4_u32.pow(look) {
                 spin_loop();
             }
             if self.delegates[index].owner.looks_free() {
