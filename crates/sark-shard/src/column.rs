@@ -13,7 +13,7 @@ use crate::slot::Slot;
 /// Returns the array with `len` items, the new ones made by `fill`.
 ///
 /// Wherever a whole array is in use at once, the crate has boxed slices instead of vectors. Each saves a
-/// word, which lets everything that a hit reads of the shard itself share two cache lines.
+/// word, which lets everything that a hit reads of the shard, and doesn't write, share one cache line.
 pub(crate) fn grown<T>(array: Box<[T]>, len: usize, fill: impl FnMut() -> T) -> Box<[T]> {
     let mut array = array.into_vec();
     array.reserve_exact(len.saturating_sub(array.len()));
