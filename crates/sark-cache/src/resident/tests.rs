@@ -62,6 +62,22 @@ fn an_arrival_that_was_short_of_room_changes_the_value_that_came_meanwhile() {
 }
 
 #[test]
+fn an_arrival_that_is_outdated_by_its_turn_leaves_the_value_that_came_meanwhile() {
+    let (mut cell, common) = cell(2);
+    let (mut out, mut short) = (Outgoing::new(&None), None);
+    let outdated = AtomicBool::new(false);
+    let mut unless = Unless::Outdated(&outdated);
+    let heavy = Arrival { value: 100, ..arrival(1, 10) };
+    let Some(heavy) = cell.admit(&mut unless, heavy, &mut out) else { panic!("nothing outdates it yet") };
+    outdated.store(true, Ordering::Relaxed);
+    assert!(cell.insert(arrival(1, 10), Nanos(0), &mut &common.ledger, &mut out, &mut short));
+    assert!(cell.admit(&mut unless, heavy, &mut out).is_none());
+    assert_eq!((cell.shard.peek(1, &1, Nanos(0)), out.len()), (Some(&1), 1));
+    let counters = cell.shard.counters();
+    assert_eq!((counters.rejected, counters.replaced), (1, 0));
+}
+
+#[test]
 fn an_arrival_gets_the_room_of_an_older_value_of_its_key_that_expired_whatever_others_take() {
     let (mut cell, common) = cell(1);
     let (mut out, mut short) = (Outgoing::new(&None), None);
