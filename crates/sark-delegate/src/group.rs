@@ -213,12 +213,14 @@ impl<S: Resident> Group<S> {
         let mut request = request;
         let looks = match self.callers_run() {
             false => 0,
-            // On a single processor the thread that holds it isn't running.
-            true if self.shared.processors == 1 => 0,
+            // On a single processor a thread that holds it isn't running. But it may be free, after messages
+            // that were before us were served.
+            true if self.shared.processors == 1 => 1,
             true => LOOKS_BEFORE_MESSAGE,
         };
+        let pauses = if self.shared.processors == 1 { 0 } else { PAUSES_BEFORE_LOOK };
         for look in 0..looks {
-            for _ in 0..PAUSES_BEFORE_LOOK * 4_u32.pow(look) {
+            for _ in 0..pauses * 4_u32.pow(look) {
                 spin_loop();
             }
             if self.delegates[index].owner.looks_free() {

@@ -90,6 +90,7 @@ fn place(lines: &mut [Line], hash: ShortHash, slot: Slot) {
         }
         line.pass();
         at = after(at, count);
+        debug_assert!(at != hash.home(count), "no room was made for {slot:?}");
     }
 }
 

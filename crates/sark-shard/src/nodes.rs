@@ -108,7 +108,8 @@ impl<P: Payload> Nodes<P> {
 
     pub(crate) fn reserve_to(&mut self, slots: usize) {
         self.nodes.reserve_exact(slots.saturating_sub(self.nodes.len()));
-        self.live = grown(core::mem::take(&mut self.live), slots.div_ceil(BLOCK).max(self.live.len()), || 0);
+        // As many as there are slots by now, which may be more than were asked for.
+        self.live = grown(core::mem::take(&mut self.live), self.capacity().div_ceil(BLOCK), || 0);
     }
 
     /// Whether there is memory for one more slot.

@@ -101,11 +101,11 @@ impl Memory {
 /// A single-threaded cache of entries under hashes, in order of use, with deadlines. See the [crate] for an
 /// overview.
 ///
-/// First come the fields that hits, misses and insertions write, then those that they only read, on lines of
-/// their own. The former share a line with the word that says who runs the shard, which travels from core to
-/// core. While a core waits for that line, it goes ahead with what it can do without it: so it must know
-/// where the index and the entries are. A hit also writes the word alongside the entry that it found and,
-/// under time to idle, the time of access.
+/// First come the fields that hits, misses and insertions write most, then those that hits only read, on lines
+/// of their own. The former share a line with the word that says who runs the shard, which travels from core
+/// to core. While a core waits for that line, many processors go ahead with what doesn't need it; for that,
+/// where the index and the entries are must be on another. A hit also writes the word alongside the entry
+/// that it found and, under time to idle, the time of access.
 #[repr(C)]
 pub struct Shard<K, V> {
     /// All uses of any entry so far: hit, stored or replaced.
@@ -114,7 +114,8 @@ pub struct Shard<K, V> {
     other_uses: u64,
     weight: u64,
     frequent: Frequent,
-    // From here on come the fields that hits read and nothing writes often.
+    // From here on come the fields that hits read. A full shard of entries that weigh one doesn't write them
+    // either, as long as new entries take over the slots of others.
     slab: Slab<K, V>,
     index: Index,
     deadlines: Deadlines,
@@ -130,16 +131,16 @@ pub struct Shard<K, V> {
     /// for twice. This is only a hint: code that follows it compares the key. (Under time to idle, all hits
     /// come this way.)
     sought: Slot,
-    /// All counts but the `frequent` ones and the hits, which `uses` counts.
+    /// All counts but the `frequent` ones and the hits, which `uses` counts: here they stay zero.
     counters: Counters,
 }
 
 const _: () = {
-    // If 16 bytes of the caller's precede the shard in its cache line, a hit writes the first cache line of
-    // the shard itself, and finds what it reads in the second ...
+    // If 16 bytes of the caller's precede the shard in its cache line, the fields that are written fill the
+    // rest of that line, and a hit finds what it reads in the second ...
     assert!(offset_of!(Shard<u64, u64>, slab) == 48);
     assert!(offset_of!(Shard<u64, u64>, index) + Index::HOT_BYTES <= 48 + 64);
-    // ... and what deadlines take is in the second and the third.
+    // ... and what deadlines take is in the third.
     assert!(offset_of!(Shard<u64, u64>, deadlines) + Deadlines::HOT_BYTES <= 48 + 2 * 64);
 };
 

@@ -60,6 +60,22 @@ fn causes(out: &Out) -> Vec<(u64, RemovalCause)> {
 }
 
 #[test]
+fn the_index_does_not_grow_while_entries_come_and_go() {
+    let mut shard = shard(Config::default());
+    // As many as twelve lines take.
+    (0..96).for_each(|key| drop(put(&mut shard, key)));
+    let index = shard.memory().index;
+    for key in 96..400 {
+        shard.remove(hash(key - 96), &(key - 96), Nanos(0), &mut Out::new()).unwrap();
+        put(&mut shard, key);
+    }
+    assert_eq!((shard.len(), shard.memory().index), (96, index));
+    shard.validate();
+    put(&mut shard, 400);
+    assert!(shard.memory().index > index);
+}
+
+#[test]
 fn capacities_of_one_two_and_three_are_exact_lru() {
     for capacity in 1..=3 {
         let mut shard = shard(entries(capacity));
