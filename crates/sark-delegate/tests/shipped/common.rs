@@ -188,6 +188,18 @@ pub fn thread_number() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// Starts a thread, and returns once it sleeps over `work`. Nothing else makes it sleep.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub fn asleep_over<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+    let (number, its_number) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        number.send(thread_number()).unwrap();
+        work()
+    });
+    until_asleep(receive(&its_number));
+    thread
+}
+
 /// Waits until a thread of ours sleeps.
 #[cfg(all(target_os = "linux", not(miri)))]
 pub fn until_asleep(number: i32) {

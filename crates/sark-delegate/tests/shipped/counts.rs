@@ -41,22 +41,14 @@ fn requests_to_a_busy_delegate_are_messages() {
 #[cfg(all(target_os = "linux", not(miri)))]
 mod linux {
     use super::*;
-    use crate::common::{receive, thread_number, until_asleep};
+    use crate::common::asleep_over;
 
     under_both_dispatches! {
         fn a_caller_that_went_to_sleep_is_counted_as_parked(config) {
             let rooms = rooms(config, 1);
             let held = hold(&rooms, 0);
-            let (number, its_number) = std::sync::mpsc::channel();
-            let caller = thread::spawn({
-                let rooms = Arc::clone(&rooms);
-                move || {
-                    number.send(thread_number()).unwrap();
-                    // The last thing that could make it sleep is the call.
-                    rooms.run(0, |_| ());
-                }
-            });
-            until_asleep(receive(&its_number));
+            let waiting = Arc::clone(&rooms);
+            let caller = asleep_over(move || waiting.run(0, |_| ()));
             held.let_go();
             caller.join().unwrap();
             assert!(rooms.counts().parked >= 1);

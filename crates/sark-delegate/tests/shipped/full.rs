@@ -13,9 +13,7 @@ const BATCHES: usize = if cfg!(miri) { 10 } else { 200 };
 #[test]
 #[cfg(all(target_os = "linux", not(miri)))]
 fn a_request_has_room_in_its_slot_although_the_mailbox_is_full() {
-    use std::sync::mpsc;
-
-    use crate::common::{receive, slots, thread_number, until_asleep};
+    use crate::common::{asleep_over, slots};
 
     let rooms = rooms(Config { mailbox: 2, ..slots() }, 1);
     let held = hold(&rooms, 0);
@@ -23,17 +21,10 @@ fn a_request_has_room_in_its_slot_although_the_mailbox_is_full() {
     rooms.post(0, Post::Say(2));
     let let_go = held.signal();
     rooms.try_post(0, Post::Say(3)).expect_err("there was room");
-    thread::scope(|scope| {
-        let (says, number) = mpsc::channel();
-        let rooms = &rooms;
-        let answer = scope.spawn(move || {
-            says.send(thread_number()).unwrap();
-            rooms.try_run(0, |room| room.said.clone())
-        });
-        until_asleep(receive(&number));
-        let_go.send(()).unwrap();
-        assert_eq!(answer.join().unwrap().unwrap(), [1, 2], "it came before what was posted before it");
-    });
+    let waiting = Arc::clone(&rooms);
+    let answer = asleep_over(move || waiting.try_run(0, |room| room.said.clone()).map_err(|refused| refused.reason));
+    let_go.send(()).unwrap();
+    assert_eq!(answer.join().unwrap(), Ok(vec![1, 2]), "it came before what was posted before it");
     held.join();
 }
 

@@ -141,27 +141,22 @@ fn messages_that_came_during_a_call_that_panics_are_served_by_it() {
 #[cfg(all(target_os = "linux", not(miri)))]
 mod linux {
     use super::*;
-    use crate::common::{receive, thread_number, until_asleep};
+    use crate::common::asleep_over;
 
     under_both_dispatches! {
         fn the_others_of_a_batch_run_although_one_that_waits_panics(config) {
             let rooms = rooms(config, 3);
             let held: Vec<_> = (0..3).map(|index| hold(&rooms, index)).collect();
-            let (number, its_number) = std::sync::mpsc::channel();
-            let batch = thread::spawn({
-                let rooms = Arc::clone(&rooms);
-                move || {
-                    number.send(thread_number()).unwrap();
-                    let request = |index: usize| (index, move |room: &mut Room| {
-                        room.said.push(1);
-                        assert_ne!(index, 1, "not this one");
-                    });
-                    caught(|| rooms.run_each([0, 1, 2].map(request).into()))
-                }
-            });
+            let waiting = Arc::clone(&rooms);
             // No delegate is let go before the batch has sent all its requests and sleeps until they are
             // answered.
-            until_asleep(receive(&its_number));
+            let batch = asleep_over(move || {
+                let request = |index: usize| (index, move |room: &mut Room| {
+                    room.said.push(1);
+                    assert_ne!(index, 1, "not this one");
+                });
+                caught(|| waiting.run_each([0, 1, 2].map(request).into()))
+            });
             held.into_iter().for_each(crate::common::Held::let_go);
             assert!(batch.join().unwrap().contains("not this one"));
             assert!((0..3).all(|index| rooms.run(index, |room| room.said == [1])));

@@ -86,24 +86,15 @@ fn posts_of_one_s_own_are_not_put_off_so_that_nothing_overtakes_them() {
 #[cfg(all(target_os = "linux", not(miri)))]
 #[test]
 fn a_caller_that_sleeps_is_woken_although_others_are_put_off() {
-    use std::sync::mpsc::channel;
-
-    use crate::common::{receive, thread_number, until_asleep};
+    use crate::common::asleep_over;
 
     let (rooms, dropped) = (rooms(alone(), 1), Arc::new(AtomicU32::new(0)));
     let others = rooms.put_off_others();
     let entered = rooms.enter(0).expect("nobody else uses it");
     let (poster, left) = (Arc::clone(&rooms), counted(&dropped));
     thread::spawn(move || poster.post(0, Post::Leave(left))).join().unwrap();
-    let (number, its_number) = channel();
-    let caller = thread::spawn({
-        let rooms = Arc::clone(&rooms);
-        move || {
-            number.send(thread_number()).unwrap();
-            rooms.run(0, |_| ());
-        }
-    });
-    until_asleep(receive(&its_number));
+    let waiting = Arc::clone(&rooms);
+    let caller = asleep_over(move || waiting.run(0, |_| ()));
     drop(entered);
     until("the caller has its answer", || caller.is_finished());
     assert_eq!(dropped.load(Ordering::Relaxed), 0, "what the post left over is put off");
