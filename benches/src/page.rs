@@ -15,7 +15,7 @@ use crate::summary::{self, Figure, percentile};
 use crate::table::{self, OURS};
 
 const STYLE: &str = "body{font:15px/1.5 sans-serif;margin:0;color:#222;background:#fff}\
-    main{max-width:1000px;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}\
+    main{max-width:1120px;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}\
     table{border-collapse:collapse;font-size:12px;overflow-wrap:normal}td,th{border:1px solid #bbb;padding:2px 6px;text-align:right}\
     td:first-child,th:nth-child(-n+2),tbody td:nth-child(2){text-align:left}caption{text-align:left;font-size:13px;padding:.3em 0}\
     .wide{overflow-x:auto;margin:.5em 0}.wide td,.wide th{white-space:nowrap}\
