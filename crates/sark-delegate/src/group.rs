@@ -211,14 +211,13 @@ impl<S: Resident> Group<S> {
             return Err(Refused { request, reason });
         }
         let mut request = request;
-        let looks = match self.callers_run() {
-            false => 0,
+        let (looks, pauses) = match (self.callers_run(), self.shared.processors) {
+            (false, _) => (0, 0),
             // On a single processor a thread that holds it isn't running. But it may be free, after messages
             // that were before us were served.
-            true if self.shared.processors == 1 => 1,
-            true => LOOKS_BEFORE_MESSAGE,
+            (true, 1) => (1, 0),
+            (true, _) => (LOOKS_BEFORE_MESSAGE, PAUSES_BEFORE_LOOK),
         };
-        let pauses = if self.shared.processors == 1 { 0 } else { PAUSES_BEFORE_LOOK };
         for look in 0..looks {
             for _ in 0..pauses * 4_u32.pow(look) {
                 spin_loop();

@@ -35,6 +35,15 @@ pub struct Counters {
     pub rejected: u64,
 }
 
+impl Counters {
+    /// Puts together what the shard counts in several places.
+    pub(crate) const fn of(hits: u64, frequent: Frequent, seldom: Seldom) -> Self {
+        let Frequent { misses, inserted, evicted } = frequent;
+        let Seldom { replaced, expired, expired_on_get, explicit, rejected } = seldom;
+        Self { hits, misses, inserted, replaced, evicted, expired, expired_on_get, explicit, rejected }
+    }
+}
+
 /// Those of the [`Counters`] that look-ups and insertions write all the time. The shard keeps them on the line
 /// that it writes anyway.
 #[derive(Clone, Copy, Default)]
@@ -42,4 +51,14 @@ pub(crate) struct Frequent {
     pub(crate) misses: u64,
     pub(crate) inserted: u64,
     pub(crate) evicted: u64,
+}
+
+/// The others, apart from the hits, which the count of uses tells.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Seldom {
+    pub(crate) replaced: u64,
+    pub(crate) expired: u64,
+    pub(crate) expired_on_get: u64,
+    pub(crate) explicit: u64,
+    pub(crate) rejected: u64,
 }

@@ -157,7 +157,7 @@ mod linux {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::common::{Rooms, thread_number, until_asleep};
+    use crate::common::{Rooms, asleep_over};
 
     /// Posts something whose `Drop` takes the lock, then `fill` more posts. With many of them, the caller's
     /// request is behind what a runner serves at once.
@@ -174,16 +174,11 @@ mod linux {
             })),
         );
         (0..fill).for_each(|number| rooms.post(0, Post::Say(number)));
-        let (number, its_number) = mpsc::channel();
-        let caller = thread::spawn({
-            let rooms = Arc::clone(rooms);
-            move || {
-                let _lock = lock.lock();
-                number.send(thread_number()).unwrap();
-                rooms.run(0, |_| ());
-            }
+        let waiting = Arc::clone(rooms);
+        let caller = asleep_over(move || {
+            let _lock = lock.lock();
+            waiting.run(0, |_| ());
         });
-        until_asleep(receive(&its_number));
         held.signal().send(()).unwrap();
         receive(&gone);
         caller.join().unwrap();

@@ -175,7 +175,7 @@ fn all_of_several_are_served_before_what_is_left_over_is_dropped() {
     use std::sync::{Arc, mpsc};
     use std::thread;
 
-    use crate::common::{DEADLINE, OnDrop, alone, receive, thread_number, until_asleep};
+    use crate::common::{DEADLINE, OnDrop, alone, asleep_over};
 
     let rooms = rooms(alone(), 2);
     let several = rooms.enter_several([0, 1]);
@@ -185,17 +185,14 @@ fn all_of_several_are_served_before_what_is_left_over_is_dropped() {
         let came_first = Arc::clone(&came_first);
         move || came_first.store(answer.recv_timeout(DEADLINE / 4).is_ok(), Ordering::Relaxed)
     });
-    thread::scope(|scope| {
-        scope.spawn(|| rooms.post(0, Post::Leave(leftover))).join().unwrap();
-        let (says, number) = mpsc::channel();
-        let rooms = &rooms;
-        scope.spawn(move || {
-            says.send(thread_number()).unwrap();
-            rooms.run(1, |_| ());
-            answered.send(()).unwrap();
-        });
-        until_asleep(receive(&number));
-        drop(several);
+    let poster = Arc::clone(&rooms);
+    thread::spawn(move || poster.post(0, Post::Leave(leftover))).join().unwrap();
+    let waiting = Arc::clone(&rooms);
+    let caller = asleep_over(move || {
+        waiting.run(1, |_| ());
+        answered.send(()).unwrap();
     });
+    drop(several);
+    caller.join().unwrap();
     assert!(came_first.load(Ordering::Relaxed), "the second one's request waited for the first one's leftover");
 }

@@ -450,7 +450,7 @@ impl<K, V> Shard<K, V> {
     #[inline(never)]
     fn expire_on_get(&mut self, slot: Slot, removed: &mut impl Removals<K, V>) {
         self.frequent.misses += 1;
-        self.counters.expired_on_get += 1;
+        self.seldom.expired_on_get += 1;
         self.hand_back(slot, RemovalCause::Expired, removed);
     }
 }

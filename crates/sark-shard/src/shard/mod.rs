@@ -27,7 +27,7 @@ use core::mem::offset_of;
 use equivalent::Equivalent;
 
 use crate::column::Column;
-use crate::counters::{Counters, Frequent};
+use crate::counters::{Counters, Frequent, Seldom};
 use crate::deadlines::Deadlines;
 use crate::eldest::Eldest;
 use crate::index::{First, Index, ShortHash};
@@ -131,8 +131,7 @@ pub struct Shard<K, V> {
     /// for twice. This is only a hint: code that follows it compares the key. (Under time to idle, all hits
     /// come this way.)
     sought: Slot,
-    /// All counts but the `frequent` ones and the hits, which `uses` counts: here they stay zero.
-    counters: Counters,
+    seldom: Seldom,
 }
 
 const _: () = {
@@ -163,7 +162,7 @@ impl<K, V> Shard<K, V> {
             hint: ProbeHint::default(),
             decide: decide::Decide::new(),
             sought: Slot(0),
-            counters: Counters::default(),
+            seldom: Seldom::default(),
         }
     }
 
@@ -184,8 +183,7 @@ impl<K, V> Shard<K, V> {
     /// What has happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let Frequent { misses, inserted, evicted } = self.frequent;
-        Counters { hits: self.hits(), misses, inserted, evicted, ..self.counters }
+        Counters::of(self.hits(), self.frequent, self.seldom)
     }
 
     fn hits(&self) -> u64 {
@@ -353,11 +351,11 @@ impl<K, V> Shard<K, V> {
     #[inline]
     fn count(&mut self, cause: RemovalCause) {
         let counter = match cause {
-            RemovalCause::Expired => &mut self.counters.expired,
-            RemovalCause::Explicit => &mut self.counters.explicit,
-            RemovalCause::Replaced => &mut self.counters.replaced,
+            RemovalCause::Expired => &mut self.seldom.expired,
+            RemovalCause::Explicit => &mut self.seldom.explicit,
+            RemovalCause::Replaced => &mut self.seldom.replaced,
             RemovalCause::Size => &mut self.frequent.evicted,
-            RemovalCause::Rejected => &mut self.counters.rejected,
+            RemovalCause::Rejected => &mut self.seldom.rejected,
         };
         *counter = counter.wrapping_add(1);
     }

@@ -77,7 +77,7 @@ impl<K, V> Shard<K, V> {
         self.decide.forget_slots();
         let slab = mem::replace(&mut self.slab, Slab::new());
         let weights = mem::replace(&mut self.weights, Column::new(1));
-        self.counters.explicit = self.counters.explicit.wrapping_add(slab.len() as u64);
+        self.seldom.explicit = self.seldom.explicit.wrapping_add(slab.len() as u64);
         Contents::new(slab, weights, mem::take(&mut self.weight))
     }
 }
